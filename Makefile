@@ -1,0 +1,52 @@
+# One command a job; each sets itself up. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNEL := $(wildcard indexer/*.py indexer/*.pxd kvevents/reader.py kvevents/reader.pxd)
+PROTOS := $(wildcard proto/kvatlas/v1/*.proto)
+PYTEST := $(BIN)/pytest
+
+.PHONY: help demo test check bench soak serve format protos clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+$(VENV)/ready: pyproject.toml setup.py $(KERNEL)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q --editable . --group dev
+	touch $@
+
+demo: $(VENV)/ready  ## simulated pods, a short workload and its scores
+	$(BIN)/kvatlas demo
+
+serve: $(VENV)/ready  ## the service, events bound on port 5557: make serve ARGS="--block-size 32"
+	$(BIN)/kvatlas serve --bind 'tcp://*:5557' $(ARGS)
+
+test: $(VENV)/ready  ## all tests
+	$(PYTEST) $(ARGS)
+
+check: $(VENV)/ready  ## format, lint, types, import floors, proto rules, fresh stubs
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tests/check_protos.py
+
+bench: $(VENV)/ready  ## the targets, both sides measured in one run
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: $(VENV)/ready  ## the randomized tests, for longer
+	KVATLAS_SOAK=1 $(PYTEST) -m soak --timeout 3600 $(ARGS)
+
+format: $(VENV)/ready  ## format what `make check` looks at
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	PATH=$(abspath $(BIN)):$$PATH buf format -w proto
+
+protos: $(VENV)/ready  ## generate the stubs
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+clean:  ## forget everything that was made here
+	rm -rf $(VENV) build dist *.egg-info
+	find . -name '*.so' -not -path './.venv/*' -delete

@@ -1,0 +1,45 @@
+"""Tokens -> block keys -> holders -> scores. This package imports nothing of ours.
+
+In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
+itself (compiled), `scheme` tokens -> block keys, `index` the contract, `memory` the embedded index
+over `table`, `segment` and `holder_sets` (compiled), `prefix` the walk (compiled), `folding` engine
+blocks smaller than ours.
+"""
+
+from __future__ import annotations
+
+from indexer.extras import Extra, MultimodalItem, block_extras
+from indexer.index import Index, PrefixMatch
+from indexer.keys import COMPILED
+from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
+from indexer.scheme import KeyScheme
+from indexer.types import (
+    BlockKey,
+    EngineHash,
+    Hashes,
+    Place,
+    Tokens,
+    Worker,
+    WorkerBlocks,
+    WorkerMatch,
+)
+
+__all__ = [
+    "COMPILED",
+    "DEFAULT_TIER_WEIGHTS",
+    "BlockKey",
+    "EngineHash",
+    "Extra",
+    "Hashes",
+    "Index",
+    "KeyScheme",
+    "MemoryIndex",
+    "MultimodalItem",
+    "Place",
+    "PrefixMatch",
+    "Tokens",
+    "Worker",
+    "WorkerBlocks",
+    "WorkerMatch",
+    "block_extras",
+]

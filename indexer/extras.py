@@ -1,0 +1,65 @@
+"""What besides its tokens tells a block apart: images, salts and prompt embeddings.
+
+Both lines bring their findings into one form, per block a sequence of `Extra`s in key order, and
+`encode` makes the CBOR that goes into the block's key: `[{"Hash": h}, ..., {"Salt": s}]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import cbor2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Kind = Literal["Hash", "Salt", "Embeds"]
+Extra = tuple[Kind, str]
+"""One entry of a block's extras: an image's hash, the cache salt or an embeddings digest (hex)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultimodalItem:
+    """An image, audio clip or the like in a prompt: its hash and the tokens it occupies."""
+
+    hash: str
+    offset: int
+    length: int
+
+
+def block_extras(
+    items: Iterable[MultimodalItem], salt: str | None, token_count: int, block_size: int
+) -> list[tuple[Extra, ...]] | None:
+    """The extras of each full block of a prompt, or None if no block can have any.
+
+    An item belongs to every block it overlaps, items in the order of their offsets; the salt is
+    the last entry of block 0 and reaches the later blocks through the chain of keys.
+    """
+    ordered = sorted(items, key=lambda item: item.offset)
+    if not ordered and not salt:
+        return None
+    blocks: list[list[Extra]] = [[] for _ in range(token_count // block_size)]
+    for item in ordered:
+        end = item.offset + item.length
+        first = item.offset // block_size
+        last = max(first, (end - 1) // block_size)
+        for index in range(first, min(last + 1, len(blocks))):
+            if end > index * block_size:
+                blocks[index].append(("Hash", item.hash))
+    if salt and blocks:
+        blocks[0].append(("Salt", salt))
+    return [tuple(extras) for extras in blocks]
+
+
+@lru_cache(maxsize=4096)
+def _encode_one(extras: tuple[Extra, ...]) -> bytes:
+    return cbor2.dumps([{kind: value} for kind, value in extras], canonical=True)
+
+
+def encode(blocks: Sequence[tuple[Extra, ...]] | None) -> list[bytes | None] | None:
+    """The CBOR of each block's extras for `block_keys`; None for a block without any."""
+    if blocks is None:
+        return None
+    return [_encode_one(extras) if extras else None for extras in blocks]

@@ -1,0 +1,136 @@
+# cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""Interned sets of members: one number stands for each distinct set.
+
+Number 0 is the empty set. The steps `with_member` and `without_member` are remembered, so that the
+usual one costs a dictionary look-up at most. Every slot that carries a number counts as one
+reference; sets without references are dropped in bulk by `collect`.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import cython
+
+_REMOVAL = cython.declare(cython.ulonglong, 0x80000000)  # tells the two kinds of step apart
+_SET_BYTES = 320  # an array, its key, its dictionary entry and one remembered step
+
+
+@cython.cclass
+class HolderSets:
+    """The pool of sets. A *member* is a number below 2**31 given by the block table.
+
+    members: set number -> ascending `array('I')` of members, empty for a free number.
+    dead: members that have been retired, but may still stand in sets.
+    live: sets with references. bytes: estimate of what the pool occupies.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[array[int]] = [array("I")]
+        self._numbers = {b"": 0}
+        self._steps = {}
+        self._free = []
+        self.dead = set()
+        self._references = array("I", bytes(4 * 64))
+        self.live = 0
+        self.bytes = 0
+        self._recent_steps = array("Q", bytes(8 * 256))
+        self._recent_targets = array("I", bytes(4 * 256))
+
+    def with_member(self, number: cython.uint, member: cython.uint) -> cython.uint:
+        """The set `number` with `member`: `number` itself if that is in it."""
+        step: cython.ulonglong = cython.cast(cython.ulonglong, number) << 32 | member
+        place: cython.Py_ssize_t = (number * 5 + member) & 0xFF
+        if self._recent_steps[place] == step and self._recent_targets[place] != 0:
+            return self._recent_targets[place]
+        known = self._steps.get(step)
+        if known is None:
+            members = set(self.members[number])
+            members.add(member)
+            known = self._steps[step] = self.intern(members)
+        self._recent_steps[place] = step
+        self._recent_targets[place] = known
+        return self._recent_targets[place]
+
+    def without_member(self, number: cython.uint, member: cython.uint) -> cython.uint:
+        """The set `number` without `member`: `number` itself if that is not in it."""
+        step: cython.ulonglong = cython.cast(cython.ulonglong, number) << 32 | _REMOVAL | member
+        known = self._steps.get(step)
+        if known is None:
+            members = set(self.members[number])
+            members.discard(member)
+            known = self._steps[step] = self.intern(members)
+        return known
+
+    def holds(self, number: cython.uint, member: cython.uint) -> cython.bint:
+        """Whether `member` is in the set `number`."""
+        members: cython.uint[::1]
+        i: cython.Py_ssize_t
+        if number == 0:
+            return False
+        members = self.members[number]
+        for i in range(len(members)):
+            if members[i] == member:
+                return True
+        return False
+
+    def intern(self, members: set) -> cython.uint:
+        """The number of the set of `members`."""
+        ordered = array("I", sorted(members))
+        name = ordered.tobytes()
+        number = self._numbers.get(name)
+        if number is not None:
+            return number
+        if self._free:
+            number = self._free.pop()
+            self.members[number] = ordered
+        else:
+            number = len(self.members)
+            self.members.append(ordered)
+            if number >= len(self._references):
+                more = array("I", self._references)
+                more.frombytes(bytes(4 * len(more)))
+                self._references = more
+        self._numbers[name] = number
+        self.bytes += _SET_BYTES + 2 * len(name)
+        return number
+
+    def moved(self, before: cython.uint, after: cython.uint) -> cython.void:
+        """A slot's set has changed from `before` to `after` (0: the slot was, or is now, free)."""
+        if before != 0:
+            self._references[before] -= 1
+            if self._references[before] == 0:
+                self.live -= 1
+        if after != 0:
+            if self._references[after] == 0:
+                self.live += 1
+            self._references[after] += 1
+
+    def collect(self) -> None:
+        """Drop the sets that no slot refers to, and with them every remembered step."""
+        self._steps.clear()
+        self._recent_targets = array("I", bytes(4 * 256))
+        for number in range(1, len(self.members)):
+            members = self.members[number]
+            if len(members) and self._references[number] == 0:
+                name = members.tobytes()
+                del self._numbers[name]
+                self.members[number] = self.members[0]
+                self._free.append(number)
+                self.bytes -= _SET_BYTES + 2 * len(name)
+
+    def crowded(self) -> bool:
+        """Whether unreferenced sets outnumber the others: time to `collect`."""
+        return len(self._numbers) - 1 - self.live > max(4096, self.live)
+
+    def forget_dead(self, members: set[int]) -> None:
+        """`members` are in no slot's set any more; their numbers may be given out again."""
+        self.collect()
+        self.dead -= members
+
+    def without_dead(self, number: int) -> int:
+        """The set `number` less its dead members."""
+        return self.intern(set(self.members[number]) - self.dead)
+
+    def __len__(self) -> int:
+        return len(self._numbers) - 1

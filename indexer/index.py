@@ -1,0 +1,87 @@
+"""The contract of an index: which worker holds which block, and what its engine hashes mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Collection, Sequence
+
+    from indexer.types import BlockKey, EngineHash, Hashes, Place, Worker, WorkerBlocks, WorkerMatch
+
+
+class PrefixMatch(Protocol):
+    """How much of one prompt each worker holds."""
+
+    def best_of(self, pod: str) -> WorkerMatch | None:
+        """The best-scored rank of `pod` (the first one of equals); None for a pod unheard of."""
+        ...
+
+
+class Index(Protocol):
+    """Blocks and their holders, fed by events, asked by requests. All calls are synchronous.
+
+    Events of one worker must be applied in the order it published them; those of different workers
+    may interleave in any way. A worker is registered by the first call that names it with `join`.
+    Unless said otherwise, naming a worker or a model the index does not know is not an error: it
+    holds nothing.
+
+    Copies are counted per (worker, place, engine hash): a block announced twice must be removed
+    twice. Engine hashes are opaque and per worker. An engine hash keeps its meaning after its last
+    copy is gone, until memory runs out, because offload tiers announce bare hashes later.
+    """
+
+    def join(self, worker: Worker, model: str) -> None:
+        """Register `worker` as serving `model`. Idempotent; another model replaces the worker."""
+        ...
+
+    def store(self, worker: Worker, place: Place, hashes: Hashes, keys: array[int]) -> None:
+        """One more copy of each block in `place`; `keys` may be a whole multiple of `hashes`.
+
+        With a multiple each engine hash stands for that many of our blocks, in order. Cost: O(1) a
+        block. Raises ValueError if the keys do not spread evenly over the hashes.
+        """
+        ...
+
+    def store_known(self, worker: Worker, place: Place, hashes: Hashes) -> int:
+        """One more copy of blocks whose meaning this worker announced before.
+
+        Returns how many of `hashes` it never announced; those change nothing.
+        """
+        ...
+
+    def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
+        """One copy less of each; returns how many were not held (they change nothing)."""
+        ...
+
+    def key_of(self, worker: Worker, engine_hash: EngineHash) -> BlockKey | None:
+        """What `engine_hash` means to `worker`: the key of its last block, None if never heard."""
+        ...
+
+    def clear(self, worker: Worker, tiers: Collection[str]) -> None:
+        """The worker's blocks in `tiers` are gone, of all groups; its engine hashes keep meaning.
+
+        Scores are right when this returns; the cost does not depend on the number of blocks.
+        """
+        ...
+
+    def forget(self, pod: str) -> bool:
+        """The pod with all its ranks never was; False if it was not known. Cost: as `clear`."""
+        ...
+
+    def match(self, model: str, keys: array[int]) -> PrefixMatch:
+        """How much of the prompt with block keys `keys` each worker of `model` holds."""
+        ...
+
+    def pods_of(self, model: str) -> Sequence[str]:
+        """The pods that serve `model`, in the order in which they joined."""
+        ...
+
+    def models(self) -> Sequence[str]:
+        """The models that have a worker."""
+        ...
+
+    def workers(self) -> Sequence[WorkerBlocks]:
+        """Every worker with what it holds, in the order in which they joined."""
+        ...

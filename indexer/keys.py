@@ -1,0 +1,138 @@
+# cython: warn.unreachable=False
+"""Block keys: token ids -> the 64-bit names of their blocks.
+
+Compiled by Cython where a C compiler is at hand; the same source runs as plain Python elsewhere.
+
+    H(parent, tokens, extra) = FNV-1a-64( canonical CBOR of [parent, tokens, extra] )
+
+The CBOR is never materialised: its bytes go into the hash as they are produced. The work is
+bound by FNV's chain (one multiply per byte, each waiting for the last), so the only saving there
+is: a zero byte leaves the XOR without effect, and the byte's multiply joins the one before it.
+Both lines, the way of an event and the way of a request, call `block_keys`: that identity is the
+correctness of the whole service.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import cython
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+COMPILED: bool = cython.compiled
+FNV_OFFSET_BASIS = 0xCBF29CE484222325
+
+# C variables, because Cython takes a literal beyond 31 bits for a Python object.
+_PRIME = cython.declare(cython.ulonglong, 0x100000001B3)
+_PRIME_SQUARED = cython.declare(cython.ulonglong, 0x366000002E329)
+_OFFSET_BASIS = cython.declare(cython.ulonglong, 0xCBF29CE484222325)
+_MASK = 0xFFFFFFFFFFFFFFFF  # what C does by itself
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _step(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulonglong:
+    """One FNV-1a step over one byte."""
+    if cython.compiled:
+        return (h ^ byte) * _PRIME
+    return ((h ^ byte) * _PRIME) & _MASK
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _step_then_zero(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulonglong:
+    """The steps over `byte` and a zero byte after it, as one multiply by the squared prime."""
+    if cython.compiled:
+        return (h ^ byte) * _PRIME_SQUARED
+    return ((h ^ byte) * _PRIME_SQUARED) & _MASK
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _head(
+    h: cython.ulonglong, major: cython.ulonglong, value: cython.ulonglong
+) -> cython.ulonglong:
+    """A CBOR head: major type (already shifted left by 5) and its argument, shortest form."""
+    if value < 24:
+        return _step(h, major | value)
+    if value < 0x100:
+        return _step(_step(h, major | 24), value)
+    if value < 0x10000:
+        h = _step(_step(h, major | 25), value >> 8)
+        return _step(h, value & 0xFF)
+    if value < 0x1000000:
+        h = _step(_step_then_zero(h, major | 26), value >> 16)
+        h = _step(h, (value >> 8) & 0xFF)
+        return _step(h, value & 0xFF)
+    if value >> 32 == 0:
+        h = _step(_step(h, major | 26), value >> 24)
+    else:
+        h = _step(_step(h, major | 27), value >> 56)
+        h = _step(h, (value >> 48) & 0xFF)
+        h = _step(h, (value >> 40) & 0xFF)
+        h = _step(h, (value >> 32) & 0xFF)
+        h = _step(h, (value >> 24) & 0xFF)
+    h = _step(h, (value >> 16) & 0xFF)
+    h = _step(h, (value >> 8) & 0xFF)
+    return _step(h, value & 0xFF)
+
+
+@cython.ccall
+def fnv1a_64(data: bytes, start: cython.ulonglong) -> cython.ulonglong:
+    """FNV-1a-64 of `data`, going on from `start`."""
+    h: cython.ulonglong = start
+    i: cython.Py_ssize_t
+    for i in range(len(data)):
+        h = _step(h, cython.cast(cython.uchar, data[i]))
+    return h
+
+
+@cython.boundscheck(False)
+@cython.wraparound(False)
+def block_keys(
+    parent: cython.ulonglong,
+    tokens: cython.ulonglong[::1],
+    block_size: cython.Py_ssize_t,
+    extras: Sequence[bytes | None] | None = None,
+) -> array[int]:
+    """Keys of the full blocks of `tokens`, an `array('Q')` of `len(tokens) // block_size`.
+
+    parent: the key before the first block, or the model's root (`model_root`).
+    tokens: a writable contiguous buffer of unsigned 64-bit token ids.
+    extras: per full block the CBOR of its extra list, or None for a block without one; None
+        altogether is the same as a None for every block. See `indexer.extras`.
+    Raises ValueError for a block size below 1 and for extras of the wrong length.
+    """
+    if block_size < 1:
+        raise ValueError(f"block size must be at least 1 token, not {block_size}")
+    count: cython.Py_ssize_t = len(tokens) // block_size
+    if extras is not None and len(extras) != count:
+        raise ValueError(
+            f"extras for {len(extras)} blocks, but {len(tokens)} tokens make {count} full blocks "
+            f"of {block_size} tokens"
+        )
+    keys = array("Q", bytes(8 * count))
+    if count == 0:
+        return keys
+    out: cython.ulonglong[::1] = keys
+    key: cython.ulonglong = parent
+    opened: cython.ulonglong = _step(_OFFSET_BASIS, 0x83)  # an array of three is begun
+    h: cython.ulonglong
+    block: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    for block in range(count):
+        h = _head(opened, 0x00, key)
+        h = _head(h, 0x80, block_size)
+        for i in range(block * block_size, (block + 1) * block_size):
+            h = _head(h, 0x00, tokens[i])
+        extra = None if extras is None else extras[block]
+        key = _step(h, 0xF6) if extra is None else fnv1a_64(extra, h)
+        out[block] = key
+    return keys

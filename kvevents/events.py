@@ -1,0 +1,201 @@
+"""Payload bytes -> typed events. No I/O here.
+
+Field names and their meaning are the engines' own: vLLM's and SGLang's KV events.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kvevents.reader import MalformedError, Reader, UnexpectedError
+
+if TYPE_CHECKING:
+    from array import array
+
+
+@dataclass(slots=True)
+class BlockStored:
+    """Blocks that an engine has cached, consecutive ones of one sequence.
+
+    block_hashes: `array('Q')` of engine hashes; a digest (bytes) is taken by its last 8 bytes,
+    vLLM's own integer form. token_ids: `array('Q')`; of SGLang's EAGLE pairs the first of each.
+    parent_block_hash: of the block before these; None if they begin a sequence.
+    elements: how many elements the event had as an array on the wire, 0 for a map.
+    The rest is as on the wire, None where absent.
+    """
+
+    block_hashes: array[int]
+    parent_block_hash: int | None
+    token_ids: array[int]
+    block_size: int
+    lora_id: int | None = None
+    medium: str | None = None
+    lora_name: str | None = None
+    extra_keys: list[list[Any] | None] | None = None
+    group_idx: int | None = None
+    kv_cache_spec_kind: str | None = None
+    kv_cache_spec_sliding_window: int | None = None
+    locality: str | None = None
+    ownership: str | None = None
+    session_id: str | None = None
+    lookahead_token_ids: list[list[int]] | None = None
+    cache_salt: str | None = None
+    elements: int = 0
+
+
+@dataclass(slots=True)
+class BlockRemoved:
+    """Blocks of which an engine has dropped one copy each."""
+
+    block_hashes: array[int]
+    medium: str | None = None
+    group_idx: int | None = None
+    locality: str | None = None
+    ownership: str | None = None
+
+
+@dataclass(slots=True)
+class AllBlocksCleared:
+    """An engine has dropped all its GPU blocks."""
+
+
+Event = BlockStored | BlockRemoved | AllBlocksCleared
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one message brought: events in order, and how many were skipped, by reason."""
+
+    timestamp: float
+    events: list[Event]
+    rank: int | None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+class PayloadError(ValueError):
+    """A payload that is no batch of events at all; `reason` is one of a few words, for counting."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+_TEXT = (str, type(None))
+_INTEGER = (int, type(None))
+_LIST = (list, type(None))
+_STORED_TYPES: dict[str, tuple[type, ...]] = {
+    "block_size": (int,),
+    "lora_id": _INTEGER,
+    "medium": _TEXT,
+    "lora_name": _TEXT,
+    "extra_keys": _LIST,
+    "group_idx": _INTEGER,
+    "kv_cache_spec_kind": _TEXT,
+    "kv_cache_spec_sliding_window": _INTEGER,
+    "locality": _TEXT,
+    "ownership": _TEXT,
+    "session_id": _TEXT,
+    "lookahead_token_ids": _LIST,
+    "cache_salt": _TEXT,
+}
+_REMOVED_TYPES = {
+    name: _STORED_TYPES[name] for name in ("medium", "group_idx", "locality", "ownership")
+}
+_STORED_NAMES = frozenset(BlockStored.__dataclass_fields__) - {"elements"}
+_REMOVED_NAMES = frozenset(BlockRemoved.__dataclass_fields__)
+
+
+def decode_batch(payload: bytes) -> Batch:
+    """The events of a payload `[timestamp, events, rank]`, in order.
+
+    An unknown or broken event is skipped and counted by reason; those before and after it are
+    kept. Raises PayloadError if there is no list of events at all.
+    """
+    reader = Reader(payload)
+    try:
+        length = reader.array_length()
+        if length < 2:
+            raise UnexpectedError("a batch has a timestamp and events")
+        timestamp = reader.read()
+        count = reader.array_length()
+    except MalformedError as error:
+        raise PayloadError("malformed_payload", str(error)) from error
+    except UnexpectedError as error:
+        raise PayloadError("unexpected_payload", str(error)) from error
+    batch = Batch(timestamp if isinstance(timestamp, float) else 0.0, [], None)
+    for index in range(count):
+        if not _decode_event(reader, batch):
+            batch.skipped["truncated_payload"] += count - index
+            return batch
+    batch.rank = _rank(reader) if length > 2 else None
+    return batch
+
+
+def _decode_event(reader: Reader, batch: Batch) -> bool:
+    """Decode or skip one event; False if the payload ends or breaks inside it."""
+    start = reader.position
+    try:
+        tag, fields, elements = reader.event()
+        batch.events.append(_event(tag, fields, elements))
+        return True
+    except MalformedError:
+        return False
+    except _UnknownEventError:
+        batch.skipped["unknown_event"] += 1
+        return True
+    except UnexpectedError:
+        batch.skipped["broken_event"] += 1
+    try:
+        reader.seek(start)
+        reader.skip()
+    except MalformedError:
+        return False
+    return True
+
+
+class _UnknownEventError(Exception):
+    """A type of event this version does not know."""
+
+
+def _event(tag: str, fields: dict[str, Any], elements: int) -> Event:
+    if tag == "BlockStored":
+        return _stored(fields, elements)
+    if tag == "BlockRemoved":
+        _check(fields, _REMOVED_TYPES, ("block_hashes",))
+        return BlockRemoved(**{k: v for k, v in fields.items() if k in _REMOVED_NAMES})
+    if tag == "AllBlocksCleared":
+        return AllBlocksCleared()
+    raise _UnknownEventError(tag)
+
+
+def _stored(fields: dict[str, Any], elements: int) -> BlockStored:
+    metadata = fields.get("lora_name")
+    if isinstance(metadata, dict):  # SGLang 0.5.18's eighth array element
+        fields["lora_name"] = metadata.get("lora_name")
+        fields["cache_salt"] = metadata.get("cache_salt")
+    _check(fields, _STORED_TYPES, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
+    if not fields.keys() <= _STORED_NAMES:
+        fields = {name: value for name, value in fields.items() if name in _STORED_NAMES}
+    return BlockStored(**fields, elements=elements)
+
+
+def _check(
+    fields: dict[str, Any], types: dict[str, tuple[type, ...]], required: tuple[str, ...]
+) -> None:
+    for name in required:
+        if name not in fields:
+            raise UnexpectedError(f"{name} is missing")
+    for name, kinds in types.items():
+        value = fields.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise UnexpectedError(f"{name} is {type(value).__name__}")
+
+
+def _rank(reader: Reader) -> int | None:
+    try:
+        rank = reader.read()
+    except (MalformedError, UnexpectedError):
+        return None
+    return rank if isinstance(rank, int) and rank >= 0 else None

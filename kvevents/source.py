@@ -1,0 +1,92 @@
+"""Who speaks: the source of frames as configured, and the pod and model a frame comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ExtraStrings(Enum):
+    """What a plain string among the extra keys of a first block is."""
+
+    AUTO = "auto"
+    """An image in events as vLLM up to 0.17 writes them (arrays without a group), else the salt."""
+    SALT = "salt"
+    IMAGE = "image"
+
+
+class Speaker(NamedTuple):
+    """The pod that published a frame, and the model it serves."""
+
+    pod: str
+    model: str
+
+
+class UnknownSpeakerError(ValueError):
+    """A frame whose pod or model cannot be told; `reason` is one of a few words, for counting."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Source:
+    """One SUB socket: where it listens, and how its frames tell who speaks.
+
+    endpoint: a ZMQ address. bind: listen there for pods that connect, instead of connecting.
+    topic: prefix filter; empty for everything.
+    pod: the pod behind the endpoint (connect); empty: the topic says it.
+    model: the model served; empty: the topic says it, else default_model.
+    rank: the data-parallel rank, if the payloads are not to say it.
+    pod_names: topic's pod name -> the name callers use (`ip:port`).
+    """
+
+    endpoint: str
+    bind: bool = False
+    topic: str = ""
+    pod: str = ""
+    model: str = ""
+    rank: int | None = None
+    default_model: str = ""
+    pod_names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    extra_strings: ExtraStrings = ExtraStrings.AUTO
+
+    def speaker(self, topic: bytes) -> Speaker:
+        """Who published a frame with `topic`. Raises UnknownSpeakerError."""
+        if self.pod and self.model:
+            return Speaker(self.pod, self.model)
+        said_pod, said_model = _parse_topic(topic)
+        pod = self.pod or self.pod_names.get(said_pod, said_pod)
+        if not pod:
+            raise UnknownSpeakerError(
+                "unknown_pod",
+                f"topic {topic!r} on {self.endpoint} does not say which pod speaks: publish as "
+                "kv@<pod>@<model>, or configure the source's pod",
+            )
+        model = self.model or said_model or self.default_model
+        if not model:
+            raise UnknownSpeakerError(
+                "unknown_model",
+                f"topic {topic!r} on {self.endpoint} does not say which model pod {pod} serves: "
+                "publish as kv@<pod>@<model>, or configure the source's model or a default model",
+            )
+        return Speaker(pod, model)
+
+
+@lru_cache(maxsize=4096)
+def _parse_topic(topic: bytes) -> tuple[str, str]:
+    """Pod and model of a topic `kv@<pod>@<model>`; empty strings for what it does not say."""
+    try:
+        head, _, rest = topic.decode().partition("@")
+    except UnicodeDecodeError:
+        return "", ""
+    if head != "kv":
+        return "", ""
+    pod, _, model = rest.partition("@")
+    return pod, model

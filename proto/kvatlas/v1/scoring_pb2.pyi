@@ -1,0 +1,86 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("model", "prompt", "pods", "lora_name", "cache_salt")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    LORA_NAME_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    prompt: Prompt
+    pods: _containers.RepeatedScalarFieldContainer[str]
+    lora_name: str
+    cache_salt: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., pods: _Optional[_Iterable[str]] = ..., lora_name: _Optional[str] = ..., cache_salt: _Optional[str] = ...) -> None: ...
+
+class Prompt(_message.Message):
+    __slots__ = ("text", "token_ids", "packed_token_ids", "multimodal_items")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    PACKED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    MULTIMODAL_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    token_ids: TokenIds
+    packed_token_ids: bytes
+    multimodal_items: _containers.RepeatedCompositeFieldContainer[MultimodalItem]
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., packed_token_ids: _Optional[bytes] = ..., multimodal_items: _Optional[_Iterable[_Union[MultimodalItem, _Mapping]]] = ...) -> None: ...
+
+class TokenIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class MultimodalItem(_message.Message):
+    __slots__ = ("hash", "offset", "length")
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    hash: str
+    offset: int
+    length: int
+    def __init__(self, hash: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("pods", "unknown_pods", "total_blocks", "total_tokens", "block_size")
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_PODS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    pods: _containers.RepeatedCompositeFieldContainer[PodScore]
+    unknown_pods: _containers.RepeatedScalarFieldContainer[str]
+    total_blocks: int
+    total_tokens: int
+    block_size: int
+    def __init__(self, pods: _Optional[_Iterable[_Union[PodScore, _Mapping]]] = ..., unknown_pods: _Optional[_Iterable[str]] = ..., total_blocks: _Optional[int] = ..., total_tokens: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
+
+class PodScore(_message.Message):
+    __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank")
+    class MatchedBlocksByTierEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    POD_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_BLOCKS_BY_TIER_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    pod: str
+    score: float
+    matched_blocks: int
+    matched_tokens: int
+    matched_blocks_by_tier: _containers.ScalarMap[str, int]
+    rank: int
+    def __init__(self, pod: _Optional[str] = ..., score: _Optional[float] = ..., matched_blocks: _Optional[int] = ..., matched_tokens: _Optional[int] = ..., matched_blocks_by_tier: _Optional[_Mapping[str, int]] = ..., rank: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,234 @@
+"""The command line: `kvatlas serve`, `check`, `score`, `tokenize`, `pods`, `demo`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvevents import SubscribeError
+from service import client
+from service.application import Application, ListenError
+from service.configuration import ConfigurationError, load
+from service.logs import configure_logs
+from tokenization import TokenizationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from service.configuration import Configuration
+
+_SERVE_EPILOG = """\
+examples:
+  Let pods connect here and publish as kv@<pod>@<model> (vLLM: --kv-events-config
+  '{"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://this-host:5557",
+    "topic": "kv@10.0.0.1:8000@my-model"}'):
+      kvatlas serve --bind 'tcp://*:5557'
+  Connect to two pods:
+      kvatlas serve --connect 10.0.0.1:8000=tcp://10.0.0.1:5557 \\
+                    --connect 10.0.0.2:8000=tcp://10.0.0.2:5557 --default-model my-model
+  Everything from a file, one thing changed:
+      kvatlas serve --config kvatlas.toml --listen 127.0.0.1:0
+
+Flags win over the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
+wins over the file (--config or KVATLAS_CONFIG). The README describes every setting.
+"""
+_SCORE_EPILOG = """\
+examples:
+  kvatlas score --model my-model --text 'Once upon a time'
+  kvatlas score --model my-model --tokens 1,2,3,4 --pod 10.0.0.1:8000 --pod 10.0.0.2:8000
+  seq 1 64 | kvatlas score --model my-model --tokens - --json
+
+Only full blocks count: a prompt shorter than one block matches nothing. A pod listed under
+"unknown pods" has never been heard of under that name: compare with `kvatlas pods`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (2: wrong usage or configuration, 1: failure)."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kvatlas",
+        description="Which pod already holds how much of a prompt's prefix in its KV cache?",
+        epilog="Begin with `kvatlas demo`. Each command has its own --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"kvatlas {version('kvatlas')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands, "serve", "run the service", _serve)
+    _add_serve(commands, "check", "validate a configuration without starting anything", _check)
+    _add_clients(commands)
+    demo = commands.add_parser(
+        "demo", help="simulated pods, a short workload and its scores, in one go"
+    )
+    demo.add_argument("--pods", type=int, default=3, help="how many pods (default: %(default)s)")
+    demo.add_argument("--turns", type=int, default=3, help="turns a chat (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=_SERVE_EPILOG.replace("kvatlas serve", f"kvatlas {name}"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    parser.add_argument(
+        "--listen", action="append", metavar="ADDRESS", help="host:port or unix:/path; repeatable"
+    )
+    parser.add_argument("--metrics-listen", metavar="ADDRESS", help="host:port; '' for none")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="ENDPOINT", help="events: pods connect here"
+    )
+    parser.add_argument(
+        "--connect",
+        action="append",
+        default=[],
+        metavar="[POD=]ENDPOINT",
+        help="events: connect to a pod's publisher; repeatable",
+    )
+    parser.add_argument("--default-model", metavar="MODEL", help="where a topic does not say")
+    parser.add_argument("--block-size", metavar="TOKENS", help="tokens per block (default: 16)")
+    parser.add_argument("--hash-seed", metavar="SEED", help="seed of the block keys")
+    parser.add_argument("--index-limit", metavar="SIZE", help="memory of the index, such as 2GiB")
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
+    parser.set_defaults(run=run)
+
+
+def _add_clients(commands: Any) -> None:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--server",
+        default="localhost:50051",
+        metavar="ADDRESS",
+        help="host:port or unix:/path of a running service (default: %(default)s)",
+    )
+    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    common.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
+    score = commands.add_parser(
+        "score",
+        parents=[common],
+        help="how much of a prompt does each pod hold?",
+        epilog=_SCORE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score.add_argument("--model", required=True)
+    prompt = score.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--text", help="the prompt; - reads standard input")
+    prompt.add_argument(
+        "--tokens", metavar="IDS", help="ids between commas or spaces; - reads standard input"
+    )
+    score.add_argument("--pod", action="append", default=[], help="only this pod; repeatable")
+    score.add_argument("--lora", default="", metavar="NAME", help="LoRA adapter")
+    score.add_argument("--salt", default="", help="cache salt")
+    score.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="HASH@OFFSET+LENGTH",
+        help="multimodal item; repeatable",
+    )
+    score.set_defaults(run=client.score)
+    tokenize = commands.add_parser("tokenize", parents=[common], help="token ids of a text")
+    tokenize.add_argument("--model", required=True)
+    tokenize.add_argument("--text", required=True, help="the text; - reads standard input")
+    tokenize.add_argument(
+        "--no-special-tokens", action="store_true", help="leave out those the tokenizer adds"
+    )
+    tokenize.set_defaults(run=client.tokenize)
+    pods = commands.add_parser("pods", parents=[common], help="the pods and what they hold")
+    pods.add_argument("--model", default="", help="only pods that serve this model")
+    pods.set_defaults(run=client.pods)
+
+
+def _flags(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, nested as the configuration file is."""
+    sources = [{"endpoint": endpoint, "bind": True} for endpoint in options.bind]
+    for connect in options.connect:
+        pod, separator, endpoint = connect.rpartition("=")
+        sources.append({"endpoint": endpoint, **({"pod": pod} if separator else {})})
+    given: dict[str, Any] = {
+        "grpc": {"listen": options.listen},
+        "metrics": {"listen": options.metrics_listen},
+        "index": {
+            "block_size": options.block_size,
+            "hash_seed": options.hash_seed,
+            "limit": options.index_limit,
+        },
+        "log": {"level": options.log_level, "format": options.log_format},
+        "default_model": options.default_model,
+        "sources": sources or None,
+    }
+    return _without_absent(given)
+
+
+def _without_absent(values: dict[str, Any]) -> dict[str, Any]:
+    inner = {k: _without_absent(v) if isinstance(v, dict) else v for k, v in values.items()}
+    return {name: value for name, value in inner.items() if value not in (None, {})}
+
+
+def _load(options: argparse.Namespace) -> Configuration | None:
+    try:
+        return load(options.config, _flags(options))
+    except ConfigurationError as error:
+        print("kvatlas: the configuration is not usable:", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  {fault}", file=sys.stderr)
+        return None
+
+
+def _check(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    if configuration is None:
+        return 2
+    sources = configuration.sources
+    print(
+        f"kvatlas: the configuration is usable: {len(sources)} source(s) of events, block size "
+        f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
+    )
+    if not sources:
+        print("kvatlas: but without a source of events no pod will ever be known", file=sys.stderr)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    if configuration is None:
+        return 2
+    configure_logs(configuration.log)
+    try:
+        asyncio.run(_serve_until_signalled(configuration))
+    except (ListenError, SubscribeError, TokenizationError) as error:
+        print(f"kvatlas: cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve_until_signalled(configuration: Configuration) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Application(configuration):
+        await stop.wait()
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from service.demo import run  # nobody else needs its simulated pods
+
+    return asyncio.run(run(options.pods, options.turns))

@@ -1,0 +1,49 @@
+"""What can be wrong with a request, and the gRPC status each fault becomes.
+
+`status_of` is the one table from errors to statuses; the servicers only raise.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from tokenization import TokenizationError, TokenizerBrokenError, TokenizerMissingError
+
+
+class RequestError(Exception):
+    """Base of the faults of a request; the message is meant for the caller."""
+
+
+class InvalidRequestError(RequestError):
+    """Something in the request is missing or malformed, whatever the state of the service."""
+
+
+class UnknownModelError(RequestError):
+    """Nobody serves the model a request names."""
+
+    def __init__(self, model: str, known: list[str]) -> None:
+        names = ", ".join(sorted(known)) or "none yet: no pod has published an event"
+        super().__init__(f"no pod serves model {model!r}; known models: {names}")
+        self.model = model
+
+
+class TooLargeError(RequestError):
+    """A request beyond a configured limit."""
+
+
+_STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnknownModelError, grpc.StatusCode.NOT_FOUND),
+    (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (TokenizerMissingError, grpc.StatusCode.FAILED_PRECONDITION),
+    (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION),
+)
+KNOWN_ERRORS = (RequestError, TokenizationError)
+
+
+def status_of(error: Exception) -> grpc.StatusCode:
+    """The status a call that raised `error` ends with."""
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            return status
+    return grpc.StatusCode.INTERNAL

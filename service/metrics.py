@@ -1,0 +1,167 @@
+"""Prometheus metrics, on a port of their own.
+
+Calls are observed as they end; all else is read from the index and the streams at each scrape, so
+that neither of them knows about metrics.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from indexer import COMPILED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+    from prometheus_client.metrics_core import Metric
+
+    from indexer import MemoryIndex
+    from kvevents import Ingest
+
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4, 1.0)
+
+
+class CallMetrics:
+    """Latency and outcome of calls: `kvatlas_rpc_duration_seconds` by method and status."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._durations = Histogram(
+            "kvatlas_rpc_duration_seconds",
+            "Time from a parsed request to its answer, by method and gRPC status.",
+            ["method", "status"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
+    def of(self, method: str) -> Callable[[str, float], None]:
+        """A function that takes the status and the seconds of one call of `method`."""
+        children: dict[str, Histogram] = {}
+
+        def observe(status: str, seconds: float) -> None:
+            child = children.get(status)
+            if child is None:
+                child = children[status] = self._durations.labels(method, status)
+            child.observe(seconds)
+
+        return observe
+
+
+class StateCollector(Collector):
+    """What the index holds and what became of the events, read at each scrape."""
+
+    def __init__(self, index: MemoryIndex, ingest: Ingest) -> None:
+        self._index = index
+        self._ingest = ingest
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        yield GaugeMetricFamily(
+            "kvatlas_kernel_compiled", "1 if the kernel is compiled, 0 if not.", int(COMPILED)
+        )
+        yield from self._index_families()
+        yield from self._event_families()
+
+    def _index_families(self) -> Iterator[Metric]:
+        table = self._index.table
+        yield GaugeMetricFamily("kvatlas_index_blocks", "Distinct blocks.", table.block_count)
+        yield GaugeMetricFamily(
+            "kvatlas_index_mappings", "Engine hashes whose block is known.", table.mapping_count
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_index_holder_sets", "Distinct sets of holders.", table.sets.live
+        )
+        yield GaugeMetricFamily("kvatlas_index_bytes", "Bytes the index uses.", table.bytes_used)
+        yield GaugeMetricFamily("kvatlas_index_limit_bytes", "Bytes it may use.", table.limit_bytes)
+        yield CounterMetricFamily(
+            "kvatlas_index_evicted_blocks",
+            "Blocks evicted for the memory limit.",
+            table.evicted_blocks,
+        )
+        yield CounterMetricFamily(
+            "kvatlas_index_evicted_mappings",
+            "Engine hashes evicted for the memory limit.",
+            table.evicted_mappings,
+        )
+        held = GaugeMetricFamily(
+            "kvatlas_pod_blocks", "Blocks a pod holds.", labels=["pod", "rank", "model", "tier"]
+        )
+        for worker, model, by_tier in (
+            (blocks.worker, blocks.model, blocks.by_tier) for blocks in self._index.workers()
+        ):
+            for tier, blocks in by_tier.items():
+                held.add_metric([worker.pod, str(worker.rank), model, tier], blocks)
+        yield held
+
+    def _event_families(self) -> Iterator[Metric]:
+        pod = ["pod", "rank"]
+        events = CounterMetricFamily(
+            "kvatlas_events", "Events applied, by type.", labels=[*pod, "type"]
+        )
+        skipped = CounterMetricFamily(
+            "kvatlas_events_skipped",
+            "Events and blocks not applied, by reason.",
+            labels=[*pod, "reason"],
+        )
+        missed = CounterMetricFamily(
+            "kvatlas_frames_missed", "Frames that never arrived, by sequence.", labels=pod
+        )
+        backwards = CounterMetricFamily(
+            "kvatlas_frames_backward", "Frames whose sequence did not advance.", labels=pod
+        )
+        age = GaugeMetricFamily(
+            "kvatlas_last_event_age_seconds", "Time since a pod's last frame.", labels=pod
+        )
+        now = time.monotonic()
+        for worker, stream in list(self._ingest.streams.items()):
+            labels = [worker.pod, str(worker.rank)]
+            for kind, count in list(stream.applier.tally.events.items()):
+                events.add_metric([*labels, kind], count)
+            for reason, count in list(stream.applier.tally.skipped.items()):
+                skipped.add_metric([*labels, reason], count)
+            missed.add_metric(labels, stream.missed)
+            backwards.add_metric(labels, stream.backwards)
+            if stream.last_event is not None:
+                age.add_metric(labels, now - stream.last_event)
+        frames = CounterMetricFamily(
+            "kvatlas_frames_skipped", "Frames of no known pod, by reason.", labels=["reason"]
+        )
+        for reason, count in list(self._ingest.skipped.items()):
+            frames.add_metric([reason], count)
+        yield CounterMetricFamily("kvatlas_frames", "Frames received.", self._ingest.frames)
+        yield from (events, skipped, missed, backwards, age, frames)
+
+
+class MetricsServer:
+    """An `async with` block in which `registry` is served over HTTP at `listen`."""
+
+    def __init__(self, registry: CollectorRegistry, listen: str) -> None:
+        self._registry = registry
+        self._host, _, port = listen.rpartition(":")
+        self._port = int(port)
+        self._server: WSGIServer | None = None
+        self._thread: Thread | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises OSError if the address cannot be bound."""
+        self._server, self._thread = start_http_server(
+            self._port, self._host.strip("[]"), self._registry
+        )
+        return self
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return self._server.server_port if self._server else self._port
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()

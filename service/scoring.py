@@ -1,0 +1,88 @@
+"""The scoring servicer: a ScoreRequest goes in, a ScoreResponse comes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+
+from indexer import block_extras
+from service.errors import InvalidRequestError, UnknownModelError
+from service.prompts import multimodal_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    import grpc
+
+    from indexer import Index, KeyScheme, PrefixMatch
+    from service.prompts import Prompts
+
+
+class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
+    """Answers `Score`. Between its tokens and its answer a request never waits."""
+
+    def __init__(
+        self,
+        index: Index,
+        prompts: Prompts,
+        scheme_of: Callable[[str], KeyScheme],
+        configured_models: Collection[str],
+    ) -> None:
+        self._index = index
+        self._prompts = prompts
+        self._scheme_of = scheme_of
+        self._configured_models = configured_models
+
+    async def Score(  # noqa: N802
+        self,
+        request: scoring_pb2.ScoreRequest,
+        context: grpc.aio.ServicerContext[scoring_pb2.ScoreRequest, scoring_pb2.ScoreResponse],
+    ) -> scoring_pb2.ScoreResponse:
+        """See scoring.proto."""
+        model = request.model
+        self._check_model(model)
+        tokens = await self._prompts.tokens(model, request.prompt)
+        scheme = self._scheme_of(model)
+        extras = None
+        if request.prompt.multimodal_items or request.cache_salt:
+            extras = block_extras(
+                multimodal_items(request.prompt), request.cache_salt, len(tokens), scheme.block_size
+            )
+        keys = scheme.keys(scheme.root(request.lora_name), tokens, extras)
+        response = scoring_pb2.ScoreResponse(
+            total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
+        )
+        pods = request.pods or self._index.pods_of(model)
+        self._answer(response, self._index.match(model, keys), pods)
+        return response
+
+    def _check_model(self, model: str) -> None:
+        if not model:
+            raise InvalidRequestError("model is not set")
+        if not self._index.pods_of(model) and model not in self._configured_models:
+            raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
+
+    @staticmethod
+    def _answer(
+        response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
+    ) -> None:
+        block_size = response.block_size
+        scores = []
+        for pod in pods:
+            best = match.best_of(pod)
+            if best is None:
+                response.unknown_pods.append(pod)
+                continue
+            blocks = best.matched_blocks
+            scores.append(
+                scoring_pb2.PodScore(
+                    pod=pod,
+                    score=best.score,
+                    matched_blocks=blocks,
+                    matched_tokens=blocks * block_size,
+                    matched_blocks_by_tier=best.by_tier,
+                    rank=best.worker.rank,
+                )
+            )
+        response.pods.extend(scores)

@@ -1,0 +1,85 @@
+"""Answers as text for a person with a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kvatlas.v1 import fleet_pb2, scoring_pb2, tokenization_pb2
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be; numbers to the right, words to the left."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [all(_is_number(cell) for cell in column[1:]) for column in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).replace(",", "").isdigit() or cell == "-"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={count:,}" for name, count in sorted(counts.items())) or "-"
+
+
+def scores(answer: scoring_pb2.ScoreResponse) -> str:
+    """The best pod first."""
+    rows = [
+        [
+            pod.pod,
+            f"{pod.score:.1f}",
+            str(pod.matched_blocks),
+            str(pod.matched_tokens),
+            _counts(pod.matched_blocks_by_tier),
+        ]
+        for pod in sorted(answer.pods, key=lambda pod: -pod.score)
+    ]
+    total = f"{answer.total_tokens} tokens, {answer.total_blocks} full blocks"
+    lines = [f"{total} of {answer.block_size} tokens"]
+    if rows:
+        lines.append(table(["POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER"], rows))
+    else:
+        lines.append("no pod serves this model yet")
+    if answer.unknown_pods:
+        lines.append("unknown pods: " + ", ".join(answer.unknown_pods))
+    return "\n".join(lines)
+
+
+def token_ids(answer: tokenization_pb2.TokenizeResponse) -> str:
+    """Ids with spaces between them."""
+    return " ".join(map(str, answer.token_ids))
+
+
+def pods(answer: fleet_pb2.ListPodsResponse) -> str:
+    """A line for each rank."""
+    rows = []
+    for pod in answer.pods:
+        for rank in pod.ranks:
+            heard = rank.HasField("last_event_age_seconds")
+            rows.append(
+                [
+                    pod.pod,
+                    str(rank.rank),
+                    pod.model,
+                    _counts(rank.blocks_by_tier),
+                    f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
+                    str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
+                    str(rank.missed_frames),
+                    _counts(rank.skipped),
+                ]
+            )
+    if not rows:
+        return "no pod is known: none is configured, and no event has arrived"
+    header = ["POD", "RANK", "MODEL", "BLOCKS", "LAST EVENT", "SEQUENCE", "MISSED", "SKIPPED"]
+    return table(header, rows)

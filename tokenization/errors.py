@@ -1,0 +1,26 @@
+"""Why a text could not be tokenized."""
+
+from __future__ import annotations
+
+
+class TokenizationError(Exception):
+    """Base of this package's errors."""
+
+
+class TokenizerMissingError(TokenizationError):
+    """There is no tokenizer for a model."""
+
+    def __init__(self, model: str, looked_in: str) -> None:
+        super().__init__(
+            f"no tokenizer for model {model!r}: {looked_in}; send token ids, or configure "
+            "the model's tokenizer"
+        )
+        self.model = model
+
+
+class TokenizerBrokenError(TokenizationError):
+    """A tokenizer file that cannot be loaded, or that failed on a text."""
+
+    def __init__(self, model: str, detail: str) -> None:
+        super().__init__(f"the tokenizer of model {model!r} failed: {detail}")
+        self.model = model
