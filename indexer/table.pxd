@@ -23,7 +23,7 @@ cdef class BlockTable:
     cdef list _free_members
     cdef set _sweeping
     cdef Py_ssize_t _hand
-    cdef Py_ssize_t members
+    cdef readonly Py_ssize_t members
     cdef unsigned char _epoch
     cdef Py_ssize_t _stores
     cdef Py_ssize_t _insert(self, Segment segment, unsigned long long name, unsigned int number)

@@ -239,7 +239,8 @@ class Reader:
         raise UnexpectedError("an integer was expected")
 
     def _sign_extended(self, value: cython.ulonglong, width: cython.Py_ssize_t) -> int:
-        return (value - (1 << (8 * width))) & _MASK
+        one: cython.ulonglong = 1
+        return (value - (one << (8 * width))) & _MASK
 
     def _read(self, depth: cython.int) -> object:
         lead: cython.uchar = self._lead()

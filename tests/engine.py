@@ -1,0 +1,198 @@
+"""A naive engine: a prefix cache as a dictionary, which says what it does in vLLM's words.
+
+Its truth comes from its own dictionary of contents, never from a block key.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens and all else that tells prompts apart; images as (hash, offset, length)."""
+
+    tokens: tuple[int, ...]
+    lora_name: str | None = None
+    cache_salt: str | None = None
+    images: tuple[tuple[str, int, int], ...] = ()
+
+
+Content = tuple[Any, ...]
+
+
+def contents(prompt: Prompt, block_size: int) -> list[Content]:
+    """What each full block of the prompt stands for, including all before it."""
+    chain: list[Content] = []
+    before: Any = ("root", prompt.lora_name, prompt.cache_salt)
+    for start in range(0, len(prompt.tokens) - block_size + 1, block_size):
+        images = tuple(
+            image
+            for image, offset, length in sorted(prompt.images, key=lambda item: item[1])
+            if offset < start + block_size and offset + length > start
+        )
+        before = (hash(before), prompt.tokens[start : start + block_size], images)
+        chain.append(before)
+    return chain
+
+
+@dataclass
+class NaiveEngine:
+    """One pod's cache. `frames` are the messages that it has published so far."""
+
+    name: str
+    model: str
+    block_size: int
+    capacity: int
+    random: random.Random
+    bytes_hashes: bool = False
+    arrays: bool = False
+    frames: list[list[bytes]] = field(default_factory=list)
+    copies: dict[Content, int] = field(default_factory=dict)
+    hashes: dict[Content, int] = field(default_factory=dict)
+
+    def serve(self, prompt: Prompt) -> None:
+        """Cache a prompt, sometimes in two steps, sometimes once more than needed."""
+        chain = contents(prompt, self.block_size)
+        held = 0
+        while held < len(chain) and self.copies.get(chain[held]):
+            held += 1
+        if held and held == len(chain):
+            held -= 1  # an engine recomputes the last block: a second copy
+        steps = sorted({held, self.random.randint(held, len(chain)), len(chain)})
+        for start, end in zip(steps, steps[1:], strict=False):
+            events = self._evict(end - start, set(chain))
+            events.append(self._stored(prompt, chain, start, end))
+            self._publish(events)
+
+    def reset(self) -> None:
+        """Drop everything."""
+        self.copies.clear()
+        self._publish([{"type": "AllBlocksCleared"}])
+
+    def resident(self, prompt: Prompt) -> int:
+        """How many leading blocks of the prompt are cached."""
+        count = 0
+        for content in contents(prompt, self.block_size):
+            if not self.copies.get(content):
+                break
+            count += 1
+        return count
+
+    def _evict(self, needed: int, spared: set[Content]) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        while sum(self.copies.values()) + needed > self.capacity:
+            victims = [c for c, n in self.copies.items() if n and c not in spared]
+            if not victims:
+                break
+            victim = self.random.choice(victims)
+            self.copies[victim] -= 1
+            events.append(
+                {
+                    "type": "BlockRemoved",
+                    "block_hashes": [self._wire_hash(victim)],
+                    "medium": "GPU",
+                    "group_idx": 0,
+                }
+            )
+        return events
+
+    def _stored(self, prompt: Prompt, chain: list[Content], start: int, end: int) -> dict[str, Any]:
+        for content in chain[start:end]:
+            self.copies[content] = self.copies.get(content, 0) + 1
+        size = self.block_size
+        return {
+            "type": "BlockStored",
+            "block_hashes": [self._wire_hash(content) for content in chain[start:end]],
+            "parent_block_hash": self._wire_hash(chain[start - 1]) if start else None,
+            "token_ids": list(prompt.tokens[start * size : end * size]),
+            "block_size": size,
+            "lora_id": None if prompt.lora_name is None else 7,
+            "medium": "GPU",
+            "lora_name": prompt.lora_name,
+            "extra_keys": [self._extra_keys(prompt, index) for index in range(start, end)],
+            "group_idx": 0,
+            "kv_cache_spec_kind": "full_attention",
+        }
+
+    def _extra_keys(self, prompt: Prompt, index: int) -> list[Any] | None:
+        first = index * self.block_size
+        keys: list[Any] = [] if prompt.lora_name is None else [prompt.lora_name]
+        for image, offset, length in sorted(prompt.images, key=lambda item: item[1]):
+            if offset < first + self.block_size and offset + length > first:
+                keys.append([image, offset - first])
+        if prompt.cache_salt is not None and index == 0:
+            keys.append(prompt.cache_salt)
+        return keys or None
+
+    def _wire_hash(self, content: Content) -> int | bytes:
+        value = self.hashes.setdefault(content, self.random.getrandbits(64))
+        return value.to_bytes(8, "big").rjust(32, b"\x5a") if self.bytes_hashes else value
+
+    def _publish(self, events: list[dict[str, Any]]) -> None:
+        wire: list[Any] = [list(event.values()) if self.arrays else event for event in events]
+        self.frames.append(
+            [
+                f"kv@{self.name}@{self.model}".encode(),
+                len(self.frames).to_bytes(8, "big"),
+                msgpack.packb([1.0, wire, 0]),
+            ]
+        )
+
+
+def workload(
+    seed: int, block_size: int, scale: int, pods: int, requests: int, images: bool = True
+) -> tuple[list[NaiveEngine], list[Prompt]]:
+    """Engines that have served a generated workload, and prompts to probe with.
+
+    scale: how many engine blocks a turn of a prompt is to be made of, as it were.
+    """
+    source = random.Random(seed)
+    engines = [
+        NaiveEngine(
+            f"10.0.0.{number}:8000",
+            "sim/model",
+            block_size,
+            capacity=60 * scale,
+            random=random.Random(source.random()),
+            bytes_hashes=number % 3 == 1,
+            arrays=number % 2 == 1,
+        )
+        for number in range(pods)
+    ]
+    prompts: list[Prompt] = []
+    size = block_size * scale
+    systems = [_tokens(source, size * 5 + 3) for _ in range(3)]
+    for _ in range(requests):
+        tokens = source.choice(systems)
+        if prompts and source.random() < 0.4:
+            tokens = source.choice(prompts).tokens
+        tokens = (*tokens, *_tokens(source, source.randrange(0, size * 6)))
+        shown: tuple[tuple[str, int, int], ...] = ()
+        if images and source.random() < 0.3:
+            shown = tuple(
+                (source.choice("abc") * 8, size * 2 + offset, source.randrange(1, 40))
+                for offset in sorted(source.sample(range(90), source.randrange(1, 3)))
+            )
+        prompt = Prompt(
+            tokens,
+            source.choice([None, None, "adapter-1", "adapter-2"]),
+            source.choice([None, None, None, "tenant-a", "tenant-b"]),
+            shown,
+        )
+        prompts.append(prompt)
+        engine = source.choice(engines)
+        engine.serve(prompt)
+        if source.random() < 0.02:
+            engine.reset()
+    strangers = [Prompt(_tokens(source, block_size * 4))]
+    shorter = [Prompt(p.tokens[: len(p.tokens) // 2], p.lora_name) for p in prompts[::5]]
+    return engines, [*prompts, *shorter, *strangers]
+
+
+def _tokens(source: random.Random, count: int) -> tuple[int, ...]:
+    return tuple(source.choice([source.randrange(30), source.randrange(150_000)]) for _ in range(count))

@@ -1,0 +1,134 @@
+"""Recorded runs of real engines, replayed over real sockets, score exactly as they truly were."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from contextlib import closing
+from typing import Any
+
+import pytest
+import zmq
+from fleet import Publisher, configure, read_trace, running
+
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+
+TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]
+FURTHER = ["vllm-0.33-cpu-tier", "vllm-0.33-hybrid-dp2"]  # their `blocks` follow as well
+BLOCK_SIZES = [16, 32, 64, 48]  # the engines' own, and larger ones of ours
+
+
+def parts(line: dict[str, Any]) -> list[bytes]:
+    return [bytes.fromhex(part) for part in line["frames"]]
+
+
+def frames_of(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in trace if line["kind"] == "frame"]
+
+
+def last_sequences(trace: list[dict[str, Any]], ranks: dict[str, int]) -> dict[tuple[str, int], int]:
+    last: dict[tuple[str, int], int] = {}
+    for line in frames_of(trace):
+        last[line["pod"], ranks[line["pod"]]] = line["seq"]
+    return last
+
+
+def request_of(probe: dict[str, Any], packed: bool) -> scoring_pb2.ScoreRequest:
+    request = scoring_pb2.ScoreRequest(
+        model="sim/llama",
+        lora_name=probe["lora_name"] or "",
+        cache_salt=probe["cache_salt"] or "",
+    )
+    for item in probe["mm"]:
+        request.prompt.multimodal_items.add(
+            hash=item["identifier"], offset=item["offset"], length=item["length"]
+        )
+    tokens = probe["tokens"]
+    if packed:
+        request.prompt.packed_token_ids = struct.pack(f"<{len(tokens)}I", *tokens)
+    else:
+        request.prompt.token_ids.ids.extend(tokens)
+    return request
+
+
+async def check_probes(channel: Any, truth: dict[str, Any], block_size: int) -> int:
+    stub = scoring_pb2_grpc.ScoringServiceStub(channel)
+    checked = 0
+    for number, probe in enumerate(truth["probes"]):
+        answer = await stub.Score(request_of(probe, packed=number % 2 == 0))
+        assert answer.total_tokens == len(probe["tokens"])
+        assert answer.total_blocks == len(probe["tokens"]) // block_size
+        pods = {score.pod: score for score in answer.pods}
+        for pod, expected in probe["expected"].items():
+            score = pods[pod]
+            by_tier = dict(score.matched_blocks_by_tier)
+            want = expected["blocks"] * 16 // block_size
+            assert by_tier.get("gpu", 0) == want, (probe["id"], pod)
+            if "any_tier_blocks" in expected:
+                assert score.matched_blocks == expected["any_tier_blocks"] * 16 // block_size
+                assert by_tier.get("cpu", 0) == expected["cpu_blocks"] * 16 // block_size
+            else:
+                assert score.matched_blocks == want
+                assert score.score == want
+                assert score.matched_tokens == want * block_size
+            checked += 1
+    return checked
+
+
+async def replay_connected(name: str, block_size: int) -> None:
+    """Each pod has a publisher of its own, and the configuration says who it is."""
+    trace = read_trace(name)
+    fleet, truth = trace[0], trace[-1]
+    with zmq.Context() as context:
+        publishers = {pod["name"]: Publisher(context) for pod in fleet["pods"]}
+        sources = [
+            {"endpoint": publisher.endpoint, "pod": pod, "model": "sim/llama"}
+            for pod, publisher in publishers.items()
+        ]
+        async with running(configure(sources=sources, index={"block_size": block_size})) as service:
+            for publisher in publishers.values():
+                await publisher.subscribed()
+            for line in frames_of(trace):
+                publishers[line["pod"]].send(parts(line))
+            ranks = {pod["name"]: pod["dp_rank"] for pod in fleet["pods"]}
+            await service.heard(last_sequences(trace, ranks))
+            checked = await check_probes(service.channel, truth, block_size)
+            assert checked == sum(len(probe["expected"]) for probe in truth["probes"])
+        for publisher in publishers.values():
+            publisher.close()
+
+
+async def replay_bound(name: str) -> None:
+    """All pods connect to one endpoint, and their topics say who they are."""
+    trace = read_trace(name)
+    source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "topic": "kv@"}
+    with zmq.Context() as context:
+        async with running(configure(sources=[source])) as service:
+            endpoint = service.application.endpoints[0]
+            for pod in trace[0]["pods"]:
+                with closing(Publisher(context, connect=endpoint)) as publisher:
+                    await publisher.subscribed()
+                    mine = [line for line in frames_of(trace) if line["pod"] == pod["name"]]
+                    for line in mine:
+                        publisher.send(parts(line))
+                    await service.heard({(pod["name"], 0): mine[-1]["seq"]})
+            await check_probes(service.channel, trace[-1], 16)
+
+
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+@pytest.mark.parametrize("name", [*TRACES, *FURTHER])
+def test_connected_pods_score_as_they_truly_were(name: str, block_size: int) -> None:
+    asyncio.run(replay_connected(name, block_size))
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
+    asyncio.run(replay_bound(name))
+
+
+def test_the_traces_hold_what_these_tests_are_about() -> None:
+    probes = [probe for name in TRACES for probe in read_trace(name)[-1]["probes"]]
+    assert sum(1 for probe in probes if probe["cache_salt"]) >= 10
+    assert sum(1 for probe in probes if probe["mm"]) >= 5
+    assert sum(1 for probe in probes if probe["lora_name"]) >= 40
+    assert sum(1 for p in probes for e in p["expected"].values() if e["blocks"] > 10) >= 50

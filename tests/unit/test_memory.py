@@ -1,0 +1,218 @@
+"""The embedded index: bounds, costs and what it says of itself."""
+
+from __future__ import annotations
+
+import random
+from array import array
+
+import pytest
+
+from indexer import EngineHash, MemoryIndex, Place, Worker
+
+GPU, CPU = Place("gpu"), Place("cpu")
+POD = Worker("a:1", 0)
+
+
+def index_of(limit: int = 64 * 1024**2, **settings: bool) -> MemoryIndex:
+    index = MemoryIndex(limit, **settings)
+    index.join(POD, "m")
+    return index
+
+
+def numbers(count: int, seed: int = 1) -> array[int]:
+    source = random.Random(seed)
+    return array("Q", [source.getrandbits(64) for _ in range(count)])
+
+
+def matched(index: MemoryIndex, keys: array[int], pod: str = "a:1", model: str = "m") -> int:
+    best = index.match(model, keys).best_of(pod)
+    assert best is not None
+    return best.matched_blocks
+
+
+def test_two_copies_need_two_removals() -> None:
+    index, keys = index_of(), numbers(3)
+    index.store(POD, GPU, keys, keys)
+    index.store(POD, GPU, keys[:1], keys[:1])
+    assert index.remove(POD, GPU, keys[:1]) == 0
+    assert matched(index, keys) == 3
+    assert index.remove(POD, GPU, keys[:1]) == 0
+    assert matched(index, keys) == 0
+    assert index.remove(POD, GPU, keys[:1]) == 1
+
+
+def test_with_set_semantics_one_removal_does() -> None:
+    index, keys = index_of(count_copies=False), numbers(3)
+    for _ in range(3):
+        index.store(POD, GPU, keys, keys)
+    index.remove(POD, GPU, keys[:1])
+    assert matched(index, keys) == 0
+
+
+def test_a_block_held_under_two_hashes_outlives_one_of_them() -> None:
+    index, keys = index_of(), numbers(1)
+    index.store(POD, GPU, array("Q", [1]), keys)
+    index.store(POD, GPU, array("Q", [2]), keys)
+    index.remove(POD, GPU, array("Q", [1]))
+    assert index.remove(POD, GPU, array("Q", [1])) == 1
+    assert matched(index, keys) == 1
+    index.remove(POD, GPU, array("Q", [2]))
+    assert matched(index, keys) == 0
+
+
+def test_one_hash_may_mean_different_blocks_to_different_pods() -> None:
+    index, keys = index_of(), numbers(2)
+    other = Worker("b:1", 0)
+    index.join(other, "m")
+    index.store(POD, GPU, array("Q", [7]), keys[:1])
+    index.store(other, GPU, array("Q", [7]), keys[1:])
+    assert index.key_of(POD, EngineHash(7)) == keys[0]
+    assert index.key_of(other, EngineHash(7)) == keys[1]
+    index.remove(POD, GPU, array("Q", [7]))
+    assert matched(index, keys[:1]) == 0
+    assert matched(index, keys[1:], "b:1") == 1
+
+
+def test_a_hash_means_nothing_to_a_pod_that_never_announced_it() -> None:
+    index, keys = index_of(), numbers(1)
+    other = Worker("b:1", 0)
+    index.join(other, "m")
+    index.store(POD, GPU, array("Q", [7]), keys)
+    assert index.key_of(other, EngineHash(7)) is None
+    assert index.store_known(other, CPU, array("Q", [7])) == 1
+
+
+def test_a_wide_engine_block_stands_for_several_of_ours() -> None:
+    index, keys = index_of(), numbers(8)
+    index.store(POD, GPU, array("Q", [1, 2]), keys)
+    assert matched(index, keys) == 8
+    assert index.key_of(POD, EngineHash(1)) == keys[3]
+    assert index.store_known(POD, CPU, array("Q", [1])) == 0
+    index.remove(POD, GPU, array("Q", [2]))
+    assert matched(index, keys) == 4
+    index.remove(POD, GPU, array("Q", [1]))
+    best = index.match("m", keys).best_of("a:1")
+    assert best is not None
+    assert (best.matched_blocks, best.by_tier, best.score) == (4, {"cpu": 4}, pytest.approx(3.2))
+
+
+def test_keys_that_do_not_spread_over_the_hashes_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not spread"):
+        index_of().store(POD, GPU, numbers(2), numbers(3))
+
+
+def test_models_with_an_adapter_of_the_same_name_stay_apart() -> None:
+    index, keys = index_of(), numbers(4)
+    other = Worker("b:1", 0)
+    index.join(other, "another model")
+    index.store(POD, GPU, keys, keys)
+    assert matched(index, keys) == 4
+    assert matched(index, keys, "b:1", "another model") == 0
+    assert index.match("another model", keys).best_of("a:1") is None
+
+
+def test_a_pod_that_changes_its_model_begins_anew() -> None:
+    index, keys = index_of(), numbers(4)
+    index.store(POD, GPU, keys, keys)
+    index.join(POD, "new")
+    assert matched(index, keys, model="new") == 0
+    assert index.models() == ["new"]
+
+
+def test_an_unknown_tier_weighs_one_and_names_do_not_pile_up() -> None:
+    index, keys = index_of(), numbers(1)
+    for number in range(200):
+        index.store(POD, Place(f"tier-{number}"), keys, keys)
+    best = index.match("m", keys).best_of("a:1")
+    assert best is not None
+    assert best.score == 1.0
+    assert len(index.tier_names) <= 65
+
+
+def test_the_memory_bound_evicts_the_longest_unused_and_counts() -> None:
+    limit = 4 * 1024**2
+    index = index_of(limit)
+    hot, keys = numbers(64, seed=9), numbers(300_000)
+    index.store(POD, GPU, hot, hot)
+    for start in range(0, len(keys), 64):
+        index.store(POD, GPU, keys[start : start + 64], keys[start : start + 64])
+        if start % 640 == 0:
+            assert matched(index, hot) == 64, start
+    assert index.table.bytes_used <= limit
+    assert index.table.evicted_mappings > 100_000
+    assert matched(index, keys[-64:]) == 64
+    assert matched(index, keys[:64]) == 0
+    member_count = index.workers()[0].by_tier["gpu"]
+    assert member_count == index.table.block_count
+
+
+def test_what_was_evicted_can_be_stored_and_removed_again() -> None:
+    index, keys = index_of(1024**2), numbers(60_000)
+    for _ in range(2):
+        for start in range(0, len(keys), 60):
+            index.store(POD, GPU, keys[start : start + 60], keys[start : start + 60])
+    while index.workers()[0].by_tier["gpu"]:
+        before = index.workers()[0].by_tier["gpu"]
+        index.remove(POD, GPU, keys)
+        assert index.workers()[0].by_tier["gpu"] < before
+    assert index.table.block_count == 0
+
+
+def test_unheld_mappings_make_room_first() -> None:
+    index = index_of(2 * 1024**2)
+    gone, held = numbers(20_000, seed=2), numbers(4_000, seed=3)
+    index.store(POD, GPU, held, held)
+    index.store(POD, GPU, gone, gone)
+    index.remove(POD, GPU, gone)
+    more = numbers(60_000, seed=4)
+    for start in range(0, len(more), 50):
+        index.store(POD, GPU, more[start : start + 50], more[start : start + 50])
+        index.remove(POD, GPU, more[start : start + 50])
+    assert index.table.evicted_mappings > 0
+    assert index.table.evicted_blocks == 0
+    assert index.workers()[0].by_tier["gpu"] == len(held)
+
+
+def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
+    index, keys = index_of(), numbers(5_000)
+    index.store(POD, GPU, keys, keys)
+    index.store(POD, CPU, keys[:100], keys[:100])
+    index.clear(POD, ("gpu",))
+    assert matched(index, keys) == 100
+    assert index.key_of(POD, EngineHash(keys[4_000])) == keys[4_000]
+    index.forget("a:1")
+    assert index.match("m", keys).best_of("a:1") is None
+    while index.tidy():
+        pass
+    assert index.table.block_count == 0
+    assert index.table.mapping_count == 0
+    assert index.table.sets.live == 0
+
+
+def test_clearing_costs_the_same_whatever_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it touches, not by the clock: no slot is looked at."""
+    index, keys = index_of(), numbers(50_000)
+    index.store(POD, GPU, keys, keys)
+    sets_before = len(index.table.sets)
+    blocks_before = index.table.block_count
+    index.clear(POD, ("gpu",))
+    assert index.table.block_count == blocks_before  # left for `tidy`
+    assert len(index.table.sets) == sets_before
+    assert matched(index, keys) == 0
+
+
+def test_member_numbers_are_given_out_again() -> None:
+    index, keys = index_of(), numbers(10)
+    for _ in range(50):
+        index.store(POD, GPU, keys, keys)
+        index.clear(POD, ("gpu",))
+        while index.tidy(256):
+            pass
+    assert index.table.members < 10
+
+
+def test_it_prints_what_it_holds() -> None:
+    index, keys = index_of(), numbers(1_234)
+    index.store(POD, GPU, keys, keys)
+    assert repr(index) == "<MemoryIndex 1,234 blocks, 1 workers>"
+    assert "1,234 blocks, 1,234 mappings, 2 holder sets" in repr(index.table)

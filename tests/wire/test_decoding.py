@@ -1,0 +1,206 @@
+"""Recorded messages of real engines decode to what they say; broken ones cost only themselves."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import msgpack
+import pytest
+from fleet import DATA
+
+from kvevents import (
+    AllBlocksCleared,
+    BlockRemoved,
+    BlockStored,
+    FrameError,
+    PayloadError,
+    decode_batch,
+    parse_frame,
+)
+
+MESSAGES = [
+    json.loads(line)
+    for name in ("vllm-0.33.0", "sglang-0.5.23")
+    for line in (DATA / f"{name}.jsonl").read_text().splitlines()
+]
+STORED: dict[str, Any] = {
+    "type": "BlockStored",
+    "block_hashes": [1, 2],
+    "parent_block_hash": None,
+    "token_ids": [5, 6, 7, 8],
+    "block_size": 2,
+    "medium": "GPU",
+}
+REMOVED: dict[str, Any] = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU"}
+
+
+def as_hash(value: Any) -> int:
+    if isinstance(value, dict):
+        return int(value["bin"][-16:], 16)
+    return int(value) & (2**64 - 1)
+
+
+def as_wire(value: Any) -> Any:
+    if isinstance(value, dict) and "bin" in value:
+        return bytes.fromhex(value["bin"])
+    return [as_wire(item) for item in value] if isinstance(value, list) else value
+
+
+def check_event(event: Any, decoded: dict[str, Any]) -> None:
+    assert type(event).__name__ == decoded["type"]
+    for name, value in decoded.items():
+        if name == "block_hashes":
+            assert list(event.block_hashes) == [as_hash(item) for item in value]
+        elif name == "parent_block_hash":
+            assert event.parent_block_hash == (None if value is None else as_hash(value))
+        elif name == "token_ids":  # of EAGLE pairs the first
+            firsts = [item[0] if isinstance(item, list) else item for item in value]
+            assert list(event.token_ids) == firsts
+        elif name != "type":
+            assert getattr(event, name) == as_wire(value), name
+
+
+@pytest.mark.parametrize(
+    "message", [message for message in MESSAGES if message["decoded"]], ids=lambda m: m["note"][:40]
+)
+def test_every_recorded_message_decodes_to_its_decoded_form(message: dict[str, Any]) -> None:
+    frame = parse_frame([bytes.fromhex(part) for part in message["frames"]][-3:])
+    batch = decode_batch(frame.payload)
+    timestamp, events, rank = message["decoded"]
+    assert (batch.timestamp, batch.rank, dict(batch.skipped)) == (timestamp, rank, {})
+    assert len(batch.events) == len(events)
+    for event, decoded in zip(batch.events, events, strict=True):
+        check_event(event, decoded)
+
+
+def test_the_recordings_hold_what_this_test_is_about() -> None:
+    assert sum(1 for message in MESSAGES if message["decoded"]) == 104
+
+
+def decode(*events: Any, batch: Any = None) -> Any:
+    return decode_batch(msgpack.packb([1.5, list(events), 3] if batch is None else batch))
+
+
+def test_an_unknown_event_is_counted_and_its_neighbours_kept() -> None:
+    batch = decode(STORED, {"type": "BlockMoved", "to": [1, {"a": b"x"}]}, ["Later", 1], REMOVED)
+    assert [type(event) for event in batch.events] == [BlockStored, BlockRemoved]
+    assert batch.skipped == {"unknown_event": 2}
+    assert batch.rank == 3
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"type": "BlockStored", "block_hashes": [1]},
+        {**STORED, "token_ids": ["five"]},
+        {**STORED, "token_ids": [-1]},
+        {**STORED, "block_hashes": "many"},
+        {**STORED, "block_hashes": [1.5]},
+        {**STORED, "block_size": "2"},
+        {**STORED, "extra_keys": {"a": 1}},
+        {**REMOVED, "medium": 7},
+        {"no": "type"},
+        ["BlockRemoved"],
+        [],
+        None,
+        17,
+        "BlockStored",
+        [["BlockStored"]],
+    ],
+    ids=repr,
+)
+def test_a_broken_event_is_counted_and_its_neighbours_kept(broken: Any) -> None:
+    batch = decode(STORED, broken, REMOVED)
+    assert [type(event) for event in batch.events] == [BlockStored, BlockRemoved]
+    assert batch.skipped == {"broken_event": 1}
+
+
+def test_events_before_the_end_of_a_truncated_payload_are_kept() -> None:
+    payload = msgpack.packb([1.5, [STORED, REMOVED, STORED], 0])
+    cut = len(payload) - 30
+    batch = decode_batch(payload[:cut])
+    assert [type(event) for event in batch.events] == [BlockStored, BlockRemoved]
+    assert batch.skipped == {"truncated_payload": 1}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "malformed_payload"),
+        (b"\xc1", "unexpected_payload"),
+        (msgpack.packb({"ts": 1}), "unexpected_payload"),
+        (msgpack.packb([1.0]), "unexpected_payload"),
+        (msgpack.packb([1.0, "events"]), "unexpected_payload"),
+        (b"\x92\xcb\x00", "malformed_payload"),
+        (b"\x92\x01\xdd\xff\xff\xff\xff", "malformed_payload"),
+        (b"\x92" + b"\x91" * 5000, "malformed_payload"),
+    ],
+)
+def test_what_is_no_batch_is_refused_by_reason(payload: bytes, reason: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        decode_batch(payload)
+    assert caught.value.reason == reason
+
+
+def test_a_batch_of_two_elements_has_no_rank() -> None:
+    assert decode(batch=[1.0, [REMOVED]]).rank is None
+
+
+def test_unknown_fields_and_longer_arrays_are_ignored() -> None:
+    batch = decode(
+        {**STORED, "colour": ["red", {"deep": [1]}]},
+        ["BlockStored", [1], None, [5, 6], 2, None, "GPU", None, None, 0, "full", None, "x", {}],
+        ["BlockRemoved", [1], "GPU", 0, "more"],
+        ["AllBlocksCleared", 1, 2],
+        {"type": "AllBlocksCleared"},
+    )
+    assert not batch.skipped
+    assert len(batch.events) == 5
+    assert batch.events[3:] == [AllBlocksCleared(), AllBlocksCleared()]
+
+
+def test_old_arrays_of_every_length_decode() -> None:
+    full: list[Any] = ["BlockStored", [1], 9, [5, 6], 2, 3, "GPU", "lora", [["lora"]], 1, "mla", 8]
+    for length in range(5, len(full) + 1):
+        (event,) = decode(full[:length]).events
+        assert list(event.token_ids) == [5, 6]
+        assert event.parent_block_hash == 9
+        assert event.lora_name == ("lora" if length > 7 else None)
+        assert event.group_idx == (1 if length > 9 else None)
+
+
+def test_integers_of_every_width_decode() -> None:
+    tokens = [0, 127, 128, 255, 256, 65535, 65536, 2**31, 2**32 - 1, 2**32, 2**62, 2**64 - 1]
+    hashes = [0, -1, -32, -33, -128, -129, -(2**15), -(2**31), -(2**63), 2**63, 2**64 - 1]
+    event = {**STORED, "token_ids": tokens, "block_hashes": hashes}
+    (decoded,) = decode(event).events
+    assert list(decoded.token_ids) == tokens
+    assert list(decoded.block_hashes) == [value & (2**64 - 1) for value in hashes]
+
+
+def test_frames_of_the_wrong_shape_are_refused_by_reason() -> None:
+    for parts, reason in (
+        ([b"a"], "frame_parts"),
+        ([b"a", b"b"], "frame_parts"),
+        ([b"", b"1234567", b""], "frame_sequence"),
+    ):
+        with pytest.raises(FrameError) as caught:
+            parse_frame(parts)
+        assert caught.value.reason == reason
+
+
+def test_random_damage_never_raises_anything_but_a_payload_error() -> None:
+    source = random.Random(5)
+    payloads = [bytes.fromhex(m["frames"][-1]) for m in MESSAGES if m["decoded"]]
+    for _ in range(4000):
+        damaged = bytearray(source.choice(payloads))
+        for _ in range(source.randrange(1, 5)):
+            damaged[source.randrange(len(damaged))] = source.randrange(256)
+        if source.random() < 0.3:
+            del damaged[source.randrange(len(damaged)) :]
+        try:
+            decode_batch(bytes(damaged))
+        except PayloadError as error:
+            assert error.reason in {"malformed_payload", "unexpected_payload"}
