@@ -50,7 +50,7 @@ class Application:
     """The running service, within an `async with` block.
 
     addresses: where gRPC listens, with the port chosen where 0 was asked for.
-    endpoints: where events come from, likewise.
+    endpoints: where events come from, likewise. index, ingest: what they feed.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -80,13 +80,13 @@ class Application:
                 detail="no C compiler was at hand at installation: scoring and events are many "
                 "times slower than they could be",
             )
-        index = MemoryIndex(
+        index = self.index = MemoryIndex(
             configuration.index.limit,
             configuration.index.tier_weights,
             configuration.index.count_copies,
         )
         scheme_of = cache(self._scheme)
-        ingest = Ingest(index, scheme_of, configuration.index.count_copies)
+        ingest = self.ingest = Ingest(index, scheme_of, configuration.index.count_copies)
         tokenizers = await stack.enter_async_context(self._tokenizers())
         for model in configuration.models:
             if model.tokenizer is not None:

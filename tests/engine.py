@@ -166,18 +166,17 @@ def workload(
     ]
     prompts: list[Prompt] = []
     size = block_size * scale
+    gallery = [
+        (name * 8, size * 2 + source.randrange(90), source.randrange(1, 40)) for name in "abc"
+    ]
     systems = [_tokens(source, size * 5 + 3) for _ in range(3)]
     for _ in range(requests):
         tokens = source.choice(systems)
         if prompts and source.random() < 0.4:
             tokens = source.choice(prompts).tokens
         tokens = (*tokens, *_tokens(source, source.randrange(0, size * 6)))
-        shown: tuple[tuple[str, int, int], ...] = ()
-        if images and source.random() < 0.3:
-            shown = tuple(
-                (source.choice("abc") * 8, size * 2 + offset, source.randrange(1, 40))
-                for offset in sorted(source.sample(range(90), source.randrange(1, 3)))
-            )
+        # An image has one place, as if the tokens there stood for it.
+        shown = tuple(source.sample(gallery, source.choice([0, 0, 1, 2]))) if images else ()
         prompt = Prompt(
             tokens,
             source.choice([None, None, "adapter-1", "adapter-2"]),
@@ -195,4 +194,6 @@ def workload(
 
 
 def _tokens(source: random.Random, count: int) -> tuple[int, ...]:
-    return tuple(source.choice([source.randrange(30), source.randrange(150_000)]) for _ in range(count))
+    return tuple(
+        source.choice([source.randrange(30), source.randrange(150_000)]) for _ in range(count)
+    )

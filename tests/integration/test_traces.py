@@ -26,7 +26,9 @@ def frames_of(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in trace if line["kind"] == "frame"]
 
 
-def last_sequences(trace: list[dict[str, Any]], ranks: dict[str, int]) -> dict[tuple[str, int], int]:
+def last_sequences(
+    trace: list[dict[str, Any]], ranks: dict[str, int]
+) -> dict[tuple[str, int], int]:
     last: dict[tuple[str, int], int] = {}
     for line in frames_of(trace):
         last[line["pod"], ranks[line["pod"]]] = line["seq"]

@@ -111,7 +111,9 @@ class IndexMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             self.index.join(worker, MODELS[worker.pod])
 
-    def _blocks(self, worker: Worker, run: tuple[int, int], salt: int) -> tuple[list[int], list[int]]:
+    def _blocks(
+        self, worker: Worker, run: tuple[int, int], salt: int
+    ) -> tuple[list[int], list[int]]:
         blocks = range(run[0], min(8, run[0] + run[1]))
         shift = 1 if worker.pod == "b:1" else 0  # the same hash, another block
         return (

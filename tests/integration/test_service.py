@@ -1,0 +1,417 @@
+"""The service as its callers meet it: answers, errors, health, reflection, metrics, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import urllib.request
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import grpc
+import msgpack
+import pytest
+import tokenizers
+import zmq
+from fleet import Publisher, Running, configure, running
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from tokenizer_files import TEXT, write_tokenizer
+
+from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
+from service.application import Application, ListenError
+
+MODEL = "sim/model"
+TOKENS = list(range(1000, 1000 + 64))
+
+
+def frame(
+    sequence: int, *events: dict[str, Any], topic: str = f"kv@10.0.0.1:8000@{MODEL}"
+) -> list[bytes]:
+    return [topic.encode(), sequence.to_bytes(8, "big"), msgpack.packb([1.0, list(events), 0])]
+
+
+def stored(tokens: list[int], first_hash: int = 1, **fields: Any) -> dict[str, Any]:
+    count = len(tokens) // 16
+    return {
+        "type": "BlockStored",
+        "block_hashes": list(range(first_hash, first_hash + count)),
+        "parent_block_hash": None,
+        "token_ids": tokens,
+        "block_size": 16,
+        "lora_id": None,
+        "medium": "GPU",
+        "lora_name": None,
+        **fields,
+    }
+
+
+def ask(
+    tokens: list[int], *images: tuple[str, int, int], **fields: Any
+) -> scoring_pb2.ScoreRequest:
+    request = scoring_pb2.ScoreRequest(**{"model": MODEL, **fields})
+    request.prompt.token_ids.ids.extend(tokens)
+    for image, offset, length in images:
+        request.prompt.multimodal_items.add(hash=image, offset=offset, length=length)
+    return request
+
+
+async def score(service: Running, request: scoring_pb2.ScoreRequest) -> scoring_pb2.ScoreResponse:
+    answer = await scoring_pb2_grpc.ScoringServiceStub(service.channel).Score(request)
+    assert isinstance(answer, scoring_pb2.ScoreResponse)
+    return answer
+
+
+async def blocks(service: Running, request: scoring_pb2.ScoreRequest) -> int:
+    answer = await score(service, request)
+    return {pod.pod: pod.matched_blocks for pod in answer.pods}["10.0.0.1:8000"]
+
+
+@asynccontextmanager
+async def one_pod(**settings: Any) -> AsyncIterator[tuple[Running, Publisher]]:
+    """A service, and a publisher it has subscribed to, in bind mode."""
+    source = {"endpoint": "tcp://127.0.0.1:0", "bind": True}
+    with zmq.Context() as context:
+        async with running(configure(**{"sources": [source], **settings})) as service:
+            publisher = Publisher(context, connect=service.application.endpoints[0])
+            await publisher.subscribed()
+            yield service, publisher
+            publisher.close()
+
+
+def pod_test(**settings: Any) -> Callable[..., Callable[[], None]]:
+    """Run a coroutine function with a service and a publisher."""
+
+    def wrap(test: Callable[[Running, Publisher], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        def run() -> None:
+            async def main() -> None:
+                async with one_pod(**settings) as (service, publisher):
+                    await test(service, publisher)
+
+            asyncio.run(main())
+
+        run.__name__ = test.__name__
+        run.__doc__ = test.__doc__
+        return run
+
+    return wrap
+
+
+@pod_test()
+async def test_a_score_answers_counts_and_names_strangers(service: Running, pod: Publisher) -> None:
+    pod.send(frame(0, stored(TOKENS[:48])))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    answer = await score(service, ask([*TOKENS, 1], pods=["10.0.0.1:8000", "10.9.9.9:8000"]))
+    assert (answer.total_blocks, answer.total_tokens, answer.block_size) == (4, 65, 16)
+    assert list(answer.unknown_pods) == ["10.9.9.9:8000"]
+    (found,) = answer.pods
+    assert (found.pod, found.score, found.matched_blocks) == ("10.0.0.1:8000", 3.0, 3)
+    assert (found.matched_tokens, dict(found.matched_blocks_by_tier)) == (48, {"gpu": 3})
+
+
+@pod_test()
+async def test_all_three_forms_of_a_prompt_score_alike(service: Running, pod: Publisher) -> None:
+    pod.send(frame(0, stored(TOKENS)))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    packed = scoring_pb2.ScoreRequest(model=MODEL)
+    packed.prompt.packed_token_ids = struct.pack(f"<{len(TOKENS)}I", *TOKENS)
+    assert await blocks(service, packed) == await blocks(service, ask(TOKENS)) == 4
+
+
+@pod_test()
+async def test_two_images_over_the_same_tokens_share_nothing_from_there_on(
+    service: Running, pod: Publisher
+) -> None:
+    """An image lies in blocks 1 and 2 of 4; vLLM says so in extra_keys."""
+    extra_keys = [None, [["image-a", 4]], [["image-a", -12]], None]
+    pod.send(frame(0, stored(TOKENS, extra_keys=extra_keys)))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    assert await blocks(service, ask(TOKENS, ("image-a", 20, 20))) == 4
+    assert await blocks(service, ask(TOKENS, ("image-b", 20, 20))) == 1
+    assert await blocks(service, ask(TOKENS)) == 1
+
+
+@pod_test()
+async def test_a_salt_and_an_adapter_keep_prompts_apart(service: Running, pod: Publisher) -> None:
+    pod.send(
+        frame(
+            0,
+            stored(TOKENS[:16], 1, extra_keys=[["tenant-a"]]),
+            stored(TOKENS[:32], 11, lora_id=1, lora_name="x", extra_keys=[["x"], ["x"]]),
+            stored(TOKENS[:48], 21, cache_salt="tenant-b"),  # as SGLang says it
+        )
+    )
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    assert await blocks(service, ask(TOKENS)) == 0
+    assert await blocks(service, ask(TOKENS, cache_salt="tenant-a")) == 1
+    assert await blocks(service, ask(TOKENS, lora_name="x")) == 2
+    assert await blocks(service, ask(TOKENS, cache_salt="tenant-b")) == 3
+    assert await blocks(service, ask(TOKENS, lora_name="x", cache_salt="tenant-a")) == 0
+
+
+@pod_test()
+async def test_two_copies_need_two_removals(service: Running, pod: Publisher) -> None:
+    removed = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU", "group_idx": 0}
+    pod.send(frame(0, stored(TOKENS), stored(TOKENS[:16])))
+    pod.send(frame(1, removed))
+    await service.heard({("10.0.0.1:8000", 0): 1})
+    assert await blocks(service, ask(TOKENS)) == 4
+    pod.send(frame(2, removed))
+    await service.heard({("10.0.0.1:8000", 0): 2})
+    assert await blocks(service, ask(TOKENS)) == 0
+
+
+@pod_test()
+async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
+    service: Running, pod: Publisher
+) -> None:
+    """Were both lines wrong alike, scores would not show it: so look the keys up from outside."""
+    extra_keys = [["salt", ["img", 8]], [["img", -8]]]
+    extra_keys[0].reverse()  # the wire's order: image, then salt
+    pod.send(frame(0, stored(TOKENS[:32], extra_keys=extra_keys)))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    key = fnv1a_64(cbor2.dumps([FNV_OFFSET_BASIS, None, MODEL], canonical=True), FNV_OFFSET_BASIS)
+    keys = []
+    for index, extra in enumerate([[{"Hash": "img"}, {"Salt": "salt"}], [{"Hash": "img"}]]):
+        chunk = TOKENS[index * 16 : index * 16 + 16]
+        key = fnv1a_64(cbor2.dumps([key, chunk, extra], canonical=True), FNV_OFFSET_BASIS)
+        keys.append(key)
+    match = service.application.index.match(MODEL, array("Q", keys))
+    best = match.best_of("10.0.0.1:8000")
+    assert best is not None
+    assert best.matched_blocks == 2
+    assert await blocks(service, ask(TOKENS[:32], ("img", 8, 16), cache_salt="salt")) == 2
+
+
+@pod_test()
+async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
+    service: Running, pod: Publisher
+) -> None:
+    pod.send([b"one part"])
+    pod.send([b"kv@a@b", b"short", b""])
+    pod.send([b"kv@p@m", bytes(8), b"\xc1\xff\x00"])
+    pod.send([b"", bytes(8), msgpack.packb([1.0, [stored(TOKENS)], 0])])
+    pod.send([b"kv@pod-without-model", bytes(8), msgpack.packb([1.0, [], 0])])
+    pod.send([b"\xff\xfe", bytes(8), msgpack.packb([1.0, [], 0])])
+    pod.send(frame(0, {"type": "Unheard"}, stored(TOKENS), {"type": "BlockStored"}))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    assert await blocks(service, ask(TOKENS)) == 4
+    assert service.application.ingest.skipped == {
+        "frame_parts": 1,
+        "frame_sequence": 1,
+        "unexpected_payload": 1,
+        "unknown_pod": 2,
+        "unknown_model": 1,
+    }
+    rank = (await service.pods())["10.0.0.1:8000", 0]
+    assert dict(rank.skipped) == {"unknown_event": 1, "broken_event": 1}
+
+
+@pod_test(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
+async def test_names_in_topics_are_mapped_and_a_default_model_serves(
+    service: Running, pod: Publisher
+) -> None:
+    pod.send(frame(0, stored(TOKENS), topic="kv@pod-a"))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    assert await blocks(service, ask(TOKENS)) == 4
+
+
+@pod_test()
+async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publisher) -> None:
+    pod.send(frame(0, stored(TOKENS)))
+    pod.send(frame(5, {"type": "AllBlocksCleared"}))
+    pod.send(frame(5, {"type": "AllBlocksCleared"}))
+    pod.send(frame(6, stored(TOKENS[:16])))
+    await service.heard({("10.0.0.1:8000", 0): 6})
+    rank = (await service.pods())["10.0.0.1:8000", 0]
+    assert (rank.missed_frames, rank.backward_frames) == (4, 1)
+    assert dict(rank.blocks_by_tier) == {"gpu": 1}
+    assert dict(rank.events) == {"BlockStored": 2, "AllBlocksCleared": 2}
+
+
+async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        if isinstance(request, scoring_pb2.ScoreRequest):
+            await score(service, request)
+        else:
+            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+            await stub.Tokenize(request)
+    return caught.value.code(), caught.value.details() or ""
+
+
+@pod_test(limits={"prompt_tokens": 100, "text_bytes": 200})
+async def test_bad_requests_are_refused_with_status_and_reason(
+    service: Running, pod: Publisher
+) -> None:
+    pod.send(frame(0, stored(TOKENS)))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    broken = scoring_pb2.ScoreRequest(model=MODEL)
+    broken.prompt.packed_token_ids = b"12345"
+    empty = scoring_pb2.ScoreRequest(model=MODEL)
+    empty.prompt.packed_token_ids = b""
+    text = scoring_pb2.ScoreRequest(model=MODEL)
+    text.prompt.text = "Hello"
+    tokenize = tokenization_pb2.TokenizeRequest
+    cases: list[tuple[Any, grpc.StatusCode, str]] = [
+        (ask(TOKENS, model=""), grpc.StatusCode.INVALID_ARGUMENT, "model is not set"),
+        (scoring_pb2.ScoreRequest(model=MODEL), grpc.StatusCode.INVALID_ARGUMENT, "prompt.text"),
+        (ask([]), grpc.StatusCode.INVALID_ARGUMENT, "prompt"),
+        (empty, grpc.StatusCode.INVALID_ARGUMENT, "no tokens"),
+        (broken, grpc.StatusCode.INVALID_ARGUMENT, "5 bytes"),
+        (ask(TOKENS, ("", 0, 1)), grpc.StatusCode.INVALID_ARGUMENT, "multimodal_items[0]"),
+        (ask(TOKENS, model="nobody"), grpc.StatusCode.NOT_FOUND, MODEL),
+        (text, grpc.StatusCode.FAILED_PRECONDITION, "no tokenizer"),
+        (ask(list(range(101))), grpc.StatusCode.RESOURCE_EXHAUSTED, "101 tokens"),
+        (tokenize(text="x"), grpc.StatusCode.INVALID_ARGUMENT, "model"),
+        (tokenize(model=MODEL), grpc.StatusCode.INVALID_ARGUMENT, "empty"),
+        (tokenize(model="../../etc", text="x"), grpc.StatusCode.FAILED_PRECONDITION, "tokenizer"),
+        (tokenize(model=MODEL, text="x" * 201), grpc.StatusCode.RESOURCE_EXHAUSTED, "200 bytes"),
+    ]
+    for request, status, words in cases:
+        found, detail = await refusal(service, request)
+        assert found == status, request
+        assert words in detail
+    assert await blocks(service, ask(TOKENS)) == 4
+
+
+def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
+    path = write_tokenizer(tmp_path)
+    reference = tokenizers.Tokenizer.from_file(str(path))
+    reference.no_truncation()
+    text = " ".join(TEXT)
+    expected = reference.encode(text).ids
+    assert expected[0] == 0
+    assert len(expected) > 64
+
+    async def main() -> None:
+        models = [{"name": MODEL, "tokenizer": str(tmp_path)}]
+        async with one_pod(models=models) as (service, pod):
+            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+            request = tokenization_pb2.TokenizeRequest(model=MODEL, text=text)
+            assert list((await stub.Tokenize(request)).token_ids) == expected
+            request.add_special_tokens = False
+            assert list((await stub.Tokenize(request)).token_ids) == expected[1:]
+            pod.send(frame(0, stored(expected[:64])))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            ask_text = scoring_pb2.ScoreRequest(model=MODEL)
+            ask_text.prompt.text = text
+            assert await blocks(service, ask_text) == 4
+
+    asyncio.run(main())
+
+
+@pod_test(models=[{"name": "configured"}])
+async def test_a_configured_model_without_pods_is_known(service: Running, pod: Publisher) -> None:
+    answer = await score(service, ask(TOKENS, model="configured"))
+    assert (len(answer.pods), answer.total_blocks) == (0, 4)
+
+
+@pod_test(models=[{"name": MODEL, "block_size": 32}])
+async def test_a_model_may_have_a_block_size_of_its_own(service: Running, pod: Publisher) -> None:
+    pod.send(frame(0, stored(TOKENS)))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    answer = await score(service, ask(TOKENS))
+    assert (answer.block_size, answer.pods[0].matched_blocks) == (32, 2)
+
+
+@pod_test()
+async def test_health_and_both_reflections_answer(service: Running, pod: Publisher) -> None:
+    health = health_pb2_grpc.HealthStub(service.channel)
+    for name in ("", "kvatlas.v1.ScoringService"):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    for version in ("v1", "v1alpha"):
+        call = service.channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        requests = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(
+                file_containing_symbol="kvatlas.v1.ScoringService"
+            ),
+        ]
+        answers = [answer async for answer in call(iter(requests))]
+        names = {listed.name for listed in answers[0].list_services_response.service}
+        assert {"kvatlas.v1.ScoringService", "grpc.health.v1.Health"} <= names
+        described = descriptor_pb2.FileDescriptorProto.FromString(
+            answers[1].file_descriptor_response.file_descriptor_proto[0]
+        )
+        assert described.name == "kvatlas/v1/scoring.proto"
+
+
+@pod_test()
+async def test_metrics_tell_what_happened(service: Running, pod: Publisher) -> None:
+    pod.send(frame(0, stored(TOKENS), {"type": "Unheard"}))
+    await service.heard({("10.0.0.1:8000", 0): 0})
+    await blocks(service, ask(TOKENS))
+    await refusal(service, ask([]))
+    url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
+    page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    for line in (
+        'kvatlas_rpc_duration_seconds_count{method="Score",status="OK"} 1.0',
+        'kvatlas_rpc_duration_seconds_count{method="Score",status="INVALID_ARGUMENT"} 1.0',
+        'kvatlas_events_total{pod="10.0.0.1:8000",rank="0",type="BlockStored"} 1.0',
+        'kvatlas_events_skipped_total{pod="10.0.0.1:8000",rank="0",reason="unknown_event"} 1.0',
+        f'kvatlas_pod_blocks{{model="{MODEL}",pod="10.0.0.1:8000",rank="0",tier="gpu"}} 4.0',
+        "kvatlas_index_blocks 4.0",
+        "kvatlas_frames_total 1.0",
+    ):
+        assert line in page
+
+
+def test_a_unix_socket_serves(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/kvatlas.sock"
+
+    async def main() -> None:
+        source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
+        async with running(configure(sources=[source], grpc={"listen": [address]})) as service:
+            assert service.application.addresses == [address]
+            assert await blocks(service, ask(TOKENS)) == 0  # configured, but silent so far
+
+    asyncio.run(main())
+
+
+def test_a_taken_address_is_named() -> None:
+    async def main() -> None:
+        async with running(configure()) as service:
+            taken = service.application.addresses[0]
+            with pytest.raises(ListenError, match=taken):
+                async with Application(configure(grpc={"listen": [taken]})):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_a_publisher_that_comes_back_is_heard_again() -> None:
+    async def main() -> None:
+        with zmq.Context() as context:
+            first = Publisher(context)
+            endpoint = first.endpoint
+            source = {"endpoint": endpoint, "pod": "10.0.0.1:8000", "model": MODEL}
+            async with running(configure(sources=[source])) as service:
+                await first.subscribed()
+                first.send(frame(0, stored(TOKENS[:16])))
+                await service.heard({("10.0.0.1:8000", 0): 0})
+                first.close()
+                second = context.socket(zmq.XPUB)
+                while True:
+                    try:
+                        second.bind(endpoint)
+                        break
+                    except zmq.ZMQError:
+                        await asyncio.sleep(0.01)
+                assert await asyncio.to_thread(second.poll, 30_000)
+                second.send_multipart(frame(1, stored(TOKENS)))
+                await service.heard({("10.0.0.1:8000", 0): 1})
+                assert await blocks(service, ask(TOKENS)) == 4
+                second.close(linger=0)
+
+    asyncio.run(main())
