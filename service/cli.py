@@ -1,4 +1,4 @@
-"""The command line: `kvatlas serve`, `check`, `score`, `tokenize`, `pods`, `demo`."""
+"""The command line: `kvatlas serve`, `check`, `score`, `tokenize`, `pods`, `health`, `demo`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Only full blocks count: a prompt shorter than one block matches nothing. A pod l
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2: wrong usage or configuration, 1: failure)."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -58,24 +58,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser; a parsed command has its function as `run`."""
+    top = argparse.ArgumentParser(
         prog="kvatlas",
         description="Which pod already holds how much of a prompt's prefix in its KV cache?",
         epilog="Begin with `kvatlas demo`. Each command has its own --help.",
     )
-    parser.add_argument("--version", action="version", version=f"kvatlas {version('kvatlas')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"kvatlas {version('kvatlas')}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands, "serve", "run the service", _serve)
     _add_serve(commands, "check", "validate a configuration without starting anything", _check)
     _add_clients(commands)
+    health = commands.add_parser("health", help="exit status 0 if a service is ready")
+    health.add_argument("--server", default="localhost:50051", metavar="ADDRESS")
+    health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS")
+    health.set_defaults(run=client.health)
     demo = commands.add_parser(
         "demo", help="simulated pods, a short workload and its scores, in one go"
     )
     demo.add_argument("--pods", type=int, default=3, help="how many pods (default: %(default)s)")
     demo.add_argument("--turns", type=int, default=3, help="turns a chat (default: %(default)s)")
     demo.set_defaults(run=_demo)
-    return parser
+    return top
 
 
 def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands that ask a running service: `score`, `tokenize` and `pods`."""
+"""The commands that ask a running service: `score`, `tokenize`, `pods` and `health`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import json_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kvatlas.v1 import (
     fleet_pb2,
     fleet_pb2_grpc,
@@ -75,6 +76,21 @@ def pods(options: argparse.Namespace) -> int:
         return fleet_pb2_grpc.FleetServiceStub(channel).ListPods(request, timeout=options.timeout)
 
     return _ask(options, call, tables.pods)
+
+
+def health(options: argparse.Namespace) -> int:
+    """`kvatlas health`: 0 if the service is ready, 1 if not."""
+    request = health_pb2.HealthCheckRequest()
+    try:
+        with grpc.insecure_channel(options.server) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(request, timeout=options.timeout)
+    except grpc.RpcError as error:
+        print(f"kvatlas: {error.code().name}: {error.details()}", file=sys.stderr)
+        return 1
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    print(status)
+    return 0 if status == "SERVING" else 1
 
 
 def _ask(

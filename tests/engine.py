@@ -5,6 +5,7 @@ Its truth comes from its own dictionary of contents, never from a block key.
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class NaiveEngine:
         if held and held == len(chain):
             held -= 1  # an engine recomputes the last block: a second copy
         steps = sorted({held, self.random.randint(held, len(chain)), len(chain)})
-        for start, end in zip(steps, steps[1:], strict=False):
+        for start, end in itertools.pairwise(steps):
             events = self._evict(end - start, set(chain))
             events.append(self._stored(prompt, chain, start, end))
             self._publish(events)

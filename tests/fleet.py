@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import zmq
-
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+
 from service.application import Application
 from service.configuration import load
 

@@ -27,9 +27,9 @@ TEXT = [
 def write_tokenizer(directory: Path) -> Path:
     """Train a byte-level BPE tokenizer that begins every text with <s>; returns its file."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=600,
         special_tokens=[AddedToken("<s>", special=True), AddedToken("</s>", special=True)],
@@ -37,7 +37,7 @@ def write_tokenizer(directory: Path) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXT, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 0)]
     )
     tokenizer.enable_truncation(max_length=8)  # as some files have it; must not count here

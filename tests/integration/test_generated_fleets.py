@@ -9,7 +9,6 @@ import pytest
 import zmq
 from engine import NaiveEngine, Prompt, workload
 from fleet import Publisher, Running, configure, running
-
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 
 SEEDS = range(3)

@@ -21,10 +21,10 @@ from fleet import Publisher, Running, configure, running
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
 from tokenizer_files import TEXT, write_tokenizer
 
 from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
-from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
 from service.application import Application, ListenError
 
 MODEL = "sim/model"
@@ -172,8 +172,7 @@ async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
     service: Running, pod: Publisher
 ) -> None:
     """Were both lines wrong alike, scores would not show it: so look the keys up from outside."""
-    extra_keys = [["salt", ["img", 8]], [["img", -8]]]
-    extra_keys[0].reverse()  # the wire's order: image, then salt
+    extra_keys = [[["img", 8], "salt"], [["img", -8]]]
     pod.send(frame(0, stored(TOKENS[:32], extra_keys=extra_keys)))
     await service.heard({("10.0.0.1:8000", 0): 0})
     key = fnv1a_64(cbor2.dumps([FNV_OFFSET_BASIS, None, MODEL], canonical=True), FNV_OFFSET_BASIS)
@@ -236,12 +235,12 @@ async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publi
 
 
 async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]:
+    if isinstance(request, scoring_pb2.ScoreRequest):
+        call = scoring_pb2_grpc.ScoringServiceStub(service.channel).Score
+    else:
+        call = tokenization_pb2_grpc.TokenizationServiceStub(service.channel).Tokenize
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        if isinstance(request, scoring_pb2.ScoreRequest):
-            await score(service, request)
-        else:
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            await stub.Tokenize(request)
+        await call(request)
     return caught.value.code(), caught.value.details() or ""
 
 
@@ -322,7 +321,7 @@ async def test_a_model_may_have_a_block_size_of_its_own(service: Running, pod: P
 
 @pod_test()
 async def test_health_and_both_reflections_answer(service: Running, pod: Publisher) -> None:
-    health = health_pb2_grpc.HealthStub(service.channel)
+    health: Any = health_pb2_grpc.HealthStub(service.channel)
     for name in ("", "kvatlas.v1.ScoringService"):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import zmq
 from fleet import Publisher, configure, read_trace, running
-
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 
 TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]

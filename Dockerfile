@@ -1,0 +1,22 @@
+# The wheel is built where there is a compiler, and run where there is none.
+FROM python:3.12-slim AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
+WORKDIR /source
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY indexer indexer
+COPY kvevents kvevents
+COPY proto proto
+COPY service service
+COPY tokenization tokenization
+RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+COPY --from=build /kvatlas /kvatlas
+RUN useradd --system --uid 65532 --no-create-home kvatlas
+USER 65532:65532
+ENV PATH=/kvatlas/bin:$PATH PYTHONUNBUFFERED=1
+# gRPC, metrics, and events of pods that connect.
+EXPOSE 50051 9464 5557
+HEALTHCHECK --interval=10s --timeout=3s CMD ["kvatlas", "health"]
+ENTRYPOINT ["kvatlas"]
+CMD ["serve", "--bind", "tcp://*:5557"]

@@ -1,0 +1,177 @@
+"""The `kvatlas` command, as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+import pytest
+import zmq
+from tokenizer_files import write_tokenizer
+
+KVATLAS = [sys.executable, "-P", "-m", "service"]  # -P: what is installed, not what lies here
+POD = "10.0.0.1:8000"
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*KVATLAS, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+class Service:
+    """A `kvatlas serve` process on free ports."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                *KVATLAS,
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--metrics-listen=",
+                "--bind=tcp://127.0.0.1:0",
+                "--log-format=json",
+                *arguments,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.events = ""
+        self.log: list[dict[str, object]] = []
+        while not any(line["event"] == "serving" for line in self.log):
+            self.log.append(json.loads(self._line()))
+        self.address = str(self.log[-1]["addresses"][0])  # type: ignore[index]
+        self.events = str(next(e["endpoint"] for e in self.log if e["event"] == "subscribed"))
+
+    def _line(self) -> str:
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        if not line:
+            raise AssertionError(f"kvatlas serve ended with {self.process.wait()}: {self.log}")
+        return line
+
+    def until(self, event: str) -> None:
+        """Wait for a line of the log."""
+        while json.loads(self._line())["event"] != event:
+            pass
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=30)
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    write_tokenizer(tmp_path)
+    config = tmp_path / "kvatlas.toml"
+    config.write_text(f'[[models]]\nname = "m"\ntokenizer = "{tmp_path}"\n')
+    running = Service("--config", str(config))
+    with zmq.Context() as context:
+        pod = context.socket(zmq.XPUB)
+        pod.connect(running.events)
+        assert pod.poll(30_000)
+        event = {
+            "type": "BlockStored",
+            "block_hashes": [1, 2],
+            "parent_block_hash": None,
+            "token_ids": list(range(32)),
+            "block_size": 16,
+            "medium": "GPU",
+        }
+        pod.send_multipart([f"kv@{POD}@m".encode(), bytes(8), msgpack.packb([1.0, [event], 0])])
+        running.until("worker_joined")
+        yield running
+        pod.close(linger=0)
+    if running.process.poll() is None:
+        running.stop()
+
+
+def test_clients_answer_people_and_programs(service: Service) -> None:
+    tokens = ",".join(map(str, range(40)))
+    server = f"--server={service.address}"
+    assert run("health", server).stdout == "SERVING\n"
+    people = run("score", server, "--model=m", "--tokens", tokens, "--pod", POD, "--pod=other:1")
+    assert people.stderr == ""
+    assert "40 tokens, 2 full blocks of 16 tokens" in people.stdout
+    assert re.search(rf"{POD}\s+2\.0\s+2\s+32\s+gpu=2", people.stdout)
+    assert "unknown pods: other:1" in people.stdout
+    program = run("score", server, "--model=m", "--tokens=-", "--json", stdin=tokens)
+    answer = json.loads(program.stdout)
+    assert answer["total_blocks"] == 2
+    assert answer["pods"][0]["matched_blocks_by_tier"] == {"gpu": 2}
+    image = run("score", server, "--model=m", "--tokens", tokens, "--image=abc@3+4", "--json")
+    assert json.loads(image.stdout)["pods"][0]["matched_blocks"] == 0
+    pods = run("pods", server)
+    assert re.search(rf"{POD}\s+0\s+m\s+gpu=2\s+\d+\.\ds ago\s+0\s+0\s+-", pods.stdout)
+    assert json.loads(run("pods", server, "--json").stdout)["pods"][0]["pod"] == POD
+    ids = run("tokenize", server, "--model=m", "--text=pods and blocks").stdout.split()
+    assert ids[0] == "0"
+    bare = run(
+        "tokenize", server, "--model=m", "--text=-", "--no-special-tokens", stdin="pods and blocks"
+    )
+    assert bare.stdout.split() == ids[1:]
+
+
+def test_clients_say_what_is_wrong(service: Service) -> None:
+    server = f"--server={service.address}"
+    unknown = run("score", server, "--model=nobody", "--tokens=1")
+    assert unknown.returncode == 1
+    assert "NOT_FOUND: no pod serves model 'nobody'; known models: m" in unknown.stderr
+    assert run("score", server, "--model=m", "--tokens=one").returncode == 2
+    assert run("score", server, "--model=m", "--tokens=1", "--image=x").returncode == 2
+    assert run("health", "--server=127.0.0.1:1").returncode == 1
+    absent = run("pods", "--server=127.0.0.1:1", "--timeout=2")
+    assert absent.returncode == 1
+    assert "is `kvatlas serve` running?" in absent.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_service_in_order(service: Service, number: signal.Signals) -> None:
+    status, rest = service.stop(number)
+    assert status == 0
+    events = [json.loads(line)["event"] for line in rest.splitlines()]
+    assert events == ["stopping", "stopped"]
+
+
+def test_check_validates_without_starting(tmp_path: Path) -> None:
+    good = run("check", "--bind=tcp://*:5557", "--block-size=32")
+    assert good.returncode == 0
+    assert "block size 32" in good.stdout
+    bad = run("check", "--block-size=none", "--bind=nonsense", "--index-limit=3")
+    assert bad.returncode == 2
+    assert len(bad.stderr.splitlines()) == 4
+    assert "index.block_size" in bad.stderr
+    assert run("serve", "--config", str(tmp_path / "missing.toml")).returncode == 2
+    assert "without a source" in run("check").stderr
+
+
+def test_a_start_that_fails_says_why() -> None:
+    bad = run("serve", "--bind=tcp://no.such.interface:5557", "--listen=127.0.0.1:0")
+    assert bad.returncode == 1
+    assert "cannot start: cannot bind tcp://no.such.interface:5557" in bad.stderr
+
+
+def test_help_teaches() -> None:
+    assert "kvatlas demo" in run("--help").stdout
+    for command in ("serve", "check", "score", "tokenize", "pods", "demo"):
+        page = run(command, "--help")
+        assert page.returncode == 0
+        assert "usage: kvatlas " + command in page.stdout
+    assert "examples:" in run("serve", "--help").stdout
+
+
+def test_the_demo_shows_the_main_job() -> None:
+    shown = run("demo", "--pods=2", "--turns=2")
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"10\.0\.0\.1:8000\s+3\d\.0\s+3\d\s+\d+\s+gpu=3\d", shown.stdout)
+    assert "a prompt nobody has seen" in shown.stdout
+    assert "kvatlas pods:" in shown.stdout

@@ -1,0 +1,127 @@
+"""Configuration: layers, and faults named all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.configuration import ConfigurationError, load
+
+FILE = """
+default_model = "m"
+[index]
+block_size = 64
+limit = "1GiB"
+tier_weights = { gpu = 1.0, cpu = 0.5 }
+[[models]]
+name = "big"
+block_size = 32
+[[sources]]
+endpoint = "tcp://*:5557"
+bind = true
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "kvatlas.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_defaults_are_those_of_the_field() -> None:
+    configuration = load(None, {})
+    assert configuration.index.block_size == 16
+    assert configuration.index.hash_seed == ""
+    assert configuration.index.tier_weights == {"gpu": 1.0, "cpu": 0.8}
+    assert configuration.index.count_copies
+
+
+def test_flags_win_over_the_environment_over_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVATLAS_INDEX__HASH_SEED", "from environment")
+    monkeypatch.setenv("KVATLAS_INDEX__BLOCK_SIZE", "8")
+    configuration = load(file, {"index": {"block_size": 4}})
+    assert configuration.index.block_size == 4
+    assert configuration.index.hash_seed == "from environment"
+    assert configuration.index.limit == 1024**3
+    assert configuration.block_size_of("big") == 32
+    assert configuration.block_size_of("other") == 4
+
+
+def test_the_environment_may_name_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVATLAS_CONFIG", str(file))
+    assert load(None, {}).sources[0].bind
+
+
+def test_every_fault_is_reported_with_name_value_and_what_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        """
+        colour = "red"
+        [index]
+        block_size = 0
+        limit = "3 bananas"
+        tier_weights = { gpu = -1 }
+        [grpc]
+        listen = ["nowhere"]
+        [[sources]]
+        endpoint = "tcp://*:5557"
+        [[sources]]
+        endpoint = "http://pod"
+        """
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, {})
+    faults = "\n".join(caught.value.faults)
+    assert len(caught.value.faults) == 7
+    for words in (
+        "colour: there is no such setting",
+        "index.block_size: input should be greater than or equal to 1 (it is 0)",
+        "index.limit:",
+        "index.tier_weights.gpu:",
+        "grpc.listen: 'nowhere' is not host:port",
+        "sources.0: cannot connect to the wildcard 'tcp://*:5557': set bind = true",
+        "sources.1: endpoint 'http://pod' is not tcp://, ipc:// or inproc://",
+    ):
+        assert words in faults
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"models": [{"name": "a"}, {"name": "a"}]}, "'a' is configured twice"),
+        ({"sources": [{"endpoint": "tcp://a:1"}] * 2}, "'tcp://a:1' is configured twice"),
+        ({"sources": [{"endpoint": "tcp://*:1", "bind": True, "pod": "x"}]}, "leave pod empty"),
+        ({"sources": [{"endpoint": "tcp://host"}]}, "has no port"),
+        ({"metrics": {"listen": "0.0.0.0:99999"}}, "port from 0 to 65535"),
+        ({"grpc": {"listen": []}}, "at least one address"),
+        ({"index": {"limit": 10}}, "greater than or equal to 1048576"),
+        ({"limits": {"prompt_tokens": -4}}, "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_work_together_is_refused(flags: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        load(None, flags)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"missing\.toml: cannot be read"):
+        load(tmp_path / "missing.toml", {})
+    broken = tmp_path / "broken.toml"
+    broken.write_text("index = [")
+    with pytest.raises(ConfigurationError, match=r"broken\.toml: is not TOML"):
+        load(broken, {})
+
+
+def test_a_variable_that_is_not_json_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVATLAS_SOURCES", "[{")
+    with pytest.raises(ConfigurationError, match="sources"):
+        load(None, {})
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(None, {}).index.block_size = 3  # type: ignore[misc]
