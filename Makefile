@@ -34,10 +34,10 @@ check: $(VENV)/ready  ## format, lint, types, import floors, proto rules, fresh 
 	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tests/check_protos.py
 
 bench: $(VENV)/ready  ## the targets, both sides measured in one run
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -P -m benchmarks $(ARGS)
 
 soak: $(VENV)/ready  ## the randomized tests, for longer
-	KVATLAS_SOAK=1 $(PYTEST) -m soak --timeout 3600 $(ARGS)
+	$(PYTEST) -m soak --timeout 3600 $(ARGS)
 
 format: $(VENV)/ready  ## format what `make check` looks at
 	$(BIN)/ruff format

@@ -50,7 +50,8 @@ class Prompts:
         if not len(ids):
             raise InvalidRequestError("prompt has no tokens")
         self._check_count(len(ids))
-        return cast("Tokens", ids.astype(np.uint64))
+        # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
+        return cast("Tokens", memoryview(ids.astype(np.uint64)))
 
     async def encode(self, model: str, text: str, add_special_tokens: bool) -> list[int]:
         """The token ids of `text`. Raises as `tokens` does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 import zmq
@@ -90,7 +89,6 @@ def test_one_engine_block_makes_many_of_ours(engine_size: int, our_size: int, se
 
 
 @pytest.mark.soak
-@pytest.mark.skipif("KVATLAS_SOAK" not in os.environ, reason="long: run with make soak")
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
 def test_many_generated_fleets_score_exactly(seed: int) -> None:
     sizes = [(16, 16), (8, 8), (64, 64), (8, 32), (1, 16), (32, 16)]

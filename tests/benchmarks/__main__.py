@@ -1,0 +1,45 @@
+"""`make bench`: every figure beside what it is measured against, both taken in this run."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+from benchmarks import kernel, service
+from benchmarks.rows import header
+
+from indexer import COMPILED
+
+
+def main() -> None:
+    """Run all, or what --only names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="a word: keys, lookup, memory, events, rpc, ...")
+    parser.add_argument(
+        "--most-blocks", type=int, default=10_000_000, help="end of the scale curve"
+    )
+    options = parser.parse_args()
+    others = 2_000_000 if COMPILED else 20_000
+    parts = {
+        "keys": kernel.keys_row,
+        "lookup": lambda: kernel.lookup_rows(others),
+        "process": kernel.in_process_row,
+        "clear": kernel.clear_row,
+        "memory": kernel.memory_rows,
+        "events": service.event_rows,
+        "rpc": service.rpc_rows,
+        "storm": service.storm_row,
+        "scale": lambda: kernel.scale_rows(options.most_blocks),
+    }
+    print(
+        f"kernel {'compiled' if COMPILED else 'uncompiled'}, {platform.python_implementation()} "
+        f"{platform.python_version()} on {platform.machine()}"
+    )
+    header()
+    for name, run in parts.items():
+        if options.only in name:
+            run()
+
+
+if __name__ == "__main__":
+    main()
