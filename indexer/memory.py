@@ -37,34 +37,39 @@ class _Cache:
 class MemoryPrefixMatch:
     """The outcome of one prefix walk, by worker number; read it before the next event."""
 
-    __slots__ = ("_by_tier", "_index", "_matched", "_model", "_scores", "_tiers")
+    __slots__ = ("_by_tier", "_matched", "_pods", "_scores", "_tiers")
 
     def __init__(
         self,
-        index: MemoryIndex,
-        model: str,
+        pods: Mapping[str, list[_Cache]],
+        tiers: Sequence[str],
         walked: tuple[array[int], array[float], array[int]],
     ) -> None:
-        self._index = index
-        self._model = model
+        self._pods = pods
+        self._tiers = tiers
         self._matched, self._scores, self._by_tier = walked
-        self._tiers = index.tier_names
 
     def best_of(self, pod: str) -> WorkerMatch | None:
         """See `PrefixMatch.best_of`."""
-        caches = self._index.caches_of(self._model, pod)
-        if not caches:
+        caches = self._pods.get(pod)
+        if caches is None:
             return None
         scores = self._scores
         best = caches[0]
         for cache in caches[1:]:
             if scores[cache.number] > scores[best.number]:
                 best = cache
-        matched = self._matched[best.number]
-        start = best.number * len(self._tiers)
-        blocks = self._by_tier[start : start + len(self._tiers)] if matched else ()
-        by_tier = {tier: count for tier, count in zip(self._tiers, blocks, strict=False) if count}
-        return WorkerMatch(best.worker, scores[best.number], matched, by_tier)
+        number = best.number
+        matched = self._matched[number]
+        by_tier = {}
+        if matched:
+            cell = number * len(self._tiers)
+            for tier in self._tiers:
+                blocks = self._by_tier[cell]
+                if blocks:
+                    by_tier[tier] = blocks
+                cell += 1
+        return WorkerMatch(best.worker, scores[number], matched, by_tier)
 
 
 class MemoryIndex:
@@ -219,11 +224,7 @@ class MemoryIndex:
             self._weights,
             self._numbers,
         )
-        return MemoryPrefixMatch(self, model, walked)
-
-    def caches_of(self, model: str, pod: str) -> Sequence[_Cache]:
-        """The ranks of `pod` that serve `model`."""
-        return self._pods.get(model, {}).get(pod, ())
+        return MemoryPrefixMatch(self._pods.get(model, {}), self.tier_names, walked)
 
     def pods_of(self, model: str) -> Sequence[str]:
         """See `Index.pods_of`."""

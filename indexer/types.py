@@ -35,8 +35,7 @@ class Place(NamedTuple):
     group: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMatch:
+class WorkerMatch(NamedTuple):
     """How much of a prompt one worker holds.
 
     score: sum over the matched blocks of the weight of the best tier that holds each.

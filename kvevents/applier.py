@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvevents.events import Event
 
 GPU_TIER = "gpu"
+_MOST_PLACES = 256
 _TIER_NAMES = {"cpu_pinned": "cpu"}
 
 
@@ -64,6 +65,7 @@ class Applier:
         self._extra_strings = extra_strings
         self._count_copies = count_copies
         self._folding: BlockFolding | None = None
+        self._places: dict[tuple[str | None, int | None], Place] = {}
         self.tally = Tally()
         self.engine_block_size: int | None = None
 
@@ -78,6 +80,14 @@ class Applier:
                 self._clear()
         self.tally.events[type(event).__name__] += 1
 
+    def _place(self, medium: str | None, group: int | None) -> Place:
+        place = self._places.get((medium, group))
+        if place is None:
+            place = Place(tier_of(medium), group or 0)
+            if len(self._places) < _MOST_PLACES:  # media come off the wire
+                self._places[medium, group] = place
+        return place
+
     def _skip(self, reason: str, blocks: int) -> None:
         if blocks:
             self.tally.skipped[reason] += blocks
@@ -86,7 +96,7 @@ class Applier:
 
     def _store(self, event: BlockStored) -> None:
         hashes = event.block_hashes
-        place = Place(tier_of(event.medium), event.group_idx or 0)
+        place = self._place(event.medium, event.group_idx)
         if not hashes:
             return
         size = event.block_size
@@ -127,7 +137,7 @@ class Applier:
         if parent is None:
             self._skip("unknown_parent", len(hashes))
             return
-        extras, understood, reason = self._extras(event)
+        extras, _, understood, reason = untangle(event, self._extra_strings)
         span = event.block_size // self._scheme.block_size
         if span > 1 and extras is not None:
             extras, decidable = _spread(extras, span)
@@ -144,10 +154,6 @@ class Applier:
         if event.parent_block_hash is None:
             return self._scheme.root(event.lora_name)
         return self._index.key_of(self._worker, EngineHash(event.parent_block_hash))
-
-    def _extras(self, event: BlockStored) -> tuple[list[tuple[Extra, ...]] | None, int, str]:
-        found = untangle(event, self._extra_strings)
-        return found.blocks, found.understood, found.reason
 
     def _store_parts(self, event: BlockStored, place: Place) -> None:
         """Engine blocks smaller than ours."""
@@ -179,7 +185,7 @@ class Applier:
     # BlockRemoved, AllBlocksCleared
 
     def _remove(self, event: BlockRemoved) -> None:
-        place = Place(tier_of(event.medium), event.group_idx or 0)
+        place = self._place(event.medium, event.group_idx)
         hashes = event.block_hashes
         if self._folding is not None:
             names, hashes = self._folding.remove(place, hashes)

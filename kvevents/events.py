@@ -5,11 +5,10 @@ Field names and their meaning are the engines' own: vLLM's and SGLang's KV event
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvevents.reader import MalformedError, Reader, UnexpectedError
+from kvevents.reader import ABSENT, FIELDS, MalformedError, Reader, UnexpectedError
 
 if TYPE_CHECKING:
     from array import array
@@ -71,7 +70,7 @@ class Batch:
     timestamp: float
     events: list[Event]
     rank: int | None
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 class PayloadError(ValueError):
@@ -82,29 +81,12 @@ class PayloadError(ValueError):
         self.reason = reason
 
 
-_TEXT = (str, type(None))
-_INTEGER = (int, type(None))
-_LIST = (list, type(None))
-_STORED_TYPES: dict[str, tuple[type, ...]] = {
-    "block_size": (int,),
-    "lora_id": _INTEGER,
-    "medium": _TEXT,
-    "lora_name": _TEXT,
-    "extra_keys": _LIST,
-    "group_idx": _INTEGER,
-    "kv_cache_spec_kind": _TEXT,
-    "kv_cache_spec_sliding_window": _INTEGER,
-    "locality": _TEXT,
-    "ownership": _TEXT,
-    "session_id": _TEXT,
-    "lookahead_token_ids": _LIST,
-    "cache_salt": _TEXT,
-}
-_REMOVED_TYPES = {
-    name: _STORED_TYPES[name] for name in ("medium", "group_idx", "locality", "ownership")
-}
-_STORED_NAMES = frozenset(BlockStored.__dataclass_fields__) - {"elements"}
-_REMOVED_NAMES = frozenset(BlockRemoved.__dataclass_fields__)
+_REQUIRED_SLOTS = tuple(
+    map(FIELDS.index, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
+)
+_REMOVED_SLOTS = tuple(
+    map(FIELDS.index, ("block_hashes", "medium", "group_idx", "locality", "ownership"))
+)
 
 
 def decode_batch(payload: bytes) -> Batch:
@@ -127,7 +109,7 @@ def decode_batch(payload: bytes) -> Batch:
     batch = Batch(timestamp if isinstance(timestamp, float) else 0.0, [], None)
     for index in range(count):
         if not _decode_event(reader, batch):
-            batch.skipped["truncated_payload"] += count - index
+            batch.skipped["truncated_payload"] = count - index
             return batch
     batch.rank = _rank(reader) if length > 2 else None
     return batch
@@ -137,16 +119,16 @@ def _decode_event(reader: Reader, batch: Batch) -> bool:
     """Decode or skip one event; False if the payload ends or breaks inside it."""
     start = reader.position
     try:
-        tag, fields, elements = reader.event()
-        batch.events.append(_event(tag, fields, elements))
+        tag, values, elements = reader.event()
+        batch.events.append(_event(tag, values, elements))
         return True
     except MalformedError:
         return False
     except _UnknownEventError:
-        batch.skipped["unknown_event"] += 1
+        _count(batch.skipped, "unknown_event")
         return True
     except UnexpectedError:
-        batch.skipped["broken_event"] += 1
+        _count(batch.skipped, "broken_event")
     try:
         reader.seek(start)
         reader.skip()
@@ -155,42 +137,42 @@ def _decode_event(reader: Reader, batch: Batch) -> bool:
     return True
 
 
+def _count(skipped: dict[str, int], reason: str) -> None:
+    skipped[reason] = skipped.get(reason, 0) + 1
+
+
 class _UnknownEventError(Exception):
     """A type of event this version does not know."""
 
 
-def _event(tag: str, fields: dict[str, Any], elements: int) -> Event:
+def _event(tag: str, values: list[Any], elements: int) -> Event:
     if tag == "BlockStored":
-        return _stored(fields, elements)
+        return _stored(values, elements)
     if tag == "BlockRemoved":
-        _check(fields, _REMOVED_TYPES, ("block_hashes",))
-        return BlockRemoved(**{k: v for k, v in fields.items() if k in _REMOVED_NAMES})
+        if values[0] is ABSENT:
+            raise UnexpectedError("block_hashes is missing")
+        return BlockRemoved(*(_said(values[slot]) for slot in _REMOVED_SLOTS))
     if tag == "AllBlocksCleared":
         return AllBlocksCleared()
     raise _UnknownEventError(tag)
 
 
-def _stored(fields: dict[str, Any], elements: int) -> BlockStored:
-    metadata = fields.get("lora_name")
-    if isinstance(metadata, dict):  # SGLang 0.5.18's eighth array element
-        fields["lora_name"] = metadata.get("lora_name")
-        fields["cache_salt"] = metadata.get("cache_salt")
-    _check(fields, _STORED_TYPES, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
-    if not fields.keys() <= _STORED_NAMES:
-        fields = {name: value for name, value in fields.items() if name in _STORED_NAMES}
-    return BlockStored(**fields, elements=elements)
+def _said(value: Any) -> Any:
+    return None if value is ABSENT else value
 
 
-def _check(
-    fields: dict[str, Any], types: dict[str, tuple[type, ...]], required: tuple[str, ...]
-) -> None:
-    for name in required:
-        if name not in fields:
-            raise UnexpectedError(f"{name} is missing")
-    for name, kinds in types.items():
-        value = fields.get(name)
-        if value is not None and not isinstance(value, kinds):
-            raise UnexpectedError(f"{name} is {type(value).__name__}")
+def _stored(values: list[Any], elements: int) -> BlockStored:
+    for slot in _REQUIRED_SLOTS:
+        if values[slot] is ABSENT:
+            raise UnexpectedError(f"{FIELDS[slot]} is missing")
+    if values[3] is None:
+        raise UnexpectedError("block_size is None")
+    said: list[Any] = [None if value is ABSENT else value for value in values]
+    if isinstance(said[6], dict):
+        metadata = said[6]
+        said[6], said[15] = metadata.get("lora_name"), metadata.get("cache_salt")
+    said.append(elements)
+    return BlockStored(*said)
 
 
 def _rank(reader: Reader) -> int | None:

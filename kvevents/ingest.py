@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from indexer import Index, KeyScheme
     from kvevents.frame import Frame
-    from kvevents.source import Source, Speaker
+    from kvevents.source import Source
+
+_MOST_ROUTES = 65_536
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
@@ -68,6 +70,7 @@ class Ingest:
         self._scheme_of = scheme_of
         self._count_copies = count_copies
         self._streams: dict[Worker, WorkerStream] = {}
+        self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
         self._complained: set[tuple[str, str]] = set()
         self.skipped: Counter[str] = Counter()
         self.frames = 0
@@ -87,25 +90,33 @@ class Ingest:
         """Apply one message from `source`, or count why not."""
         self.frames += 1
         try:
-            frame = parse_frame(parts)
-            speaker = source.speaker(frame.topic)
-            self._apply(source, frame, speaker)
+            self._apply(source, parse_frame(parts))
         except (FrameError, UnknownSpeakerError, PayloadError) as error:
             self._skip(error.reason, source, str(error))
         except Exception:  # noqa: BLE001 - one bad frame must not stop the others
             self.skipped["internal_error"] += 1
             _log.exception("frame_not_applied", endpoint=source.endpoint)
 
-    def _apply(self, source: Source, frame: Frame, speaker: Speaker) -> None:
+    def _apply(self, source: Source, frame: Frame) -> None:
         batch = decode_batch(frame.payload)
-        rank = source.rank if source.rank is not None else batch.rank or 0
-        stream = self._stream(source, Worker(speaker.pod, rank), speaker.model)
+        route = (source, frame.topic, batch.rank)
+        stream = self._routes.get(route)
+        if stream is None:
+            stream = self._route(source, frame.topic, batch.rank)
+            if len(self._routes) < _MOST_ROUTES:
+                self._routes[route] = stream
         stream.observe(frame.sequence)
         if batch.skipped:
             stream.applier.tally.skipped.update(batch.skipped)
         apply = stream.applier.apply
         for event in batch.events:
             apply(event)
+
+    def _route(self, source: Source, topic: bytes, said_rank: int | None) -> WorkerStream:
+        speaker = source.speaker(topic)
+        rank = source.rank if source.rank is not None else said_rank or 0
+        self._routes.clear()  # a worker may have changed its model: let no old stream linger
+        return self._stream(source, Worker(speaker.pod, rank), speaker.model)
 
     def _stream(self, source: Source, worker: Worker, model: str) -> WorkerStream:
         stream = self._streams.get(worker)

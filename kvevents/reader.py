@@ -15,8 +15,8 @@ import cython
 _MASK = 0xFFFFFFFFFFFFFFFF
 _DEEPEST = 16
 
-# A BlockStored or BlockRemoved as an array (vLLM up to 0.23, SGLang up to 0.5.18), after its tag.
-_STORED_ORDER = (
+# The fields of events, in the order of `BlockStored`; `Reader.event` gives their values in it.
+FIELDS = (
     "block_hashes",
     "parent_block_hash",
     "token_ids",
@@ -28,8 +28,24 @@ _STORED_ORDER = (
     "group_idx",
     "kv_cache_spec_kind",
     "kv_cache_spec_sliding_window",
+    "locality",
+    "ownership",
+    "session_id",
+    "lookahead_token_ids",
+    "cache_salt",
 )
-_REMOVED_ORDER = ("block_hashes", "medium", "group_idx")
+ABSENT = False  # of a field that has not come at all, while None may be said
+
+_SLOTS = {name.encode(): slot for slot, name in enumerate(FIELDS)}
+_TYPE_SLOT = cython.declare(cython.int, 100)
+_SLOTS[b"type"] = 100
+_INTEGERS = frozenset(map(FIELDS.index, ("block_size", "lora_id", "group_idx"))) | {10}
+_LISTS = frozenset(map(FIELDS.index, ("extra_keys", "lookahead_token_ids")))
+_LORA_NAME = cython.declare(cython.int, 6)
+
+# Events as arrays (vLLM up to 0.23, SGLang up to 0.5.18): the slots of the elements after the tag.
+_STORED_ORDER = tuple(range(11))
+_REMOVED_ORDER = (0, 5, 8)
 _ORDERS = {"BlockStored": _STORED_ORDER, "BlockRemoved": _REMOVED_ORDER}
 
 
@@ -70,23 +86,30 @@ class Reader:
         """Pass over the next object, whatever it is."""
         self._skip(0)
 
-    def event(self) -> tuple[str, dict[str, object], int]:
-        """The next event: its type, its fields by name, and its element count if it is an array.
+    def event(self) -> tuple[str, list[object], int]:
+        """The next event: its type, the values of FIELDS, and its element count if an array.
 
-        The count is 0 for a map. `block_hashes` and `token_ids` are `array('Q')`s, see `hashes` and
-        `tokens`. Raises UnexpectedError for what is neither a tagged map nor a tagged array.
+        The count is 0 for a map. A field that has not come is ABSENT. `block_hashes` and
+        `token_ids` are `array('Q')`s, see `hashes` and `tokens`; the others have the types they
+        must have, or are None. Raises UnexpectedError for what is no such event.
         """
         lead: cython.uchar = self._lead()
         count: cython.Py_ssize_t
-        fields: dict = {}
+        slot: cython.int
+        values: list = [ABSENT] * 16
+        tag: object = None
         if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
             count = self._length(lead)
             for _ in range(count):
-                name = self._read(1)
-                if not isinstance(name, str):
-                    raise UnexpectedError("an event's field has no name")
-                fields[name] = self._field(name)
-            tag = fields.pop("type", None)
+                known = _SLOTS.get(self._name())
+                if known is None:
+                    self._skip(1)
+                    continue
+                slot = known
+                if slot == _TYPE_SLOT:
+                    tag = self._read(1)
+                else:
+                    values[slot] = self._value(slot)
             count = 0
         elif lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
             count = self._length(lead)
@@ -94,26 +117,45 @@ class Reader:
             order = _ORDERS.get(tag, ()) if isinstance(tag, str) else ()
             for index in range(count - 1):
                 if index < len(order):
-                    fields[order[index]] = self._field(order[index])
+                    values[order[index]] = self._value(order[index])
                 else:
                     self._skip(1)
         else:
             raise UnexpectedError("an event is neither a map nor an array")
         if not isinstance(tag, str):
             raise UnexpectedError("an event has no type")
-        return tag, fields, count
+        return tag, values, count
 
-    def _field(self, name: str) -> object:
-        if name == "token_ids":
+    def _name(self) -> bytes:
+        """The next object, a field's name, in UTF-8."""
+        lead: cython.uchar = self._lead()
+        if not (0xA0 <= lead < 0xC0 or 0xD9 <= lead <= 0xDB):
+            raise UnexpectedError("an event's field has no name")
+        return self._take(self._length(lead))
+
+    def _value(self, slot: cython.int) -> object:
+        """The next object, which must be of the type that the field in `slot` has, or None."""
+        if slot == 2:
             return self.tokens()
-        if name == "block_hashes":
+        if slot == 0:
             return self.hashes()
-        if name == "parent_block_hash":
+        if slot == 1:
             if self.position < self._end and self._bytes[self.position] == 0xC0:
                 self.position += 1
                 return None
             return self._hash(self._lead())
-        return self._read(1)
+        value = self._read(1)
+        if value is None:
+            return None
+        if slot in _INTEGERS:
+            right = isinstance(value, int)
+        elif slot in _LISTS:
+            right = isinstance(value, list)
+        else:  # SGLang 0.5.18 has a map of metadata where vLLM's arrays have the adapter
+            right = isinstance(value, str) or (slot == _LORA_NAME and isinstance(value, dict))
+        if not right:
+            raise UnexpectedError(f"{FIELDS[slot]} is {type(value).__name__}")
+        return value
 
     def hashes(self) -> array[int]:
         """A list of engine hashes as 64 bits each: integers modulo 2**64, digests' last 8 bytes."""
@@ -138,6 +180,8 @@ class Reader:
         out: cython.ulonglong[::1] = values
         data: cython.const[cython.uchar][::1] = self._bytes  # type: ignore[valid-type]
         at: cython.Py_ssize_t = self.position
+        value: cython.uint
+        wide: cython.uint
         for i in range(count):
             if self._end - at < 5:  # the last few, one by one
                 self.position = at
@@ -146,14 +190,17 @@ class Reader:
                 out[i] = data[at]
                 at += 1
                 continue
-            elif data[at] == 0xCD:
-                out[i] = data[at + 1] << 8 | data[at + 2]
-                at += 3
-                continue
-            elif data[at] == 0xCE:
-                high: cython.ulonglong = data[at + 1] << 8 | data[at + 2]
-                out[i] = high << 16 | data[at + 3] << 8 | data[at + 4]
-                at += 5
+            elif data[at] == 0xCD or data[at] == 0xCE:
+                # Both widths without a branch between them: they come in no order at all.
+                wide = data[at] - 0xCD
+                value = (
+                    cython.cast(cython.uint, data[at + 1]) << 24
+                    | data[at + 2] << 16
+                    | data[at + 3] << 8
+                    | data[at + 4]
+                )
+                out[i] = value >> (16 - 16 * wide)
+                at += 3 + 2 * wide
                 continue
             else:
                 lead = data[at]

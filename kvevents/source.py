@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class UnknownSpeakerError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """One SUB socket: where it listens, and how its frames tell who speaks.
 
@@ -54,7 +53,7 @@ class Source:
     model: str = ""
     rank: int | None = None
     default_model: str = ""
-    pod_names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    pod_names: Mapping[str, str] = field(default_factory=dict)
     extra_strings: ExtraStrings = ExtraStrings.AUTO
 
     def speaker(self, topic: bytes) -> Speaker:
@@ -79,7 +78,6 @@ class Source:
         return Speaker(pod, model)
 
 
-@lru_cache(maxsize=4096)
 def _parse_topic(topic: bytes) -> tuple[str, str]:
     """Pod and model of a topic `kv@<pod>@<model>`; empty strings for what it does not say."""
     try:

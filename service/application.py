@@ -11,7 +11,6 @@ import grpc
 import structlog
 import zmq
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from kvatlas.v1 import fleet_pb2_grpc, scoring_pb2_grpc, tokenization_pb2_grpc
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
@@ -19,8 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from indexer import COMPILED, KeyScheme, MemoryIndex
 from kvevents import Ingest, Source, Subscriber
+from service.calls import add_service
 from service.fleet import FleetServicer
-from service.interceptor import CallInterceptor
 from service.metrics import CallMetrics, MetricsServer, StateCollector
 from service.prompts import Prompts
 from service.reflection import enable_reflection
@@ -33,11 +32,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("kvatlas.service")
 
-_SERVICES = [
-    descriptor.full_name
-    for file in (SCORING, TOKENIZATION, FLEET)
-    for descriptor in file.services_by_name.values()
-]
+_SCORING = SCORING.services_by_name["ScoringService"]
+_TOKENIZATION = TOKENIZATION.services_by_name["TokenizationService"]
+_FLEET = FLEET.services_by_name["FleetService"]
+_SERVICES = [service.full_name for service in (_SCORING, _TOKENIZATION, _FLEET)]
 _TIDY_SECONDS = 0.05
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
 
@@ -153,18 +151,15 @@ class Application:
         limits = self._configuration.limits
         most = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
         server = grpc.aio.server(
-            interceptors=(CallInterceptor(calls),),
             options=(
                 ("grpc.max_receive_message_length", min(most, 2**31 - 1)),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
             ),
         )
-        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
-        tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(
-            TokenizationServicer(prompts), server
-        )
-        fleet_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
+        add_service(server, _SCORING, scoring, calls)
+        add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls)
+        add_service(server, _FLEET, fleet, calls)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         enable_reflection(server, [*_SERVICES, health.SERVICE_NAME])

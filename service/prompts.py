@@ -51,7 +51,7 @@ class Prompts:
             raise InvalidRequestError("prompt has no tokens")
         self._check_count(len(ids))
         # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
-        return cast("Tokens", memoryview(ids.astype(np.uint64)))
+        return cast("Tokens", memoryview(cast("bytearray", ids.astype(np.uint64))))
 
     async def encode(self, model: str, text: str, add_special_tokens: bool) -> list[int]:
         """The token ids of `text`. Raises as `tokens` does."""

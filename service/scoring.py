@@ -68,21 +68,17 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
     ) -> None:
         block_size = response.block_size
-        scores = []
+        add = response.pods.add
         for pod in pods:
             best = match.best_of(pod)
             if best is None:
                 response.unknown_pods.append(pod)
                 continue
+            score = add(pod=pod, rank=best.worker.rank)
             blocks = best.matched_blocks
-            scores.append(
-                scoring_pb2.PodScore(
-                    pod=pod,
-                    score=best.score,
-                    matched_blocks=blocks,
-                    matched_tokens=blocks * block_size,
-                    matched_blocks_by_tier=best.by_tier,
-                    rank=best.worker.rank,
-                )
-            )
-        response.pods.extend(scores)
+            if blocks:
+                score.score = best.score
+                score.matched_blocks = blocks
+                score.matched_tokens = blocks * block_size
+                for tier, count in best.by_tier.items():
+                    score.matched_blocks_by_tier[tier] = count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections.abc import Callable
 
 from benchmarks import kernel, service
 from benchmarks.rows import header
@@ -20,7 +21,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     others = 2_000_000 if COMPILED else 20_000
-    parts = {
+    parts: dict[str, Callable[[], None]] = {
         "keys": kernel.keys_row,
         "lookup": lambda: kernel.lookup_rows(others),
         "process": kernel.in_process_row,

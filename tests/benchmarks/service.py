@@ -12,13 +12,13 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import msgpack
 import zmq
 from benchmarks.kernel import PROMPTS, prompts
 from benchmarks.rows import cpu_seconds, percentile, row
-
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2
 
 MODEL = "bench"
@@ -33,7 +33,8 @@ async def main():
         (grpc.method_handlers_generic_handler("bench.Empty", {"Call": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(json.dumps({"event": "serving", "addresses": [f"127.0.0.1:{port}"]}), file=sys.stderr, flush=True)
+    said = json.dumps({"event": "serving", "addresses": [f"127.0.0.1:{port}"]})
+    print(said, file=sys.stderr, flush=True)
     await server.wait_for_termination()
 asyncio.run(main())
 """
@@ -122,7 +123,7 @@ def frame(pod: int, sequence: int, event: dict[str, object]) -> list[bytes]:
 
 
 def wait_for(service: Process, last: dict[int, int]) -> None:
-    stub = fleet_pb2_grpc.FleetServiceStub(service.channel)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.channel)
     while True:
         pods = {p.pod: p.ranks[0] for p in stub.ListPods(fleet_pb2.ListPodsRequest()).pods}
         if all(
@@ -207,7 +208,8 @@ def _cpu_us(service: Process, call: Callable[[bytes], object], requests: list[by
 def rpc_rows() -> None:
     empty = Process("-c", EMPTY_SERVER)
     try:
-        yardstick = _cpu_us(empty, empty.channel.unary_unary("/bench.Empty/Call"), [b""] * PROMPTS)
+        call: Any = empty.channel.unary_unary("/bench.Empty/Call")
+        yardstick = _cpu_us(empty, call, [b""] * PROMPTS)
     finally:
         empty.stop()
     for packed, pods, target in ((True, 8, 1.35), (False, 8, 1.6), (True, 64, 1.7)):
@@ -231,7 +233,7 @@ def storm_row() -> None:
     requests = _requests(packed=True)
     with kvatlas() as service, publisher(service) as socket:
         fill(service, 8)
-        call = service.channel.unary_unary("/kvatlas.v1.ScoringService/Score")
+        call: Any = service.channel.unary_unary("/kvatlas.v1.ScoringService/Score")
 
         def latencies(seconds: float) -> list[float]:
             found: list[float] = []
