@@ -12,10 +12,11 @@ help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 $(VENV)/ready: pyproject.toml setup.py $(KERNEL)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q --editable . --group dev
-	touch $@
+	@echo "setting up $(VENV), which takes a minute or two the first time ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -q --editable . --group dev
+	@touch $@
 
 demo: $(VENV)/ready  ## simulated pods, a short workload and its scores
 	$(BIN)/kvatlas demo

@@ -121,6 +121,18 @@ def test_clients_answer_people_and_programs(service: Service) -> None:
     assert bare.stdout.split() == ids[1:]
 
 
+def test_a_foreign_client_needs_no_proto_files(service: Service) -> None:
+    """`buf curl` is grpcurl's kin: a Go client that asks the server's reflection."""
+    buf = str(Path(sys.executable).parent / "buf")
+    call = [buf, "curl", "--protocol=grpc", "--http2-prior-knowledge"]
+    request = {"model": "m", "prompt": {"token_ids": {"ids": list(range(32))}}}
+    url = f"http://{service.address}/kvatlas.v1.ScoringService/Score"
+    done = subprocess.run(
+        [*call, "-d", json.dumps(request), url], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["pods"][0]["matchedBlocks"] == 2
+
+
 def test_clients_say_what_is_wrong(service: Service) -> None:
     server = f"--server={service.address}"
     unknown = run("score", server, "--model=nobody", "--tokens=1")
