@@ -340,7 +340,9 @@ class Reader:
         if depth > _DEEPEST:
             raise MalformedError("nested too deeply")
         if 0xA0 <= lead < 0xC0 or 0xC4 <= lead <= 0xC6 or 0xD9 <= lead <= 0xDB:
-            self.position += self._length(lead)
+            count = self._length(lead)  # moves the position itself: not within one expression
+            self.position += count
+            count = 0
         elif lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
             count = self._length(lead)
         elif lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
