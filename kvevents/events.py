@@ -81,6 +81,7 @@ class PayloadError(ValueError):
         self.reason = reason
 
 
+_HIGHEST_RANK = 2**31 - 1
 _REQUIRED_SLOTS = tuple(
     map(FIELDS.index, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
 )
@@ -171,6 +172,8 @@ def _stored(values: list[Any], elements: int) -> BlockStored:
     if isinstance(said[6], dict):
         metadata = said[6]
         said[6], said[15] = metadata.get("lora_name"), metadata.get("cache_salt")
+        if not all(value is None or isinstance(value, str) for value in (said[6], said[15])):
+            raise UnexpectedError("the metadata's adapter or salt is no string")
     said.append(elements)
     return BlockStored(*said)
 
@@ -180,4 +183,4 @@ def _rank(reader: Reader) -> int | None:
         rank = reader.read()
     except (MalformedError, UnexpectedError):
         return None
-    return rank if isinstance(rank, int) and rank >= 0 else None
+    return rank if isinstance(rank, int) and 0 <= rank <= _HIGHEST_RANK else None

@@ -108,13 +108,19 @@ class Ingest:
         stream.observe(frame.sequence)
         if batch.skipped:
             stream.applier.tally.skipped.update(batch.skipped)
-        apply = stream.applier.apply
         for event in batch.events:
-            apply(event)
+            try:
+                stream.applier.apply(event)
+            except Exception:  # noqa: BLE001 - one bad event must not cost its neighbours
+                stream.applier.tally.skipped["internal_error"] += 1
+                _log.exception("event_not_applied", endpoint=source.endpoint)
 
     def _route(self, source: Source, topic: bytes, said_rank: int | None) -> WorkerStream:
         speaker = source.speaker(topic)
-        rank = source.rank if source.rank is not None else said_rank or 0
+        rank = source.rank if source.rank is not None else said_rank
+        if rank is None:  # not said, or the payload broke off before it: the pod's only one, or 0
+            ranks = [worker.rank for worker in self._streams if worker.pod == speaker.pod]
+            rank = ranks[0] if len(ranks) == 1 else 0
         self._routes.clear()  # a worker may have changed its model: let no old stream linger
         return self._stream(source, Worker(speaker.pod, rank), speaker.model)
 

@@ -317,7 +317,9 @@ class Reader:
             return self._take(self._length(lead))
         if lead == 0xCB or lead == 0xCA:
             return self._float(lead)
-        raise MalformedError("an extension type or a byte msgpack does not use")
+        if lead == 0xC1:
+            raise MalformedError("a byte msgpack does not use")
+        raise UnexpectedError("an extension type")
 
     def _map(self, count: cython.Py_ssize_t, depth: cython.int) -> dict[object, object]:
         result: dict = {}
@@ -351,8 +353,14 @@ class Reader:
             self._unsigned(1 << ((lead - 0xCC) & 3))
         elif lead == 0xCA or lead == 0xCB:
             self._unsigned(4 if lead == 0xCA else 8)
-        elif lead == 0xC1 or 0xC7 <= lead <= 0xC9 or 0xD4 <= lead <= 0xD8:
-            raise MalformedError("an extension type or a byte msgpack does not use")
+        elif 0xC7 <= lead <= 0xC9:
+            count = self._unsigned(1 << (lead - 0xC7)) + 1  # an extension: its type, its bytes
+            self._take(count)
+            count = 0
+        elif 0xD4 <= lead <= 0xD8:
+            self._take((1 << (lead - 0xD4)) + 1)
+        elif lead == 0xC1:
+            raise MalformedError("a byte msgpack does not use")
         while count > 0:
             self._skip(depth + 1)
             count -= 1

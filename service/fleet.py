@@ -44,7 +44,7 @@ def _rank(blocks: WorkerBlocks, stream: WorkerStream | None) -> fleet_pb2.Rank:
     if stream.last_event is not None:
         rank.last_event_age_seconds = time.monotonic() - stream.last_event
         rank.last_sequence = stream.last_sequence
-    rank.missed_frames = stream.missed
+    rank.missed_frames = min(stream.missed, 2**64 - 1)  # a sequence may leap as far as it likes
     rank.backward_frames = stream.backwards
     rank.events.update(stream.applier.tally.events)
     rank.skipped.update(stream.applier.tally.skipped)

@@ -74,11 +74,20 @@ class Prompts:
             )
 
 
-def multimodal_items(prompt: scoring_pb2.Prompt) -> list[MultimodalItem]:
-    """The images and the like of `prompt`. Raises InvalidRequestError for one without a hash."""
+def multimodal_items(prompt: scoring_pb2.Prompt, token_count: int) -> list[MultimodalItem]:
+    """The images and the like of a `prompt` of so many tokens.
+
+    Raises InvalidRequestError for one without a hash, and if they must overlap.
+    """
     items = []
+    occupied = 0
     for index, item in enumerate(prompt.multimodal_items):
         if not item.hash:
             raise InvalidRequestError(f"prompt.multimodal_items[{index}] has no hash")
+        occupied += max(0, min(item.offset + item.length, token_count) - item.offset)
         items.append(MultimodalItem(item.hash, item.offset, item.length))
+    if occupied > token_count:
+        raise InvalidRequestError(
+            f"prompt.multimodal_items occupy {occupied} of {token_count} tokens: they overlap"
+        )
     return items

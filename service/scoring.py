@@ -47,7 +47,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         extras = None
         if request.prompt.multimodal_items or request.cache_salt:
             extras = block_extras(
-                multimodal_items(request.prompt), request.cache_salt, len(tokens), scheme.block_size
+                multimodal_items(request.prompt, len(tokens)),
+                request.cache_salt,
+                len(tokens),
+                scheme.block_size,
             )
         keys = scheme.keys(scheme.root(request.lora_name), tokens, extras)
         response = scoring_pb2.ScoreResponse(

@@ -234,6 +234,35 @@ async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publi
     assert dict(rank.events) == {"BlockStored": 2, "AllBlocksCleared": 2}
 
 
+@pod_test()
+async def test_absurd_ranks_and_sequences_break_no_answer(service: Running, pod: Publisher) -> None:
+    topic = f"kv@10.0.0.1:8000@{MODEL}".encode()
+    absurd = msgpack.packb([1.0, [stored(TOKENS)], 2**40])
+    pod.send([topic, (2**64 - 2).to_bytes(8, "big"), absurd])
+    pod.send([topic, bytes(8), absurd])
+    pod.send([topic, (2**64 - 2).to_bytes(8, "big"), absurd])
+    pod.send([topic, bytes(8), absurd])
+    pod.send([topic, (2**64 - 1).to_bytes(8, "big"), absurd])
+    await service.heard({("10.0.0.1:8000", 0): 2**64 - 1})
+    assert await blocks(service, ask(TOKENS)) == 4
+    assert (await service.pods())["10.0.0.1:8000", 0].missed_frames == 2**64 - 1
+
+
+@pod_test()
+async def test_a_payload_cut_short_counts_for_the_rank_that_sent_it(
+    service: Running, pod: Publisher
+) -> None:
+    topic = f"kv@10.0.0.1:8000@{MODEL}".encode()
+    whole = msgpack.packb([1.0, [stored(TOKENS[:16]), stored(TOKENS, 11)], 1])
+    pod.send([topic, bytes(8), msgpack.packb([1.0, [], 1])])
+    pod.send([topic, (1).to_bytes(8, "big"), whole[:-40]])
+    await service.heard({("10.0.0.1:8000", 1): 1})
+    pods = await service.pods()
+    assert set(pods) == {("10.0.0.1:8000", 1)}
+    assert dict(pods["10.0.0.1:8000", 1].skipped) == {"truncated_payload": 1}
+    assert await blocks(service, ask(TOKENS)) == 1
+
+
 async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]:
     if isinstance(request, scoring_pb2.ScoreRequest):
         call = scoring_pb2_grpc.ScoringServiceStub(service.channel).Score
@@ -264,6 +293,7 @@ async def test_bad_requests_are_refused_with_status_and_reason(
         (empty, grpc.StatusCode.INVALID_ARGUMENT, "no tokens"),
         (broken, grpc.StatusCode.INVALID_ARGUMENT, "5 bytes"),
         (ask(TOKENS, ("", 0, 1)), grpc.StatusCode.INVALID_ARGUMENT, "multimodal_items[0]"),
+        (ask(TOKENS, ("a", 0, 40), ("b", 1, 40)), grpc.StatusCode.INVALID_ARGUMENT, "overlap"),
         (ask(TOKENS, model="nobody"), grpc.StatusCode.NOT_FOUND, MODEL),
         (text, grpc.StatusCode.FAILED_PRECONDITION, "no tokenizer"),
         (ask(list(range(101))), grpc.StatusCode.RESOURCE_EXHAUSTED, "101 tokens"),

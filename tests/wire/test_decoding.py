@@ -101,6 +101,9 @@ def test_an_unknown_event_is_counted_and_its_neighbours_kept() -> None:
         {**STORED, "block_size": "2"},
         {**STORED, "extra_keys": {"a": 1}},
         {**REMOVED, "medium": 7},
+        {**STORED, "session_id": msgpack.ExtType(1, b"ext")},
+        {**STORED, "lora_name": msgpack.ExtType(1, b"x" * 300)},
+        ["BlockStored", [1], None, [5, 6], 2, None, "GPU", {"cache_salt": [1]}],
         {"no": "type"},
         ["BlockRemoved"],
         [],
@@ -150,7 +153,7 @@ def test_a_batch_of_two_elements_has_no_rank() -> None:
 
 def test_unknown_fields_and_longer_arrays_are_ignored() -> None:
     batch = decode(
-        {**STORED, "colour": ["red", {"deep": [1]}]},
+        {**STORED, "colour": ["red", {"deep": [1]}, msgpack.ExtType(5, b"four")]},
         ["BlockStored", [1], None, [5, 6], 2, None, "GPU", None, None, 0, "full", None, "x", {}],
         ["BlockRemoved", [1], "GPU", 0, "more"],
         ["AllBlocksCleared", 1, 2],
