@@ -7,6 +7,7 @@ in a place only while all its engine blocks are held there.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from indexer.extras import Extra
     from indexer.scheme import KeyScheme
     from indexer.types import Hashes, Place, Tokens
+
+_MOST_TRIES = 16  # how many of the oldest unheld parts are considered to make room
 
 PlacedExtra = tuple[int | None, "Extra"]
 """An extra with its offset from the first token of our block, if it is known."""
@@ -127,11 +130,15 @@ class BlockFolding:
     def _has_room(self) -> bool:
         if len(self._parts) < self._most_parts:
             return True
-        if not self._unheld:
-            return False
-        forgotten, _ = self._unheld.popitem(last=False)
-        del self._parts[forgotten]
-        return True
+        for engine_hash in list(itertools.islice(self._unheld, _MOST_TRIES)):
+            blocks = self._parts[engine_hash].blocks
+            if any(name in self._parts and name not in self._unheld for name in blocks):
+                continue  # a held part relies on it
+            for name in {engine_hash, *blocks}:
+                self._unheld.pop(name, None)
+                self._parts.pop(name, None)
+            return True
+        return False
 
     def store(self, place: Place, hashes: Hashes) -> tuple[Hashes, array[int], Hashes]:
         """One more copy of each engine block in `place`.

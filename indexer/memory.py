@@ -57,7 +57,8 @@ class MemoryPrefixMatch:
         scores = self._scores
         best = caches[0]
         for cache in caches[1:]:
-            if scores[cache.number] > scores[best.number]:
+            new, old = cache.number, best.number
+            if (scores[new], self._matched[new]) > (scores[old], self._matched[old]):
                 best = cache
         number = best.number
         matched = self._matched[number]

@@ -137,7 +137,9 @@ class SourceSection(_Section):
     topic: str = Field("", description="prefix that topics must have; empty: all")
     pod: str = Field("", description="the pod behind the endpoint; empty: the topic says it")
     model: str = Field("", description="the model it serves; empty: the topic says it")
-    rank: int | None = Field(None, ge=0, description="its data-parallel rank, if not as published")
+    rank: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="its data-parallel rank, if not as published"
+    )
     extra_strings: ExtraStrings = Field(
         ExtraStrings.AUTO, description="plain strings in extra keys: auto, salt or image"
     )
