@@ -66,8 +66,23 @@ class Index(Protocol):
         """
         ...
 
-    def forget(self, pod: str) -> bool:
-        """The pod with all its ranks never was; False if it was not known. Cost: as `clear`."""
+    def restart(self, worker: Worker, tiers: Collection[str]) -> None:
+        """As `clear`, and engine hashes announced so far mean nothing any more.
+
+        Blocks in other tiers stay, and can be removed by the hashes they were stored under. Cost:
+        as `clear`.
+        """
+        ...
+
+    def evicted(self) -> Sequence[tuple[Worker, str]]:
+        """Workers that have lost blocks of a tier to the memory bound, since the last such call.
+
+        A worker and tier that was returned is not returned again before its blocks were cleared.
+        """
+        ...
+
+    def leave(self, worker: Worker) -> bool:
+        """The worker never was; False if it was not known. Cost: as `clear`."""
         ...
 
     def match(self, model: str, keys: array[int]) -> PrefixMatch:

@@ -119,12 +119,13 @@ class MemoryIndex:
         self._caches[worker] = cache
         self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
 
-    def forget(self, pod: str) -> bool:
-        """See `Index.forget`."""
-        leaving = [cache for cache in self._caches.values() if cache.worker.pod == pod]
-        for cache in leaving:
-            self._leave(cache)
-        return bool(leaving)
+    def leave(self, worker: Worker) -> bool:
+        """See `Index.leave`."""
+        cache = self._caches.get(worker)
+        if cache is None:
+            return False
+        self._leave(cache)
+        return True
 
     def _leave(self, cache: _Cache) -> None:
         for member in (cache.knowing, *cache.members.values()):
@@ -145,6 +146,27 @@ class MemoryIndex:
             return
         for place in [place for place in cache.members if place.tier in tiers]:
             self._retire(cache.members.pop(place))
+
+    def restart(self, worker: Worker, tiers: Collection[str]) -> None:
+        """See `Index.restart`."""
+        self.clear(worker, tiers)
+        cache = self._caches.get(worker)
+        if cache is not None:
+            self._retire(cache.knowing)
+            cache.knowing = self._member(cache.scope, -1, 0)
+
+    def evicted(self) -> Sequence[tuple[Worker, str]]:
+        """See `Index.evicted`."""
+        if not self.table.losers:
+            return ()
+        losers = set(self.table.losers)
+        self.table.losers.clear()
+        return [
+            (cache.worker, place.tier)
+            for cache in self._caches.values()
+            for place, member in cache.members.items()
+            if member in losers and place.group == 0
+        ]
 
     def _retire(self, member: int) -> None:
         self._member_workers[member] = -1

@@ -17,6 +17,7 @@ cdef class BlockTable:
     cdef unsigned long long[::1] _scopes
     cdef unsigned long long[::1] _held
     cdef unsigned long long[::1] _lost
+    cdef readonly list losers
     cdef unsigned char[::1] _knowing
     cdef dict _copies
     cdef dict _shared

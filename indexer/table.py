@@ -49,6 +49,7 @@ class BlockTable:
         copy announced again (set semantics).
     slot_bytes, block_count, mapping_count, copy_count: what is there now.
     evicted_blocks, evicted_mappings: how many were evicted for the memory bound so far.
+    losers: members that have lost their first block so; the caller empties it.
     """
 
     def __init__(self, limit_bytes: int, count_copies: bool = True) -> None:
@@ -63,6 +64,7 @@ class BlockTable:
         self._scopes = array("Q", bytes(8 * 64))
         self._held = array("Q", bytes(8 * 64))
         self._lost = array("Q", bytes(8 * 64))
+        self.losers = []
         self._knowing = array("B", bytes(64))
         self.members = 0
         self._free_members = []
@@ -427,6 +429,8 @@ class BlockTable:
         for member in self.sets.members[number]:
             if self._knowing[member] or member in dead:
                 continue
+            if self._lost[member] == 0:
+                self.losers.append(member)
             self._lost[member] += 1
             if not segment.width == _MAPPING_WORDS:
                 self._held[member] -= 1

@@ -1,8 +1,13 @@
-"""ZMQ frames -> events -> index writes.
+"""ZMQ frames -> events -> index writes, and how much to trust the outcome.
 
-In path order: `subscriber` bytes arrive, `frame` parts -> frame, `source` who speaks, `events`
-payload -> typed events over `reader` (compiled), `extra_keys` what an event says besides tokens,
-`applier` event -> index write; `ingest` ties them together. `simulated` is a pod to try it with.
+In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `frame` parts -> frame,
+`source` who speaks, `link` what their connections say; `events` payload -> typed events over
+`reader` (compiled); `ingest` whose stream a frame is of, `stream` one worker's; there `continuity`
+which frame comes next, over `steps` its words, `life` what is remembered of an engine, `held`
+frames that wait, and `trust` the states; `replays` asks for what is missing; `applier` event ->
+index write, with `extra_keys` what an event says besides tokens, and `orphans` blocks that wait for
+their parents; `budget` memory for all that waits. `recording` frames to a file and back;
+`simulated` a pod to try it with.
 """
 
 from __future__ import annotations
@@ -17,9 +22,13 @@ from kvevents.events import (
     decode_batch,
 )
 from kvevents.frame import Frame, FrameError, parse_frame
-from kvevents.ingest import Ingest, WorkerStream
+from kvevents.ingest import Ingest, IngestPolicy
+from kvevents.intake import Intake
+from kvevents.recording import RecordedFrame, RecordingError, format_frame, read_recording
 from kvevents.source import ExtraStrings, Source, Speaker, UnknownSpeakerError
+from kvevents.stream import Standing, WorkerStream
 from kvevents.subscriber import SubscribeError, Subscriber
+from kvevents.trust import State
 
 __all__ = [
     "AllBlocksCleared",
@@ -31,14 +40,22 @@ __all__ = [
     "Frame",
     "FrameError",
     "Ingest",
+    "IngestPolicy",
+    "Intake",
     "PayloadError",
+    "RecordedFrame",
+    "RecordingError",
     "Source",
     "Speaker",
+    "Standing",
+    "State",
     "SubscribeError",
     "Subscriber",
     "Tally",
     "UnknownSpeakerError",
     "WorkerStream",
     "decode_batch",
+    "format_frame",
     "parse_frame",
+    "read_recording",
 ]

@@ -1,19 +1,25 @@
-"""Frames of all sources -> the right worker's events, in order, counted."""
+"""Frames of all sources -> the right worker's stream, counted."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from indexer import Worker
 from kvevents.applier import Applier
+from kvevents.budget import Budget
+from kvevents.continuity import Continuity
 from kvevents.events import PayloadError, decode_batch
 from kvevents.frame import FrameError, parse_frame
+from kvevents.link import Link
+from kvevents.orphans import Orphans
 from kvevents.source import UnknownSpeakerError
+from kvevents.stream import WorkerStream
+from kvevents.trust import ClassesInUse, State, Trust, class_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,122 +27,210 @@ if TYPE_CHECKING:
     from indexer import Index, KeyScheme
     from kvevents.frame import Frame
     from kvevents.source import Source
+    from kvevents.steps import Ask
 
 _MOST_ROUTES = 65_536
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
-@dataclass(slots=True)
-class WorkerStream:
-    """What is known of the event stream of one worker.
+@dataclass(frozen=True)
+class IngestPolicy:
+    """What to do with events, and when to trust them.
 
-    last_sequence: of the newest frame, -1 before the first. missed: frames that sequence numbers
-    say were published and did not arrive. backwards: frames whose number was not beyond the last
-    one's. last_event: when the newest frame arrived (`time.monotonic`), None before the first.
+    count_copies: see `Index`. forget_on_doubt: drop what may be gone rather than keep and mark it.
+    stale_after, departed_after: seconds without a sign of life after which a pod is marked, and
+    forgotten; 0 for never. poll_seconds: how often engines are asked for what we may have missed.
+    waiting_bytes: memory for all that has to wait: frames for replays, blocks for their parents.
     """
 
-    model: str
-    applier: Applier
-    batches: int = 0
-    last_sequence: int = -1
-    missed: int = 0
-    backwards: int = 0
-    last_event: float | None = None
+    count_copies: bool = True
+    forget_on_doubt: bool = False
+    stale_after: float = 60.0
+    departed_after: float = 0.0
+    poll_seconds: float = 10.0
+    waiting_bytes: int = 256 * 1024**2
 
-    def observe(self, sequence: int) -> None:
-        """A frame has arrived with this sequence number."""
-        if self.batches:
-            if sequence > self.last_sequence + 1:
-                self.missed += sequence - self.last_sequence - 1
-            elif sequence <= self.last_sequence:
-                self.backwards += 1
-        self.batches += 1
-        self.last_sequence = sequence
-        self.last_event = time.monotonic()
+
+class AsksForReplays(Protocol):
+    """Somebody who asks engines for replays on behalf of streams."""
+
+    def ask(self, stream: WorkerStream, ask: Ask) -> None:
+        """Ask for `stream`, instead of what it had asked for before."""
+        ...
+
+    def leave(self, stream: WorkerStream) -> None:
+        """The stream is not interested any more."""
+        ...
 
 
 class Ingest:
     """Applies frames to the index. Synchronous, one thread; never raises for what a frame says.
 
-    skipped: frames and events that belong to no worker, by reason. Those of a worker are in its
-    stream's `applier.tally`.
+    replays: told which stream wants what replayed. skipped: frames that belong to no worker, by
+    reason; those of a worker are in its stream's `applier.tally`. waiting: memory in use for what
+    has to wait.
     """
 
     def __init__(
-        self, index: Index, scheme_of: Callable[[str], KeyScheme], count_copies: bool = True
+        self,
+        index: Index,
+        scheme_of: Callable[[str], KeyScheme],
+        replays: AsksForReplays,
+        policy: IngestPolicy | None = None,
     ) -> None:
         self._index = index
         self._scheme_of = scheme_of
-        self._count_copies = count_copies
+        self._replays = replays
+        self.policy = policy or IngestPolicy()
+        self.waiting = Budget(self.policy.waiting_bytes)
         self._streams: dict[Worker, WorkerStream] = {}
+        self._links: dict[Source, Link] = {}
+        self._classes: dict[str, ClassesInUse] = {}
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
         self._complained: set[tuple[str, str]] = set()
         self.skipped: Counter[str] = Counter()
         self.frames = 0
+        self.departed = 0
 
     @property
     def streams(self) -> Mapping[Worker, WorkerStream]:
         """The stream of every worker heard of or expected."""
         return self._streams
 
+    # Sources
+
     def expect(self, source: Source) -> None:
-        """Register the pod of a source whose configuration names it, before it has spoken."""
+        """Register a source, and its pod if the configuration names it, before it has spoken."""
+        self._link(source)
         if source.pod and source.model:
-            worker = Worker(source.pod, source.rank or 0)
-            self._stream(source, worker, source.model)
+            self._stream(source, Worker(source.pod, source.rank or 0), source.model)
+
+    def _link(self, source: Source) -> Link:
+        link = self._links.get(source)
+        if link is None:
+            link = self._links[source] = Link(shared=source.bind)
+        return link
+
+    def connected(self, source: Source) -> None:
+        """A connection of the source was made."""
+        self.expect(source)
+        link = self._link(source)
+        doubtful = link.connected()
+        for stream in list(link.streams):
+            if stream in doubtful:
+                stream.run(stream.continuity.connected("reconnected", certain=not link.shared))
+            elif not stream.continuity.begun and not link.shared:
+                stream.run(stream.continuity.connected("", certain=True))
+
+    def disconnected(self, source: Source) -> None:
+        """A connection of the source was lost, and all its frames have been taken."""
+        self._link(source).disconnected(time.monotonic())
+
+    # Frames
 
     def take(self, source: Source, parts: list[bytes]) -> None:
         """Apply one message from `source`, or count why not."""
         self.frames += 1
         try:
-            self._apply(source, parse_frame(parts))
-        except (FrameError, UnknownSpeakerError, PayloadError) as error:
+            self._take(source, parse_frame(parts))
+        except (FrameError, UnknownSpeakerError) as error:
             self._skip(error.reason, source, str(error))
         except Exception:  # noqa: BLE001 - one bad frame must not stop the others
             self.skipped["internal_error"] += 1
             _log.exception("frame_not_applied", endpoint=source.endpoint)
 
-    def _apply(self, source: Source, frame: Frame) -> None:
-        batch = decode_batch(frame.payload)
-        route = (source, frame.topic, batch.rank)
-        stream = self._routes.get(route)
+    def _take(self, source: Source, frame: Frame) -> None:
+        try:
+            batch = decode_batch(frame.payload)
+        except PayloadError as error:
+            batch = None
+            self._skip(error.reason, source, str(error))
+        rank = None if batch is None else batch.rank
+        stream = self._routes.get((source, frame.topic, rank))
         if stream is None:
-            stream = self._route(source, frame.topic, batch.rank)
-            if len(self._routes) < _MOST_ROUTES:
-                self._routes[route] = stream
-        stream.observe(frame.sequence)
-        if batch.skipped:
-            stream.applier.tally.skipped.update(batch.skipped)
-        for event in batch.events:
-            try:
-                stream.applier.apply(event)
-            except Exception:  # noqa: BLE001 - one bad event must not cost its neighbours
-                stream.applier.tally.skipped["internal_error"] += 1
-                _log.exception("event_not_applied", endpoint=source.endpoint)
+            stream = self._route(source, frame.topic, rank)
+            if rank is not None and len(self._routes) < _MOST_ROUTES:
+                self._routes[source, frame.topic, rank] = stream
+        if stream.link is not None and stream.link.has_suspects:
+            stream.link.spoke(stream)
+        stream.take(frame.sequence, frame.payload, batch)
+        self._notice_evictions()
+
+    def _notice_evictions(self) -> None:
+        for worker, tier in self._index.evicted():
+            stream = self._streams.get(worker)
+            if stream is not None:
+                stream.trust.doubt(State.PARTIAL, "evicted", [class_of(tier)], mendable=False)
 
     def _route(self, source: Source, topic: bytes, said_rank: int | None) -> WorkerStream:
         speaker = source.speaker(topic)
         rank = source.rank if source.rank is not None else said_rank
-        if rank is None:  # not said, or the payload broke off before it: the pod's only one, or 0
+        if rank is None:  # not said, or the payload broke off before it
             ranks = [worker.rank for worker in self._streams if worker.pod == speaker.pod]
-            rank = ranks[0] if len(ranks) == 1 else 0
+            if len(ranks) > 1:
+                raise UnknownSpeakerError(
+                    "unknown_rank", f"a frame of pod {speaker.pod} does not say of which rank it is"
+                )
+            rank = ranks[0] if ranks else 0
         self._routes.clear()  # a worker may have changed its model: let no old stream linger
-        return self._stream(source, Worker(speaker.pod, rank), speaker.model)
+        worker = Worker(speaker.pod, rank)
+        if worker not in self._streams:
+            self._drop_expectation(source)
+        return self._stream(source, worker, speaker.model)
+
+    def _drop_expectation(self, source: Source) -> None:
+        """The pod behind `source` has a rank other than the one that was expected."""
+        if source.pod and source.rank is None:
+            for stream in list(self._link(source).streams):
+                if not stream.batches and not stream.continuity.begun:
+                    self._leave(stream)
 
     def _stream(self, source: Source, worker: Worker, model: str) -> WorkerStream:
         stream = self._streams.get(worker)
-        if stream is None or stream.model != model:
-            self._index.join(worker, model)
-            applier = Applier(
-                self._index,
-                worker,
-                self._scheme_of(model),
-                source.extra_strings,
-                self._count_copies,
-            )
-            stream = self._streams[worker] = WorkerStream(model, applier)
+        if stream is not None and stream.model != model:
+            self._leave(stream)
+            stream = None
+        if stream is None:
+            stream = self._join(worker, model)
             _log.info("worker_joined", pod=worker.pod, rank=worker.rank, model=model)
+        self._attach(stream, source)
+        return stream
+
+    def _attach(self, stream: WorkerStream, source: Source) -> None:
+        """`stream` speaks through `source`."""
+        stream.source = source
+        stream.applier.extra_strings = source.extra_strings
+        stream.continuity.can_replay = stream.replay_endpoint is not None
+        link = self._link(source)
+        if stream.link is not link:
+            if stream.link is not None:
+                stream.link.leave(stream)
+            stream.link = link
+            link.streams.add(stream)
+
+    def _join(self, worker: Worker, model: str) -> WorkerStream:
+        self._index.join(worker, model)
+        policy = self.policy
+        trust = Trust(self._classes.setdefault(model, ClassesInUse()))
+        orphans = Orphans(self.waiting, count_copies=policy.count_copies)
+        applier = Applier(
+            self._index,
+            worker,
+            self._scheme_of(model),
+            trust,
+            orphans,
+            count_copies=policy.count_copies,
+        )
+        stream = self._streams[worker] = WorkerStream(
+            worker,
+            model,
+            applier,
+            Continuity(trust, self.waiting, can_replay=False),
+            self._replays.ask,
+            forget_on_doubt=policy.forget_on_doubt,
+            stale_after=policy.stale_after,
+        )
         return stream
 
     def _skip(self, reason: str, source: Source, detail: str) -> None:
@@ -144,3 +238,41 @@ class Ingest:
         if (reason, source.endpoint) not in self._complained:
             self._complained.add((reason, source.endpoint))
             _log.warning("frame_skipped", reason=reason, endpoint=source.endpoint, detail=detail)
+
+    # Departures
+
+    def tick(self, now: float) -> None:
+        """Time has passed (`time.monotonic`): forget who has departed, ask those who may know."""
+        for stream in list(self._streams.values()):
+            silent = stream.silent_for(now)
+            if self.policy.departed_after and (silent or 0.0) > self.policy.departed_after:
+                _log.info("worker_departed", pod=stream.worker.pod, rank=stream.worker.rank)
+                self.departed += 1
+                self._leave(stream)
+            else:
+                stream.tick(now, self.policy.poll_seconds)
+
+    def forget(self, pod: str) -> bool:
+        """The pod is gone from the scores at once; False if it was not known.
+
+        If it speaks again it is a pod that was joined late.
+        """
+        leaving = [stream for worker, stream in self._streams.items() if worker.pod == pod]
+        for stream in leaving:
+            self._leave(stream)
+        return bool(leaving)
+
+    def resync(self, pod: str) -> list[tuple[Worker, bool]]:
+        """Learn anew what the pod holds; says of each rank whether a replay was asked for."""
+        found = [stream for worker, stream in self._streams.items() if worker.pod == pod]
+        for stream in found:
+            stream.run(stream.continuity.resync())
+        return [(stream.worker, stream.continuity.can_replay) for stream in found]
+
+    def _leave(self, stream: WorkerStream) -> None:
+        self._replays.leave(stream)
+        stream.leave()
+        self._classes[stream.model].leave(stream.trust)
+        self._index.leave(stream.worker)
+        del self._streams[stream.worker]
+        self._routes.clear()

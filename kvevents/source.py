@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from indexer import Worker
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class ExtraStrings(Enum):
@@ -44,6 +49,8 @@ class Source:
     model: the model served; empty: the topic says it, else default_model.
     rank: the data-parallel rank, if the payloads are not to say it.
     pod_names: topic's pod name -> the name callers use (`ip:port`).
+    replay: ZMQ address of the engine's replay socket, or empty. With `{host}` in it, that of the
+        pod's name is meant, and the port is that of rank 0: further ranks add theirs to it.
     """
 
     endpoint: str
@@ -55,6 +62,18 @@ class Source:
     default_model: str = ""
     pod_names: Mapping[str, str] = field(default_factory=dict)
     extra_strings: ExtraStrings = ExtraStrings.AUTO
+    replay: str = ""
+
+    def replay_endpoint(self, worker: Worker) -> str | None:
+        """Where frames of `worker` can be asked for again, or None."""
+        if "{host}" not in self.replay:
+            return self.replay or None
+        host, _, _ = worker.pod.rpartition(":")
+        host = host or worker.pod
+        if not _HOST.fullmatch(host):  # names come off the wire
+            return None
+        address, _, port = self.replay.replace("{host}", host).rpartition(":")
+        return f"{address}:{int(port) + worker.rank}"
 
     def speaker(self, topic: bytes) -> Speaker:
         """Who published a frame with `topic`. Raises UnknownSpeakerError."""

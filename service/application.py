@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 import structlog
-import zmq
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
@@ -17,7 +16,7 @@ from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
 from indexer import COMPILED, KeyScheme, MemoryIndex
-from kvevents import Ingest, Source, Subscriber
+from kvevents import IngestPolicy, Intake, Source
 from service.calls import add_service
 from service.fleet import FleetServicer
 from service.metrics import CallMetrics, MetricsServer, StateCollector
@@ -28,6 +27,8 @@ from service.tokenizing import TokenizationServicer
 from tokenization import Tokenizers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.configuration import Configuration
 
 _log = structlog.get_logger("kvatlas.service")
@@ -84,7 +85,8 @@ class Application:
             configuration.index.count_copies,
         )
         scheme_of = cache(self._scheme)
-        ingest = self.ingest = Ingest(index, scheme_of, configuration.index.count_copies)
+        intake = self.intake = self._intake(index, scheme_of)
+        ingest = self.ingest = intake.ingest
         tokenizers = await stack.enter_async_context(self._tokenizers())
         for model in configuration.models:
             if model.tokenizer is not None:
@@ -94,14 +96,19 @@ class Application:
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
-        await self._subscribe(stack, ingest)
+        await stack.enter_async_context(intake)
+        self.endpoints = intake.endpoints
         tidying = asyncio.create_task(_tidy(index), name="tidy")
         stack.push_async_callback(_cancelled, tidying)
         prompts = Prompts(tokenizers, configuration.limits)
         scoring = ScoringServicer(
-            index, prompts, scheme_of, [model.name for model in configuration.models]
+            index,
+            ingest.streams,
+            prompts,
+            scheme_of,
+            [model.name for model in configuration.models],
         )
-        await self._serve(stack, scoring, prompts, FleetServicer(index, ingest), calls)
+        await self._serve(stack, scoring, prompts, FleetServicer(index, intake), calls)
 
     def _scheme(self, model: str) -> KeyScheme:
         configuration = self._configuration
@@ -124,21 +131,35 @@ class Application:
             raise ListenError(f"metrics.listen: cannot bind {listen}: {error}") from error
         self.metrics_port = server.port
 
-    async def _subscribe(self, stack: AsyncExitStack, ingest: Ingest) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        stack.callback(context.term)
-        for section in self._configuration.sources:
-            source = Source(
+    def _intake(self, index: MemoryIndex, scheme_of: Callable[[str], KeyScheme]) -> Intake:
+        configuration, events = self._configuration, self._configuration.events
+        sources = [
+            Source(
                 **section.model_dump(),
-                default_model=self._configuration.default_model,
-                pod_names=self._configuration.pod_names,
+                default_model=configuration.default_model,
+                pod_names=configuration.pod_names,
             )
-            ingest.expect(source)
-            subscriber = Subscriber(context, source, ingest.take)
-            await stack.enter_async_context(subscriber)
-            self.endpoints.append(subscriber.endpoint)
-        if not self._configuration.sources:
+            for section in configuration.sources
+        ]
+        if not sources:
             _log.warning("no_sources", detail="no source of events is configured")
+        policy = IngestPolicy(
+            count_copies=configuration.index.count_copies,
+            forget_on_doubt=events.policy == "forget",
+            stale_after=events.stale_seconds,
+            departed_after=events.departed_seconds,
+            poll_seconds=events.poll_seconds,
+            waiting_bytes=events.waiting_limit,
+        )
+        return Intake(
+            index,
+            scheme_of,
+            sources,
+            policy,
+            replay_timeout=events.replay_timeout_seconds,
+            concurrent_replays=events.concurrent_replays,
+            queue_messages=events.queue_messages,
+        )
 
     async def _serve(
         self,

@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.errors import KNOWN_ERRORS, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from google.protobuf.descriptor import ServiceDescriptor
 
@@ -28,15 +28,20 @@ _log = structlog.get_logger("kvatlas.service")
 def add_service(
     server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, metrics: CallMetrics
 ) -> None:
-    """Serve the unary methods of `service` by those of `servicer`, measured."""
-    handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
-            _measured(getattr(servicer, method.name), metrics.of(method.name), method.full_name),
-            GetMessageClass(method.input_type).FromString,
-            GetMessageClass(method.output_type).SerializeToString,
-        )
-        for method in service.methods
-    }
+    """Serve the methods of `service` by those of `servicer`, measured."""
+    handlers = {}
+    for method in service.methods:
+        answer, observe = getattr(servicer, method.name), metrics.of(method.name)
+        parse = GetMessageClass(method.input_type).FromString
+        serialize = GetMessageClass(method.output_type).SerializeToString
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                _measured_stream(answer, observe, method.full_name), parse, serialize
+            )
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                _measured(answer, observe, method.full_name), parse, serialize
+            )
     generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
     server.add_generic_rpc_handlers((generic,))
 
@@ -49,14 +54,38 @@ def _measured(
         status = grpc.StatusCode.OK
         try:
             return await answer(request, context)
-        except KNOWN_ERRORS as error:
-            status = status_of(error)
-            await context.abort(status, str(error))
-        except Exception:  # noqa: BLE001 - the service goes on
-            status = grpc.StatusCode.INTERNAL
-            _log.exception("call_failed", method=name)
-            await context.abort(status, "internal error; see the service's log")
+        except Exception as error:  # noqa: BLE001 - the service goes on
+            status, detail = _fault(error, name)
+            await context.abort(status, detail)
         finally:
             observe(status.name, time.perf_counter() - start)
 
     return call
+
+
+def _measured_stream(
+    answer: Callable[[Any, Any], AsyncIterator[Any]],
+    observe: Callable[[str, float], None],
+    name: str,
+) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        start = time.perf_counter()
+        status = grpc.StatusCode.OK
+        try:
+            async for message in answer(request, context):
+                yield message
+        except Exception as error:  # noqa: BLE001 - the service goes on
+            status, detail = _fault(error, name)
+            await context.abort(status, detail)
+        finally:
+            observe(status.name, time.perf_counter() - start)
+
+    return call
+
+
+def _fault(error: Exception, name: str) -> tuple[grpc.StatusCode, str]:
+    """How the call of the method `name` that raised `error` ends."""
+    if isinstance(error, KNOWN_ERRORS):
+        return status_of(error), str(error)
+    _log.error("call_failed", method=name, exc_info=error)
+    return grpc.StatusCode.INTERNAL, "internal error; see the service's log"

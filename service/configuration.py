@@ -107,6 +107,34 @@ class IndexSection(_Section):
     )
 
 
+class EventsSection(_Section):
+    """When events are trusted, and what is done when they are not."""
+
+    policy: Literal["keep", "forget"] = Field(
+        "keep", description="what may be gone: keep it and say so, or forget it"
+    )
+    poll_seconds: float = Field(
+        10.0, ge=0.05, le=86_400, description="how often replay sockets are asked for what is new"
+    )
+    replay_timeout_seconds: float = Field(2.0, gt=0, le=600)
+    concurrent_replays: int = Field(4, ge=1, le=1000)
+    stale_seconds: float = Field(
+        60.0, ge=0, description="silence after which a pod is stale; 0: never"
+    )
+    departed_seconds: float = Field(
+        0.0, ge=0, description="silence after which a pod is forgotten; 0: never"
+    )
+    queue_messages: int = Field(
+        1000, ge=1, le=1_000_000, description="messages of a publisher that may wait here"
+    )
+    waiting_limit: ByteSize = Field(
+        ByteSize(256 * 1024**2),
+        ge=64 * 1024,
+        validate_default=True,
+        description="memory for frames that wait for replays and blocks that wait for parents",
+    )
+
+
 class LimitsSection(_Section):
     """What a single request may ask."""
 
@@ -143,6 +171,22 @@ class SourceSection(_Section):
     extra_strings: ExtraStrings = Field(
         ExtraStrings.AUTO, description="plain strings in extra keys: auto, salt or image"
     )
+    replay: str = Field(
+        "",
+        description="replay socket of the engine; tcp://{host}:5558 for all pods (plus rank)",
+    )
+
+    @field_validator("replay")
+    @classmethod
+    def _replay(cls, replay: str) -> str:
+        scheme, separator, rest = replay.partition("://")
+        if not replay:
+            return replay
+        if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest or "*" in rest:
+            raise ValueError(f"replay {replay!r} is no address to connect to")
+        if scheme == "tcp" or "{host}" in rest:
+            _check_host_port(rest)
+        return replay
 
     @model_validator(mode="after")
     def _endpoint(self) -> Self:
@@ -153,6 +197,10 @@ class SourceSection(_Section):
             raise ValueError(f"endpoint {self.endpoint!r} has no port")
         if "*" in rest and not self.bind:
             raise ValueError(f"cannot connect to the wildcard {self.endpoint!r}: set bind = true")
+        if self.bind and self.replay and "{host}" not in self.replay:
+            raise ValueError(
+                "many pods may connect to a bound endpoint: write replay with {host} for theirs"
+            )
         if self.bind and self.pod:
             raise ValueError("many pods may connect to a bound endpoint: leave pod empty")
         return self
@@ -172,6 +220,7 @@ class Configuration(BaseSettings):
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
     index: IndexSection = IndexSection()
+    events: EventsSection = EventsSection()
     limits: LimitsSection = LimitsSection()
     tokenization: TokenizationSection = TokenizationSection()
     default_model: str = Field("", description="for pods whose topic does not say the model")

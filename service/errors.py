@@ -27,6 +27,14 @@ class UnknownModelError(RequestError):
         self.model = model
 
 
+class UnknownPodError(RequestError):
+    """There is no pod of the name a request gives."""
+
+    def __init__(self, pod: str) -> None:
+        super().__init__(f"there is no pod {pod!r}; `kvatlas pods` lists those there are")
+        self.pod = pod
+
+
 class TooLargeError(RequestError):
     """A request beyond a configured limit."""
 
@@ -34,6 +42,7 @@ class TooLargeError(RequestError):
 _STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownModelError, grpc.StatusCode.NOT_FOUND),
+    (UnknownPodError, grpc.StatusCode.NOT_FOUND),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (TokenizerMissingError, grpc.StatusCode.FAILED_PRECONDITION),
     (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION),

@@ -1,4 +1,4 @@
-"""The fleet servicer: what the index and the event streams know of each pod."""
+"""The fleet servicer: what is known of each pod, how well, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING
 
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
 
+from service.errors import InvalidRequestError, UnknownPodError
+from service.trust import TRUST_STATES
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import grpc
 
     from indexer import Index, WorkerBlocks
-    from kvevents import Ingest, WorkerStream
+    from kvevents import Intake, WorkerStream
+
+_MOST = 2**64 - 1  # a sequence may leap as far as it likes
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
-    """Answers `ListPods`."""
+    """Answers `ListPods`, and does what an operator asks."""
 
-    def __init__(self, index: Index, ingest: Ingest) -> None:
+    def __init__(self, index: Index, intake: Intake) -> None:
         self._index = index
-        self._ingest = ingest
+        self._intake = intake
+        self._ingest = intake.ingest
 
     async def ListPods(  # noqa: N802
         self,
@@ -28,26 +36,93 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     ) -> fleet_pb2.ListPodsResponse:
         """See fleet.proto."""
         pods: dict[tuple[str, str], fleet_pb2.Pod] = {}
+        now = time.monotonic()
         for blocks in self._index.workers():
             if request.model and blocks.model != request.model:
                 continue
             name = (blocks.worker.pod, blocks.model)
             pod = pods.setdefault(name, fleet_pb2.Pod(pod=name[0], model=name[1]))
-            pod.ranks.append(_rank(blocks, self._ingest.streams.get(blocks.worker)))
+            pod.ranks.append(_rank(blocks, self._ingest.streams[blocks.worker], now))
         return fleet_pb2.ListPodsResponse(pods=pods.values())
 
+    async def ForgetPod(  # noqa: N802
+        self,
+        request: fleet_pb2.ForgetPodRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
+    ) -> fleet_pb2.ForgetPodResponse:
+        """See fleet.proto."""
+        if not self._ingest.forget(self._named(request.pod)):
+            raise UnknownPodError(request.pod)
+        return fleet_pb2.ForgetPodResponse()
 
-def _rank(blocks: WorkerBlocks, stream: WorkerStream | None) -> fleet_pb2.Rank:
-    rank = fleet_pb2.Rank(rank=blocks.worker.rank, blocks_by_tier=blocks.by_tier)
-    if stream is None:
-        return rank
-    if stream.last_event is not None:
-        rank.last_event_age_seconds = time.monotonic() - stream.last_event
-        rank.last_sequence = stream.last_sequence
-    rank.missed_frames = min(stream.missed, 2**64 - 1)  # a sequence may leap as far as it likes
-    rank.backward_frames = stream.backwards
-    rank.events.update(stream.applier.tally.events)
-    rank.skipped.update(stream.applier.tally.skipped)
-    if stream.applier.engine_block_size is not None:
-        rank.engine_block_size = stream.applier.engine_block_size
-    return rank
+    async def ResyncPod(  # noqa: N802
+        self,
+        request: fleet_pb2.ResyncPodRequest,
+        context: grpc.aio.ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
+    ) -> fleet_pb2.ResyncPodResponse:
+        """See fleet.proto."""
+        ranks = self._ingest.resync(self._named(request.pod))
+        if not ranks:
+            raise UnknownPodError(request.pod)
+        return fleet_pb2.ResyncPodResponse(
+            replaying_ranks=[worker.rank for worker, replays in ranks if replays],
+            emptied_ranks=[worker.rank for worker, replays in ranks if not replays],
+        )
+
+    async def RecordFrames(  # noqa: N802
+        self,
+        request: fleet_pb2.RecordFramesRequest,
+        context: grpc.aio.ServicerContext[
+            fleet_pb2.RecordFramesRequest, fleet_pb2.RecordFramesResponse
+        ],
+    ) -> AsyncIterator[fleet_pb2.RecordFramesResponse]:
+        """See fleet.proto."""
+        endpoints = [source.endpoint for source in self._intake.sources]
+        if request.endpoint and request.endpoint not in endpoints:
+            known = ", ".join(endpoints) or "none"
+            raise InvalidRequestError(
+                f"endpoint {request.endpoint!r} is not configured; these are: {known}"
+            )
+        with self._intake.recorders.recording(request.endpoint) as frames:
+            async for frame in frames:
+                yield fleet_pb2.RecordFramesResponse(
+                    received_at=frame.received_at,
+                    endpoint=frame.endpoint,
+                    parts=frame.parts,
+                    dropped=frame.dropped,
+                )
+
+    @staticmethod
+    def _named(pod: str) -> str:
+        if not pod:
+            raise InvalidRequestError("pod is not set")
+        return pod
+
+
+def _rank(blocks: WorkerBlocks, stream: WorkerStream, now: float) -> fleet_pb2.Rank:
+    standing = stream.standing(now)
+    counts, tally = stream.continuity.counts, stream.applier.tally
+    return fleet_pb2.Rank(
+        rank=blocks.worker.rank,
+        blocks_by_tier=blocks.by_tier,
+        last_event_age_seconds=None if stream.last_event is None else now - stream.last_event,
+        last_sequence=standing.as_of,
+        missed_frames=min(counts.missed, _MOST),
+        events=tally.events,
+        skipped=tally.skipped,
+        engine_block_size=stream.applier.engine_block_size,
+        trust_state=TRUST_STATES[standing.state],
+        trust_reason=standing.reason,
+        silent_seconds=standing.silent,
+        gaps=counts.gaps,
+        replayed_frames=counts.replayed,
+        duplicate_frames=counts.duplicates,
+        late_frames=counts.late,
+        restarts=counts.restarts,
+        replays=counts.replays,
+        replay_failures=counts.replay_failures,
+        orphan_blocks=stream.applier.orphans.blocks,
+        overflows=counts.overflows,
+        replay_endpoint=stream.replay_endpoint,
+        live_frames=stream.batches,
+    )

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4, 1.0)
 
+_COUNTS = {
+    "gaps": "Holes seen in the sequence numbers.",
+    "frames_missed": "Frames never received, by sequence.",
+    "frames_replayed": "Frames applied from replays.",
+    "frames_duplicates": "Frames that came twice.",
+    "frames_late": "Frames that came after they had been given up.",
+    "restarts": "Times another engine was found in a pod's place.",
+    "replays": "Replays asked for.",
+    "replay_failures": "Replays without a complete answer.",
+    "overflows": "Times memory ran out for frames that waited for a replay.",
+}
+
 
 class CallMetrics:
     """Latency and outcome of calls: `kvatlas_rpc_duration_seconds` by method and status."""
@@ -109,14 +121,14 @@ class StateCollector(Collector):
             "Events and blocks not applied, by reason.",
             labels=[*pod, "reason"],
         )
-        missed = CounterMetricFamily(
-            "kvatlas_frames_missed", "Frames that never arrived, by sequence.", labels=pod
-        )
-        backwards = CounterMetricFamily(
-            "kvatlas_frames_backward", "Frames whose sequence did not advance.", labels=pod
-        )
         age = GaugeMetricFamily(
             "kvatlas_last_event_age_seconds", "Time since a pod's last frame.", labels=pod
+        )
+        state = GaugeMetricFamily(
+            "kvatlas_pod_state", "1 for the pod's state of trust.", labels=[*pod, "state", "reason"]
+        )
+        orphans = GaugeMetricFamily(
+            "kvatlas_orphan_blocks", "Blocks that wait for their parents or tokens.", labels=pod
         )
         now = time.monotonic()
         for worker, stream in list(self._ingest.streams.items()):
@@ -125,8 +137,9 @@ class StateCollector(Collector):
                 events.add_metric([*labels, kind], count)
             for reason, count in list(stream.applier.tally.skipped.items()):
                 skipped.add_metric([*labels, reason], count)
-            missed.add_metric(labels, stream.missed)
-            backwards.add_metric(labels, stream.backwards)
+            standing = stream.standing(now)
+            state.add_metric([*labels, standing.state.value, standing.reason], 1)
+            orphans.add_metric(labels, stream.applier.orphans.blocks)
             if stream.last_event is not None:
                 age.add_metric(labels, now - stream.last_event)
         frames = CounterMetricFamily(
@@ -135,7 +148,24 @@ class StateCollector(Collector):
         for reason, count in list(self._ingest.skipped.items()):
             frames.add_metric([reason], count)
         yield CounterMetricFamily("kvatlas_frames", "Frames received.", self._ingest.frames)
-        yield from (events, skipped, missed, backwards, age, frames)
+        yield CounterMetricFamily(
+            "kvatlas_ranks_departed", "Ranks forgotten for their silence.", self._ingest.departed
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_waiting_bytes",
+            "Memory of frames that wait for replays and blocks that wait for parents.",
+            self._ingest.waiting.used,
+        )
+        yield from (events, skipped, age, state, orphans, frames)
+        yield from self._count_families()
+
+    def _count_families(self) -> Iterator[Metric]:
+        for name, what in _COUNTS.items():
+            family = CounterMetricFamily(f"kvatlas_{name}", what, labels=["pod", "rank"])
+            for worker, stream in list(self._ingest.streams.items()):
+                count = getattr(stream.continuity.counts, name.removeprefix("frames_"))
+                family.add_metric([worker.pod, str(worker.rank)], count)
+            yield family
 
 
 class MetricsServer:

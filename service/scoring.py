@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -9,13 +10,15 @@ from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from indexer import block_extras
 from service.errors import InvalidRequestError, UnknownModelError
 from service.prompts import multimodal_items
+from service.trust import TRUST_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     import grpc
 
-    from indexer import Index, KeyScheme, PrefixMatch
+    from indexer import Index, KeyScheme, PrefixMatch, Worker
+    from kvevents import WorkerStream
     from service.prompts import Prompts
 
 
@@ -25,11 +28,13 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     def __init__(
         self,
         index: Index,
+        streams: Mapping[Worker, WorkerStream],
         prompts: Prompts,
         scheme_of: Callable[[str], KeyScheme],
         configured_models: Collection[str],
     ) -> None:
         self._index = index
+        self._streams = streams
         self._prompts = prompts
         self._scheme_of = scheme_of
         self._configured_models = configured_models
@@ -66,18 +71,27 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    @staticmethod
     def _answer(
-        response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
+        self, response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
     ) -> None:
         block_size = response.block_size
         add = response.pods.add
+        streams = self._streams
+        now = time.monotonic()
         for pod in pods:
             best = match.best_of(pod)
             if best is None:
                 response.unknown_pods.append(pod)
                 continue
-            score = add(pod=pod, rank=best.worker.rank)
+            state, reason, silent, as_of = streams[best.worker].standing(now)
+            score = add(
+                pod=pod,
+                rank=best.worker.rank,
+                trust_state=TRUST_STATES[state],
+                trust_reason=reason,
+                silent_seconds=silent,
+                as_of_sequence=as_of,
+            )
             blocks = best.matched_blocks
             if blocks:
                 score.score = best.score

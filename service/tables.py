@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvatlas.v1 import trust_pb2
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,13 +44,14 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
             str(pod.matched_blocks),
             str(pod.matched_tokens),
             _counts(pod.matched_blocks_by_tier),
+            _trust(pod.trust_state, pod.trust_reason),
         ]
         for pod in sorted(answer.pods, key=lambda pod: -pod.score)
     ]
     total = f"{answer.total_tokens} tokens, {answer.total_blocks} full blocks"
     lines = [f"{total} of {answer.block_size} tokens"]
     if rows:
-        lines.append(table(["POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER"], rows))
+        lines.append(table(["POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER", "TRUST"], rows))
     else:
         lines.append("no pod serves this model yet")
     if answer.unknown_pods:
@@ -62,7 +65,7 @@ def token_ids(answer: tokenization_pb2.TokenizeResponse) -> str:
 
 
 def pods(answer: fleet_pb2.ListPodsResponse) -> str:
-    """A line for each rank."""
+    """A line for each rank, and one for each warning."""
     rows = []
     for pod in answer.pods:
         for rank in pod.ranks:
@@ -72,14 +75,41 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     pod.pod,
                     str(rank.rank),
                     pod.model,
+                    _trust(rank.trust_state, rank.trust_reason),
                     _counts(rank.blocks_by_tier),
                     f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
-                    str(rank.missed_frames),
+                    _losses(rank),
                     _counts(rank.skipped),
                 ]
             )
     if not rows:
         return "no pod is known: none is configured, and no event has arrived"
-    header = ["POD", "RANK", "MODEL", "BLOCKS", "LAST EVENT", "SEQUENCE", "MISSED", "SKIPPED"]
-    return table(header, rows)
+    header = [
+        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED")
+    ]
+    warnings = [
+        f"warning: {warning.kind}: {warning.model}: {warning.detail}" for warning in answer.warnings
+    ]
+    return "\n".join([table(header, rows), *warnings])
+
+
+def _trust(state: trust_pb2.TrustState, reason: str) -> str:
+    name = trust_pb2.TrustState.Name(state).removeprefix("TRUST_STATE_").lower()
+    return f"{name} ({reason})" if reason else name
+
+
+def _losses(rank: fleet_pb2.Rank) -> str:
+    """What befell the rank's frames, leaving out what did not happen."""
+    counts = {
+        "gaps": rank.gaps,
+        "missed": rank.missed_frames,
+        "replayed": rank.replayed_frames,
+        "failed_replays": rank.replay_failures,
+        "duplicates": rank.duplicate_frames,
+        "late": rank.late_frames,
+        "restarts": rank.restarts,
+        "overflows": rank.overflows,
+        "orphans": rank.orphan_blocks,
+    }
+    return _counts({name: count for name, count in counts.items() if count})

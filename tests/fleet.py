@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+from kvatlas.v1.trust_pb2 import TRUST_STATE_RECOVERING
 
 from service.application import Application
 from service.configuration import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from service.configuration import Configuration
 
@@ -98,6 +99,26 @@ class Running:
                     for worker, sequence in last.items()
                 ):
                     return
+
+    async def until(self, holds: Callable[[dict[tuple[str, int], fleet_pb2.Rank]], bool]) -> None:
+        """Wait until what ListPods says is so."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not holds(await self.pods()):
+                    pass
+        except TimeoutError:
+            raise TimeoutError(f"still so: {await self.pods()}") from None
+
+    async def received(self, frames: Mapping[tuple[str, int], int]) -> None:
+        """Wait until so many live frames have been taken, and nothing is being recovered."""
+        await self.until(
+            lambda pods: all(
+                worker in pods
+                and pods[worker].live_frames >= count
+                and pods[worker].trust_state != TRUST_STATE_RECOVERING
+                for worker, count in frames.items()
+            )
+        )
 
 
 @asynccontextmanager

@@ -59,12 +59,19 @@ class Model:
     def remove(self, worker: Worker, place: Place, hashes: list[int]) -> int:
         unknown = 0
         for name in hashes:
-            copy = (worker, place, name, self.meaning.get((worker, name), -1))
-            if self.copies.get(copy, 0):
+            copy = self.held(worker, place, name)
+            if copy is not None:
                 self.copies[copy] -= 1
             else:
                 unknown += 1
         return unknown
+
+    def held(
+        self, worker: Worker, place: Place, name: int
+    ) -> tuple[Worker, Place, int, int] | None:
+        """What was stored under a hash; it outlives what the hash means."""
+        found = [c for c, n in self.copies.items() if n and c[:3] == (worker, place, name)]
+        return found[0] if found else None
 
     def clear(self, worker: Worker, tier: str) -> None:
         for copy in [c for c in self.copies if c[0] == worker and c[1].tier == tier]:
@@ -146,12 +153,22 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(pod=st.sampled_from(PODS))
     def forget_and_join_again(self, pod: str) -> None:
-        assert self.index.forget(pod)
-        assert not self.index.forget(pod)
+        for worker in WORKERS:
+            if worker.pod == pod:
+                assert self.index.leave(worker)
+                assert not self.index.leave(worker)
         self.model.forget(pod)
         for worker in WORKERS:
             if worker.pod == pod:
                 self.index.join(worker, MODELS[pod])
+
+    @rule(worker=workers)
+    def restart(self, worker: Worker) -> None:
+        self.index.restart(worker, ("gpu", "cpu"))
+        self.model.clear(worker, "gpu")
+        self.model.clear(worker, "cpu")
+        for known in [known for known in self.model.meaning if known[0] == worker]:
+            del self.model.meaning[known]
 
     @rule(segments=st.integers(1, 300))
     def tidy(self, segments: int) -> None:

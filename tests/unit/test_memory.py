@@ -181,7 +181,7 @@ def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
     index.clear(POD, ("gpu",))
     assert matched(index, keys) == 100
     assert index.key_of(POD, EngineHash(keys[4_000])) == keys[4_000]
-    index.forget("a:1")
+    index.leave(POD)
     assert index.match("m", keys).best_of("a:1") is None
     while index.tidy():
         pass

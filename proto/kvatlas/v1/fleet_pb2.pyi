@@ -1,3 +1,4 @@
+from kvatlas.v1 import trust_pb2 as _trust_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -13,10 +14,24 @@ class ListPodsRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class ListPodsResponse(_message.Message):
-    __slots__ = ("pods",)
+    __slots__ = ("pods", "warnings")
     PODS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     pods: _containers.RepeatedCompositeFieldContainer[Pod]
-    def __init__(self, pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ...) -> None: ...
+    warnings: _containers.RepeatedCompositeFieldContainer[FleetWarning]
+    def __init__(self, pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[FleetWarning, _Mapping]]] = ...) -> None: ...
+
+class FleetWarning(_message.Message):
+    __slots__ = ("kind", "model", "pods", "detail")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    model: str
+    pods: _containers.RepeatedScalarFieldContainer[str]
+    detail: str
+    def __init__(self, kind: _Optional[str] = ..., model: _Optional[str] = ..., pods: _Optional[_Iterable[str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Pod(_message.Message):
     __slots__ = ("pod", "model", "ranks")
@@ -29,7 +44,7 @@ class Pod(_message.Message):
     def __init__(self, pod: _Optional[str] = ..., model: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
 
 class Rank(_message.Message):
-    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "backward_frames", "events", "skipped", "engine_block_size")
+    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames")
     class BlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,17 +71,85 @@ class Rank(_message.Message):
     LAST_EVENT_AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MISSED_FRAMES_FIELD_NUMBER: _ClassVar[int]
-    BACKWARD_FRAMES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ENGINE_BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_STATE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_REASON_FIELD_NUMBER: _ClassVar[int]
+    SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    LATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYS_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    OVERFLOWS_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     rank: int
     blocks_by_tier: _containers.ScalarMap[str, int]
     last_event_age_seconds: float
     last_sequence: int
     missed_frames: int
-    backward_frames: int
     events: _containers.ScalarMap[str, int]
     skipped: _containers.ScalarMap[str, int]
     engine_block_size: int
-    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., backward_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ...) -> None: ...
+    trust_state: _trust_pb2.TrustState
+    trust_reason: str
+    silent_seconds: float
+    gaps: int
+    replayed_frames: int
+    duplicate_frames: int
+    late_frames: int
+    restarts: int
+    replays: int
+    replay_failures: int
+    orphan_blocks: int
+    overflows: int
+    replay_endpoint: str
+    live_frames: int
+    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ...) -> None: ...
+
+class ForgetPodRequest(_message.Message):
+    __slots__ = ("pod",)
+    POD_FIELD_NUMBER: _ClassVar[int]
+    pod: str
+    def __init__(self, pod: _Optional[str] = ...) -> None: ...
+
+class ForgetPodResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ResyncPodRequest(_message.Message):
+    __slots__ = ("pod",)
+    POD_FIELD_NUMBER: _ClassVar[int]
+    pod: str
+    def __init__(self, pod: _Optional[str] = ...) -> None: ...
+
+class ResyncPodResponse(_message.Message):
+    __slots__ = ("replaying_ranks", "emptied_ranks")
+    REPLAYING_RANKS_FIELD_NUMBER: _ClassVar[int]
+    EMPTIED_RANKS_FIELD_NUMBER: _ClassVar[int]
+    replaying_ranks: _containers.RepeatedScalarFieldContainer[int]
+    emptied_ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, replaying_ranks: _Optional[_Iterable[int]] = ..., emptied_ranks: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RecordFramesRequest(_message.Message):
+    __slots__ = ("endpoint",)
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    endpoint: str
+    def __init__(self, endpoint: _Optional[str] = ...) -> None: ...
+
+class RecordFramesResponse(_message.Message):
+    __slots__ = ("received_at", "endpoint", "parts", "dropped")
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    received_at: float
+    endpoint: str
+    parts: _containers.RepeatedScalarFieldContainer[bytes]
+    dropped: int
+    def __init__(self, received_at: _Optional[float] = ..., endpoint: _Optional[str] = ..., parts: _Optional[_Iterable[bytes]] = ..., dropped: _Optional[int] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FleetServiceStub:
-    """What the index knows of the fleet.
+    """What is known of the fleet, how well, and what an operator can do about it.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,52 @@ class FleetServiceStub:
                 request_serializer=kvatlas_dot_v1_dot_fleet__pb2.ListPodsRequest.SerializeToString,
                 response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ListPodsResponse.FromString,
                 _registered_method=True)
+        self.ForgetPod = channel.unary_unary(
+                '/kvatlas.v1.FleetService/ForgetPod',
+                request_serializer=kvatlas_dot_v1_dot_fleet__pb2.ForgetPodRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ForgetPodResponse.FromString,
+                _registered_method=True)
+        self.ResyncPod = channel.unary_unary(
+                '/kvatlas.v1.FleetService/ResyncPod',
+                request_serializer=kvatlas_dot_v1_dot_fleet__pb2.ResyncPodRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ResyncPodResponse.FromString,
+                _registered_method=True)
+        self.RecordFrames = channel.unary_stream(
+                '/kvatlas.v1.FleetService/RecordFrames',
+                request_serializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
-    """What the index knows of the fleet.
+    """What is known of the fleet, how well, and what an operator can do about it.
     """
 
     def ListPods(self, request, context):
         """Every pod heard of or configured, in the order they were first seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetPod(self, request, context):
+        """Forgets a pod with all its ranks: it is gone from the scores at once. If it speaks again it is a
+        pod that was joined late. NOT_FOUND: there is no such pod.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResyncPod(self, request, context):
+        """Learns anew what a pod holds: from its replay socket, without which nothing is claimed until
+        new events arrive. Where the socket does not answer, nothing changes. NOT_FOUND: no such pod.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordFrames(self, request, context):
+        """The frames of events as they arrive from now on, for as long as the call lasts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +99,21 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ListPodsRequest.FromString,
                     response_serializer=kvatlas_dot_v1_dot_fleet__pb2.ListPodsResponse.SerializeToString,
             ),
+            'ForgetPod': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetPod,
+                    request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ForgetPodRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_fleet__pb2.ForgetPodResponse.SerializeToString,
+            ),
+            'ResyncPod': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResyncPod,
+                    request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.ResyncPodRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_fleet__pb2.ResyncPodResponse.SerializeToString,
+            ),
+            'RecordFrames': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecordFrames,
+                    request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'kvatlas.v1.FleetService', rpc_method_handlers)
@@ -70,7 +123,7 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
-    """What the index knows of the fleet.
+    """What is known of the fleet, how well, and what an operator can do about it.
     """
 
     @staticmethod
@@ -90,6 +143,87 @@ class FleetService:
             '/kvatlas.v1.FleetService/ListPods',
             kvatlas_dot_v1_dot_fleet__pb2.ListPodsRequest.SerializeToString,
             kvatlas_dot_v1_dot_fleet__pb2.ListPodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetPod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvatlas.v1.FleetService/ForgetPod',
+            kvatlas_dot_v1_dot_fleet__pb2.ForgetPodRequest.SerializeToString,
+            kvatlas_dot_v1_dot_fleet__pb2.ForgetPodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResyncPod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvatlas.v1.FleetService/ResyncPod',
+            kvatlas_dot_v1_dot_fleet__pb2.ResyncPodRequest.SerializeToString,
+            kvatlas_dot_v1_dot_fleet__pb2.ResyncPodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFrames(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kvatlas.v1.FleetService/RecordFrames',
+            kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.SerializeToString,
+            kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,3 +1,4 @@
+from kvatlas.v1 import trust_pb2 as _trust_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -63,7 +64,7 @@ class ScoreResponse(_message.Message):
     def __init__(self, pods: _Optional[_Iterable[_Union[PodScore, _Mapping]]] = ..., unknown_pods: _Optional[_Iterable[str]] = ..., total_blocks: _Optional[int] = ..., total_tokens: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
 
 class PodScore(_message.Message):
-    __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank")
+    __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank", "trust_state", "trust_reason", "silent_seconds", "as_of_sequence")
     class MatchedBlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -77,10 +78,18 @@ class PodScore(_message.Message):
     MATCHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MATCHED_BLOCKS_BY_TIER_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    TRUST_STATE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_REASON_FIELD_NUMBER: _ClassVar[int]
+    SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     pod: str
     score: float
     matched_blocks: int
     matched_tokens: int
     matched_blocks_by_tier: _containers.ScalarMap[str, int]
     rank: int
-    def __init__(self, pod: _Optional[str] = ..., score: _Optional[float] = ..., matched_blocks: _Optional[int] = ..., matched_tokens: _Optional[int] = ..., matched_blocks_by_tier: _Optional[_Mapping[str, int]] = ..., rank: _Optional[int] = ...) -> None: ...
+    trust_state: _trust_pb2.TrustState
+    trust_reason: str
+    silent_seconds: float
+    as_of_sequence: int
+    def __init__(self, pod: _Optional[str] = ..., score: _Optional[float] = ..., matched_blocks: _Optional[int] = ..., matched_tokens: _Optional[int] = ..., matched_blocks_by_tier: _Optional[_Mapping[str, int]] = ..., rank: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., as_of_sequence: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,25 @@
+"""Memory that several owners share, bounded."""
+
+from __future__ import annotations
+
+
+class Budget:
+    """Bytes for what has to wait: frames for a replay, blocks for their parents."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Reserve `size` bytes; False if there is no room for them."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Release what was taken."""
+        self.used -= size
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.used:,} of {self.limit:,} bytes>"

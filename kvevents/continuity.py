@@ -1,0 +1,426 @@
+"""Which frame of a worker comes next, what is missing, and whose life it is. No clock, no I/O.
+
+An engine numbers its frames from 0 and says nothing when it starts anew. So besides the numbers,
+fingerprints of the newest frames are kept: a frame that comes again is a duplicate, another one
+under a number that was seen is from another engine. A replay is asked for from the last applied
+frame on, not from the one after it: if that one has another fingerprint, or the engine has never
+got so far, the publisher was replaced, even if it has passed the number we wait for.
+
+Calls change the state at once and return what is to be done, in order: frames to apply, what to
+drop from the index, a replay to ask for. While a replay is awaited, live frames after a hole (or,
+if the publisher is in doubt, all of them) are held; they are never dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvevents.held import HeldFrames
+from kvevents.life import Life
+from kvevents.steps import Apply, Ask, Counts, Purpose, Rebuild, Restart
+from kvevents.trust import State, Trust
+
+if TYPE_CHECKING:
+    from kvevents.budget import Budget
+    from kvevents.steps import Arrival, Step
+
+_TRIES = 3  # answers without progress before a hole is given up
+_AFRESH = (Purpose.REBUILD, Purpose.RESYNC)
+
+
+class Continuity:
+    """The frames of one worker, in order.
+
+    trust: told of everything that bears on it. can_replay: whether there is anybody to ask.
+    begun: whether any frame was applied, or the engine is known to have published none.
+    suspect: why the publisher may have been replaced, or "".
+    """
+
+    def __init__(self, trust: Trust, budget: Budget, *, can_replay: bool) -> None:
+        self.trust = trust
+        self.can_replay = can_replay
+        self.life = Life()
+        self.begun = False
+        self.suspect = ""
+        self.asked: Ask | None = None
+        self.counts = Counts()
+        self._held = HeldFrames(budget)
+        self._fresh = True  # nothing is claimed
+        self._rebuildable = True
+        self._answered = self._same = self._moved = False
+        self._reconnected = False
+        self._tries = self._absences = 0
+        self._steps: list[Step] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether a flawless frame numbered `life.last + 1` is simply the next one."""
+        return self.begun and not self._held and not self.suspect
+
+    def _done(self) -> list[Step]:
+        steps, self._steps = self._steps, []
+        return steps
+
+    # What happens
+
+    def live(self, arrival: Arrival) -> list[Step]:
+        """A frame has been published."""
+        if not self.begun:
+            self._first(arrival)
+        elif arrival.sequence <= self.life.last:
+            self._behind(arrival)
+        elif (held := self._held.get(arrival.sequence)) is not None:
+            if held.fingerprint == arrival.fingerprint:
+                self.counts.duplicates += 1
+            elif held.flaw:
+                self._hold(arrival)
+                self._release()
+            elif not arrival.flaw:
+                self._restart(arrival)
+        else:
+            self._ahead(arrival)
+        return self._done()
+
+    def connected(self, doubt: str, *, certain: bool) -> list[Step]:
+        """The publisher's connection is up.
+
+        doubt: why it may be another publisher, or "". certain: whether the connection is this
+        worker's for sure, and not perhaps another one's.
+        """
+        self.suspect = self.suspect or (doubt if self.begun else "")
+        self._reconnected = bool(doubt)
+        self._held.reconnected()
+        if doubt and not self.begun:
+            self._held.drop_old(everything=True)
+        if self.can_replay:  # what was asked before may be answered by the former publisher
+            if not self.begun:
+                self._ask(Purpose.START)
+            elif self.suspect:
+                self.trust.wait(self.suspect)
+                self._ask(Purpose.VERIFY, self.life.last)
+        elif self.suspect and certain:
+            self._suspicion_stays()
+        return self._done()
+
+    def poll(self, *, rebuild: bool) -> list[Step]:
+        """Time has passed: see whether all is well; rebuild: and make good what was lost."""
+        if self.can_replay and self.asked is None:
+            if not self.begun:
+                self._ask(Purpose.START)
+            elif rebuild and self._rebuildable and self.trust.mendable:
+                self._ask(Purpose.REBUILD)
+            else:
+                self._ask(Purpose.POLL, self.life.last)
+        return self._done()
+
+    def resync(self) -> list[Step]:
+        """Learn anew what can be replayed; without a replay, what comes."""
+        if self.can_replay:
+            self.trust.wait("resync")
+            self._ask(Purpose.RESYNC)
+        elif self.begun:
+            self._give_up("resync")
+            self._afresh()
+            self.trust.join_late("resync", mendable=False)
+        return self._done()
+
+    def leave(self) -> None:
+        """The worker is forgotten."""
+        self.asked = None
+        self._held.drop_old(everything=True)
+
+    def replayed(self, ask: Ask, arrival: Arrival) -> list[Step]:
+        """A frame has come in answer to `ask`; they come in the order of their numbers."""
+        if ask is not self.asked:
+            return []
+        first, self._answered = not self._answered, True
+        self.life.head = max(self.life.head, arrival.sequence)
+        if first and ask.purpose in _AFRESH:
+            self._consider_afresh(ask, arrival)
+        if ask is not self.asked:
+            pass
+        elif not self.begun:
+            self._first_replayed(arrival)
+        elif arrival.sequence <= self.life.last:
+            self._compare(arrival)
+        elif arrival.sequence == self.life.last + 1 or first:
+            self._next_replayed(arrival)
+        elif self._held.get(arrival.sequence) is None:
+            self._hold(arrival)  # a hole in the answer: ask again when it has ended
+        return self._done()
+
+    def ended(self, ask: Ask, *, complete: bool) -> list[Step]:
+        """The answer to `ask` is over; complete: the engine said so itself."""
+        if ask is not self.asked:
+            return []
+        self.asked = None
+        self._drop_applied()
+        if not complete:
+            self.counts.replay_failures += self.can_replay
+            self._tries += 0 if self._answered else 1
+            self._settle("frames_lost" if self.begun else "joined_late")
+        elif not self.begun and not self._held:
+            self._begin()
+            self._settle("")
+        elif self._is_absent(ask):
+            self._absent(ask)
+        else:
+            self._tries = 0 if self._moved else self._tries
+            self._settle("replay_incomplete")
+        return self._done()
+
+    # Live frames
+
+    def _first(self, arrival: Arrival) -> None:
+        if arrival.sequence == 0 and not arrival.flaw:
+            self._held.drop(lambda held: held.timestamp < arrival.timestamp)
+            self._begin()
+            self._accept(arrival)
+            self._release()
+            return
+        if self.can_replay:
+            self.trust.wait(self.trust.waits_for or "joined_late")
+            if self.asked is None:
+                self._ask(Purpose.START)
+        self._hold(arrival)
+        if not self.can_replay:
+            self._give_up("joined_late")
+
+    def _ahead(self, arrival: Arrival) -> None:
+        is_next = arrival.sequence == self.life.last + 1
+        if self.suspect and is_next and not self.can_replay:
+            self._suspicion_stays()
+        if is_next and not self.suspect and not (arrival.flaw and self.can_replay):
+            self._accept(arrival)
+            self._release()
+            return
+        if not self._held and not is_next and not self._learns_afresh():
+            self.counts.gaps += 1
+        if not self.trust.waits_for:
+            self.trust.wait(arrival.flaw or "frames_missing")
+        if self.asked is None:
+            self._ask(Purpose.GAP, self.life.last)
+        self._hold(arrival)
+
+    def _behind(self, arrival: Arrival) -> None:
+        known = self.life.has(arrival)
+        if known:
+            self.counts.duplicates += arrival.sequence > self.life.replayed_to
+        elif arrival.flaw:  # a damaged copy, or of another engine
+            self.suspect = self.suspect or arrival.flaw
+            if not self.can_replay:
+                self._suspicion_stays()
+            elif self.asked is None:
+                self.trust.wait(self.suspect)
+                self._ask(Purpose.VERIFY, self.life.last)
+        elif arrival.sequence and known is None and arrival.timestamp < self.life.newest:
+            self.counts.late += 1
+        else:
+            self._restart(arrival)
+
+    def _hold(self, arrival: Arrival) -> None:
+        if not self._held.hold(arrival):
+            self.counts.overflows += 1
+            self._give_up("overflow", arrival)
+
+    # Moving on
+
+    def _begin(self) -> None:
+        self.begun = True
+        if self._fresh:
+            self.trust.begin()
+        self._fresh = False
+
+    def _accept(self, arrival: Arrival) -> None:
+        """The frame is the next one, or as near as we shall get to it."""
+        self.life.accept(arrival.sequence, arrival.fingerprint, arrival.timestamp)
+        if arrival.flaw:
+            self.trust.doubt(State.DEGRADED, arrival.flaw)
+        self._steps.append(Apply(arrival))
+
+    def _release(self) -> None:
+        """Accept held frames that are next by now; all is well if none remains."""
+        while not self.suspect:
+            arrival = self._held.get(self.life.last + 1)
+            if arrival is None or (arrival.flaw and self.can_replay):
+                break
+            self._accept(self._held.pop(arrival.sequence))
+        if self.calm and (self.asked is None or self.asked.purpose in (Purpose.GAP, Purpose.POLL)):
+            self.trust.waited()
+
+    def _drop_applied(self) -> None:
+        last = self.life.last
+        self._held.drop(lambda held: self.begun and held.sequence <= last)
+
+    def _skip_to(self, sequence: int, reason: str) -> None:
+        """What comes before `sequence` and is not held will never come."""
+        for number in self._held.numbers():
+            if self.life.last < number < sequence:
+                self._miss(number, reason)
+                self._accept(self._held.pop(number))
+        self._miss(sequence, reason)
+
+    def _miss(self, sequence: int, reason: str) -> None:
+        missed = sequence - self.life.last - 1
+        if missed > 0:
+            self.counts.missed += missed
+            self.life.last = sequence - 1
+            self.trust.doubt(State.DEGRADED, reason)
+
+    def _join_late(self, first: int, reason: str, *, mendable: bool) -> None:
+        self.begun, self._fresh = True, False
+        self.life.last = first - 1
+        self.trust.join_late(reason, mendable=mendable)
+
+    def _suspicion_stays(self) -> None:
+        self.trust.doubt(State.DEGRADED, self.suspect)
+        self.suspect = ""
+        self._reconnected = False
+
+    def _give_up(self, reason: str, arrival: Arrival | None = None) -> None:
+        """Go on with what is there, and with `arrival`, for which there is no room."""
+        self.asked = None
+        self._tries = 0
+        numbers = [*self._held.numbers(), *([] if arrival is None else [arrival.sequence])]
+        if not self.begun:
+            if numbers:
+                mendable = self.can_replay and self._rebuildable
+                self._join_late(min(numbers), reason, mendable=mendable)
+        elif self.suspect:
+            self._suspicion_stays()
+        self.suspect = ""
+        self._skip_to(max([*numbers, self.life.head]) + (arrival is None), reason)
+        if arrival is not None and arrival.sequence > self.life.last:
+            self._accept(arrival)
+        self._drop_applied()
+        self.trust.waited()
+
+    # Another life
+
+    def _restart(self, arrival: Arrival | None) -> None:
+        """The publisher was replaced; `arrival` is of the new one."""
+        self.counts.restarts += 1
+        self._held.drop_old(everything=not self._reconnected)
+        self._forget_life()
+        self._fresh = False
+        self.trust.restart()
+        self._steps.append(Restart())
+        if arrival is not None:
+            self._first(arrival)
+        elif self.can_replay:
+            self.trust.wait("restarted")
+            self._ask(Purpose.START)
+
+    def _forget_life(self) -> None:
+        self.life = Life()
+        self.begun = False
+        self.suspect = ""
+        self.asked = None
+        self._tries = self._absences = 0
+        self._rebuildable = True
+
+    def _afresh(self) -> None:
+        """What was learned in this life is dropped, to be learned again."""
+        self._fresh = True
+        self._rebuildable = True
+        self.trust.begin()
+        self._steps.append(Rebuild())
+
+    def _consider_afresh(self, ask: Ask, arrival: Arrival) -> None:
+        """The first answer to a rebuild or a resync has come."""
+        if arrival.sequence and ask.purpose is Purpose.REBUILD:
+            self._rebuildable = False
+            return
+        if self.begun and self.life.has(arrival) is False:
+            self._restart(None)
+            return
+        head = arrival.sequence if ask.purpose is Purpose.RESYNC else self.life.head
+        self._forget_life()
+        self.asked, self.life.head = ask, head
+        self._afresh()
+        self.trust.wait(ask.purpose.value)
+
+    def _learns_afresh(self) -> bool:
+        return self.asked is not None and self.asked.purpose in _AFRESH
+
+    # Answers to replays
+
+    def _ask(self, purpose: Purpose, start: int = 0) -> None:
+        self.asked = Ask(purpose, max(start, 0))
+        self._answered = self._same = self._moved = False
+        self.counts.replays += self.can_replay
+        self._steps.append(self.asked)
+
+    def _first_replayed(self, arrival: Arrival) -> None:
+        if arrival.sequence == 0:
+            self._begin()
+        else:
+            self._rebuildable = False
+            first = min([arrival.sequence, *self._held.numbers()])
+            self._join_late(first, "replay_truncated", mendable=False)
+            self._skip_to(arrival.sequence, "replay_truncated")
+        self._accept_replayed(arrival)
+
+    def _next_replayed(self, arrival: Arrival) -> None:
+        truncated = arrival.sequence > self.life.last + 1
+        if truncated or (self.life.last >= 0 and not (self._same or self._moved)):
+            self.trust.doubt(State.DEGRADED, "replay_truncated")
+        if truncated:
+            self._skip_to(arrival.sequence, "replay_truncated")
+        self._accept_replayed(arrival)
+
+    def _accept_replayed(self, arrival: Arrival) -> None:
+        self._moved = True
+        self.counts.replayed += 1
+        self.life.replayed_to = arrival.sequence
+        self._accept(arrival)
+        self._drop_applied()
+        self._release()
+
+    def _compare(self, arrival: Arrival) -> None:
+        same = self.life.has(arrival)
+        if same:
+            self._same = True
+            self._absences = 0
+            self.suspect = ""
+            self._reconnected = False
+            self._release()
+        elif same is False and not arrival.flaw:
+            self._restart(None)
+
+    def _is_absent(self, ask: Ask) -> bool:
+        """Whether the engine has answered all it has, and the last frame we know is not of it."""
+        nothing_known = not self.begun or self.life.last < 0
+        if nothing_known or self._same or self._moved:
+            return False
+        return ask.start == 0 or not self._answered
+
+    def _absent(self, ask: Ask) -> None:
+        """Asked from the beginning and twice so, it is proof that the publisher was replaced."""
+        self._absences += ask.start == 0
+        self.suspect = self.suspect or "publisher_replaced"
+        if self._absences > 1:
+            self._restart(None)
+        else:
+            self.trust.wait(self.suspect)
+            self._ask(Purpose.VERIFY)
+
+    def _settle(self, reason: str) -> None:
+        """An answer is over: ask again for what is still missing, or go on without."""
+        if self.suspect and self._moved:  # frames came, but none that could be compared
+            self._suspicion_stays()
+        elif self.life.last < 0:
+            self.suspect = ""
+        self._release()
+        if self.calm and self.life.head <= self.life.last:
+            self._tries = 0
+            self.trust.waited()
+            return
+        self._tries += 1
+        if not (self.begun or self._held) or self._tries >= _TRIES or not self.can_replay:
+            self._give_up(reason)
+        elif not self.begun:
+            self._ask(Purpose.START)
+        else:
+            purpose = Purpose.VERIFY if self.suspect else Purpose.GAP
+            self._ask(purpose, self.life.last)

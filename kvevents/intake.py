@@ -1,0 +1,118 @@
+"""All sources, from their sockets to the index: what the service starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Self
+
+import structlog
+import zmq
+
+from kvevents.ingest import Ingest
+from kvevents.recording import Recorders
+from kvevents.replays import Replays
+from kvevents.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from indexer import Index, KeyScheme
+    from kvevents.ingest import IngestPolicy
+    from kvevents.source import Source
+
+_TICK_SECONDS = 0.25
+
+_log = structlog.get_logger("kvatlas.kvevents")
+
+
+class Intake:
+    """Listens to `sources` and feeds the index, within an `async with` block.
+
+    sources: as given. ingest: what is known of every worker's stream. recorders: who wants to see
+    frames as they arrive.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        scheme_of: Callable[[str], KeyScheme],
+        sources: Sequence[Source],
+        policy: IngestPolicy,
+        *,
+        replay_timeout: float = 2.0,
+        concurrent_replays: int = 4,
+        queue_messages: int = 1000,
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.sources = sources
+        self._queue_messages = queue_messages
+        self._replays = Replays(self._context, replay_timeout, concurrent_replays)
+        self._subscribers: list[Subscriber] = []
+        self.ingest = Ingest(index, scheme_of, self._replays, policy)
+        self.recorders = Recorders()
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where frames come from, one address for each source."""
+        return [subscriber.endpoint for subscriber in self._subscribers]
+
+    async def __aenter__(self) -> Self:
+        """Raises SubscribeError if an endpoint cannot be had; what was begun is undone then."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._context.term)
+            await stack.enter_async_context(self._replays)
+            for source in self.sources:
+                self.ingest.expect(source)
+                subscriber = Subscriber(self._context, source, self, self._queue_messages)
+                self._subscribers.append(await stack.enter_async_context(subscriber))
+            ticking = asyncio.create_task(self._tick(), name="tick")
+            stack.push_async_callback(_cancelled, ticking)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is applied within this block; what comes waits, bounded, and is taken after."""
+        self._replays.pause()
+        for subscriber in self._subscribers:
+            subscriber.pause()
+        try:
+            yield
+        finally:
+            self._replays.resume()
+            for subscriber in self._subscribers:
+                subscriber.resume()
+
+    # What the subscribers tell
+
+    def take(self, source: Source, parts: list[bytes]) -> None:
+        """A message has come."""
+        if self.recorders:
+            self.recorders.record(source.endpoint, parts)
+        self.ingest.take(source, parts)
+
+    def connected(self, source: Source) -> None:
+        """A connection was made."""
+        self.ingest.connected(source)
+
+    def disconnected(self, source: Source) -> None:
+        """A connection was lost."""
+        self.ingest.disconnected(source)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            try:
+                self.ingest.tick(time.monotonic())
+            except Exception:  # noqa: BLE001 - time goes on
+                _log.exception("tick_failed")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

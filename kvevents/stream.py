@@ -1,0 +1,245 @@
+"""One worker's stream of events: frames in order, applied, and how much to trust the outcome."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from kvevents.source import UnknownSpeakerError
+from kvevents.steps import Apply, Arrival, Ask, Purpose, Rebuild, Restart
+from kvevents.trust import EVERYWHERE, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from indexer import Worker
+    from kvevents.applier import Applier
+    from kvevents.continuity import Continuity
+    from kvevents.events import Batch
+    from kvevents.link import Link
+    from kvevents.source import Source
+    from kvevents.steps import Step
+    from kvevents.trust import Trust
+
+_DECODED = 4  # decoded events take about this many times the bytes of their payload
+_FLAWS = ("truncated_payload", "broken_event")
+_LONGEST_REBUILD_WAIT = 64  # polls
+
+_log = structlog.get_logger("kvatlas.kvevents")
+
+
+class Standing(NamedTuple):
+    """How much to trust what is claimed of a worker.
+
+    silent: seconds since its last sign of life, None if there never was one. as_of: number of the
+    last frame applied, None before the first.
+    """
+
+    state: State
+    reason: str
+    silent: float | None
+    as_of: int | None
+
+
+def fingerprint_of(payload: bytes) -> int:
+    """The same for the same payload; others have the engine's time or their hashes different."""
+    return zlib.crc32(payload[-64:], zlib.crc32(payload[:128])) | len(payload) << 32
+
+
+def flaw_of(batch: Batch | None) -> str:
+    """Why a batch's events are not all there, or ""."""
+    if batch is None:
+        return "undecodable_frame"
+    return next((flaw for flaw in _FLAWS if flaw in batch.skipped), "")
+
+
+class WorkerStream:
+    """What is known of the event stream of one worker.
+
+    batches: live frames so far. last_event, last_answer: when the newest live frame and the newest
+    answer to a replay came (`time.monotonic`), None before the first. link: of the connections it
+    speaks through. stale_after: seconds of silence, 0 for never.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        model: str,
+        applier: Applier,
+        continuity: Continuity,
+        ask: Callable[[WorkerStream, Ask], None],
+        *,
+        forget_on_doubt: bool,
+        stale_after: float,
+    ) -> None:
+        self.worker = worker
+        self.model = model
+        self.applier = applier
+        self.continuity = continuity
+        self.trust: Trust = continuity.trust
+        self.source: Source | None = None
+        self.link: Link | None = None
+        self.batches = 0
+        self.last_event: float | None = None
+        self.last_answer: float | None = None
+        self._restored_sign: float | None = None
+        self._ask = ask
+        self._forget_on_doubt = forget_on_doubt
+        self._stale_after = stale_after
+        self._reported = self.trust.state
+        self._next_poll = 0.0
+        self._next_rebuild = 0.0
+        self._rebuild_wait = 1
+
+    @property
+    def replay_endpoint(self) -> str | None:
+        """Where to ask for a replay, or None."""
+        return None if self.source is None else self.source.replay_endpoint(self.worker)
+
+    def is_own(self, topic: bytes, batch: Batch | None) -> bool:
+        """Whether a replayed frame is this worker's, as far as it says whose it is."""
+        source = self.source
+        if source is None:
+            return False
+        if topic:
+            try:
+                if source.speaker(topic).pod != self.worker.pod:
+                    return False
+            except UnknownSpeakerError:
+                return False
+        said = None if batch is None or source.rank is not None else batch.rank
+        return said is None or said == self.worker.rank
+
+    def leave(self) -> None:
+        """The worker is forgotten: nothing waits for it any more."""
+        self.continuity.leave()
+        self.applier.orphans.clear()
+        if self.link is not None:
+            self.link.leave(self)
+
+    # Frames
+
+    def take(self, sequence: int, payload: bytes, batch: Batch | None) -> None:
+        """A live frame has come; `batch` is None if its payload could not be decoded."""
+        self.batches += 1
+        self.last_event = time.monotonic()
+        continuity = self.continuity
+        life = continuity.life
+        if (
+            sequence == life.last + 1
+            and continuity.calm
+            and batch is not None
+            and not batch.skipped
+        ):
+            life.accept(sequence, fingerprint_of(payload), batch.timestamp)
+            self._apply(batch)
+            if self.trust.state is not self._reported:
+                self._changed()
+        else:
+            self.run(continuity.live(_arrival(sequence, payload, batch)))
+
+    def replayed(self, ask: Ask, sequence: int, payload: bytes, batch: Batch | None) -> None:
+        """A frame has come in answer to `ask`."""
+        self.last_answer = time.monotonic()
+        self.run(self.continuity.replayed(ask, _arrival(sequence, payload, batch)))
+
+    def ended(self, ask: Ask, *, complete: bool) -> None:
+        """The answer to `ask` is over, by the engine's own word or not."""
+        if complete:
+            self.last_answer = time.monotonic()
+        self.run(self.continuity.ended(ask, complete=complete))
+
+    def run(self, steps: list[Step]) -> None:
+        """Do what the continuity says is to be done."""
+        for step in steps:
+            match step:
+                case Apply():
+                    self._apply(step.arrival.batch)
+                case Restart():
+                    _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
+                    self.applier.restart()
+                case Rebuild():
+                    self.applier.restart()
+                    self.applier.forget(list(EVERYWHERE))
+                case Ask():
+                    self._ask(self, step)
+        if self.trust.state is not self._reported:
+            self._changed()
+
+    def _apply(self, batch: Batch | None) -> None:
+        tally = self.applier.tally
+        if batch is None:
+            tally.skipped["undecodable_frame"] += 1
+            return
+        for reason, count in batch.skipped.items():
+            tally.skipped[reason] += count
+            if reason not in _FLAWS:
+                self.trust.doubt(State.DEGRADED, reason, mendable=False)
+        for event in batch.events:
+            try:
+                self.applier.apply(event)
+            except Exception:  # noqa: BLE001 - one bad event must not cost its neighbours
+                tally.skipped["internal_error"] += 1
+                self.trust.doubt(State.DEGRADED, "internal_error", mendable=False)
+                _log.exception("event_not_applied", pod=self.worker.pod, rank=self.worker.rank)
+
+    def _changed(self) -> None:
+        trust = self.trust
+        doubted = trust.degraded_classes
+        if self._forget_on_doubt and doubted and not trust.waits_for:
+            self.applier.forget(doubted)
+            trust.forgotten()
+        if trust.state is State.EXACT:
+            self._rebuild_wait = 1
+        elif trust.reason == "contradiction":
+            self._next_poll = 0.0  # do not wait to see about it
+        if trust.state is not self._reported:
+            _log.info(
+                "pod_state",
+                pod=self.worker.pod,
+                rank=self.worker.rank,
+                state=trust.state.value,
+                was=self._reported.value,
+                reason=trust.reason,
+            )
+            self._reported = trust.state
+
+    # Time
+
+    def tick(self, now: float, poll_seconds: float) -> None:
+        """Ask whether all is well, if it is time to."""
+        if now < self._next_poll or not self.continuity.can_replay:
+            return
+        self._next_poll = now + poll_seconds
+        steps = self.continuity.poll(rebuild=now >= self._next_rebuild)
+        if any(isinstance(step, Ask) and step.purpose is Purpose.REBUILD for step in steps):
+            self._next_rebuild = now + poll_seconds * self._rebuild_wait
+            self._rebuild_wait = min(2 * self._rebuild_wait, _LONGEST_REBUILD_WAIT)
+        self.run(steps)
+
+    def silent_for(self, now: float) -> float | None:
+        """Seconds since the last sign of life: a frame, an answer, or a connection that is up."""
+        if self.link is not None and self.link.is_up_for(self.last_event):
+            return 0.0
+        signs = (self.last_event, self.last_answer, self._restored_sign)
+        newest = max((sign for sign in signs if sign is not None), default=None)
+        return None if newest is None else now - newest
+
+    def standing(self, now: float) -> Standing:
+        """How much to trust what is claimed of the worker, at `now` (`time.monotonic`)."""
+        trust = self.trust
+        silent = self.silent_for(now)
+        last = self.continuity.life.last
+        as_of = last if last >= 0 else None
+        is_silent = self._stale_after and silent is not None and silent > self._stale_after
+        if is_silent and trust.state is not State.UNKNOWN:
+            return Standing(State.STALE, "silent", silent, as_of)
+        return Standing(trust.state, trust.reason, silent, as_of)
+
+
+def _arrival(sequence: int, payload: bytes, batch: Batch | None) -> Arrival:
+    size = _DECODED * len(payload)
+    return Arrival(sequence, fingerprint_of(payload), batch, size, flaw_of(batch))

@@ -1,0 +1,248 @@
+"""How much of what is claimed of a worker can be relied upon. Pure: no clock, no I/O.
+
+A worker's state, from best to worst:
+
+    exact       everything since a known empty start was applied
+    partial     what is claimed is true, but the worker may hold more
+    degraded    something was lost: what is claimed may be gone
+    recovering  something was, or may have been, lost, and a replay is under way
+    stale       no sign of life for the configured time (see `WorkerStream.state`)
+    unknown     nothing was ever heard
+
+What moves a worker from one to another:
+
+    | what happened                                     | gpu       | memory    | storage   |
+    |---------------------------------------------------|-----------|-----------|-----------|
+    | `begin`: nothing is claimed, all is yet to come   | exact     | exact     | partial   |
+    | `restart`: another engine is in its place         | exact     | exact     | degraded  |
+    | `join_late`: earlier frames are not known         | >= partial in all three           |
+    | `doubt`: something was lost, or not understood    | >= as said, where said            |
+    | `cleared`: AllBlocksCleared                       | exact     |           |           |
+    | `forgotten`: what was degraded is not claimed     | <= partial in all three           |
+
+Tiers fall into three classes, because they lose their contents at different times: `gpu` with
+every reset, `memory` with the process, `storage` with neither. A class that no worker of the model
+was ever seen to use does not count. The state is the worst of the classes that count, or
+`recovering` while a replay is awaited.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class State(StrEnum):
+    """See the module."""
+
+    EXACT = "exact"
+    PARTIAL = "partial"
+    DEGRADED = "degraded"
+    RECOVERING = "recovering"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+
+
+class TierClass(IntEnum):
+    """Tiers by when they lose their contents."""
+
+    GPU = 0
+    MEMORY = 1
+    STORAGE = 2
+
+
+EVERYWHERE = tuple(TierClass)
+_CLASSES = {"gpu": TierClass.GPU, "cpu": TierClass.MEMORY}
+
+
+def class_of(tier: str) -> TierClass:
+    """The class of a tier; one not known is taken to outlive the engine, and so to be doubted."""
+    return _CLASSES.get(tier, TierClass.STORAGE)
+
+
+class Doubt(NamedTuple):
+    """Why a class of tiers is not exact.
+
+    state: partial or degraded. mendable: whether applying everything again could help.
+    """
+
+    state: State
+    reason: str
+    mendable: bool
+
+
+_ORPHANS = Doubt(State.PARTIAL, "orphans", mendable=True)
+
+
+class ClassesInUse:
+    """The classes of tiers that any worker of a model was seen to use."""
+
+    def __init__(self) -> None:
+        self._used = {TierClass.GPU}
+        self._trusts: set[Trust] = set()
+
+    def use(self, index: TierClass) -> None:
+        """A worker uses `index`: it counts for all of them from now on."""
+        if index not in self._used:
+            self._used.add(index)
+            for trust in self._trusts:
+                trust.settle()
+
+    def join(self, trust: Trust) -> None:
+        """Tell `trust` of new classes."""
+        self._trusts.add(trust)
+
+    def leave(self, trust: Trust) -> None:
+        """Tell `trust` no more."""
+        self._trusts.discard(trust)
+
+    def __contains__(self, index: TierClass) -> bool:
+        return index in self._used
+
+
+class Trust:
+    """The state of one worker.
+
+    state, reason: as of now, without regard to silence; the reason is empty if exact.
+    waits_for: why a replay is awaited, or "".
+    classes: those in use, shared by the workers of a model.
+    """
+
+    __slots__ = (
+        "_doubts",
+        "_heard",
+        "_orphans",
+        "classes",
+        "reason",
+        "state",
+        "waits_for",
+    )
+
+    def __init__(self, classes: ClassesInUse | None = None) -> None:
+        self.classes = classes or ClassesInUse()
+        self.classes.join(self)
+        self._doubts: list[Doubt | None] = [None, None, None]
+        self._heard = False
+        self.waits_for = ""
+        self._orphans = False
+        self.settle()
+
+    def begin(self) -> None:
+        """All frames there are of the worker will be applied: it begins empty."""
+        self._heard = True
+        self._doubts[:] = None, None, Doubt(State.PARTIAL, "storage_from_before", mendable=False)
+        self.settle()
+
+    def join_late(self, reason: str, mendable: bool) -> None:
+        """The worker has been at work before the first frame that is known."""
+        self._heard = True
+        self.doubt(State.PARTIAL, reason, mendable=mendable)
+
+    def restart(self) -> None:
+        """Another engine is in the worker's place: gpu and memory are empty.
+
+        What of storage was lost in the last moments of the former one nobody knows.
+        """
+        self._heard = True
+        self._doubts[:] = None, None, Doubt(State.DEGRADED, "restarted", mendable=False)
+        self.settle()
+
+    def doubt(
+        self,
+        state: State,
+        reason: str,
+        classes: Iterable[TierClass] = EVERYWHERE,
+        mendable: bool = True,
+    ) -> None:
+        """Something happened that leaves `classes` partial or degraded."""
+        for index in classes:
+            before = self._doubts[index]
+            if before is None or (before.state is State.PARTIAL and state is State.DEGRADED):
+                self._doubts[index] = Doubt(state, reason, mendable)
+        self.settle()
+
+    def orphaned(self, *, waiting: bool) -> None:
+        """Whether blocks wait for their parents."""
+        if waiting != self._orphans:
+            self._orphans = waiting
+            self.settle()
+
+    def cleared(self) -> None:
+        """The engine has dropped everything in its GPU's memory."""
+        self._doubts[TierClass.GPU] = None
+        self.settle()
+
+    def forgotten(self) -> None:
+        """All that was claimed in classes that are degraded has been dropped."""
+        for index, doubt in enumerate(self._doubts):
+            if doubt is not None and doubt.state is State.DEGRADED:
+                self._doubts[index] = doubt._replace(state=State.PARTIAL)
+        self.settle()
+
+    def wait(self, reason: str) -> None:
+        """A replay is awaited."""
+        self.waits_for = reason
+        self.settle()
+
+    def waited(self) -> None:
+        """No replay is awaited any more."""
+        self.waits_for = ""
+        self.settle()
+
+    @property
+    def degraded_classes(self) -> list[TierClass]:
+        """The classes in which what is claimed may be gone, whether or not they are in use."""
+        return [
+            index
+            for index in TierClass
+            if (doubt := self._doubts[index]) is not None and doubt.state is State.DEGRADED
+        ]
+
+    @property
+    def mendable(self) -> bool:
+        """Whether applying everything again could make the state better."""
+        return any(doubt.mendable for doubt in self._counted())
+
+    def is_exact(self, index: TierClass) -> bool:
+        """Whether nothing about a class is in doubt."""
+        return self._heard and self._doubts[index] is None
+
+    def _counted(self) -> list[Doubt]:
+        counted = [
+            doubt
+            for index in TierClass
+            if (doubt := self._doubts[index]) is not None and index in self.classes
+        ]
+        return [*counted, _ORPHANS] if self._orphans else counted
+
+    def settle(self) -> None:
+        """Work the state out anew."""
+        counted = self._counted()
+        self.state, self.reason = State.EXACT, ""
+        if self.waits_for:
+            self.state, self.reason = State.RECOVERING, self.waits_for
+        elif not self._heard:
+            self.state, self.reason = State.UNKNOWN, "never_heard"
+        elif counted:
+            worst = next((d for d in counted if d.state is State.DEGRADED), counted[0])
+            self.state, self.reason = worst.state, worst.reason
+
+    # Snapshots
+
+    def dump(self) -> list[tuple[str, str, bool] | None]:
+        """What `load` takes."""
+        return [
+            doubt and (doubt.state.value, doubt.reason, doubt.mendable) for doubt in self._doubts
+        ]
+
+    def load(self, dumped: list[tuple[str, str, bool] | None]) -> None:
+        """Be as a worker was that has been heard."""
+        self._heard = True
+        self._doubts = [
+            None if doubt is None else Doubt(State(doubt[0]), doubt[1], bool(doubt[2]))
+            for doubt in dumped
+        ]
+        self.settle()

@@ -1,0 +1,194 @@
+"""Continuity against an engine that is restarted and a network that loses: no false certainty."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from kvevents.budget import Budget
+from kvevents.continuity import Continuity
+from kvevents.events import Batch
+from kvevents.steps import Apply, Arrival, Ask, Rebuild, Restart, Step
+from kvevents.trust import State, Trust
+
+LIFE = 1000  # a frame's fingerprint is its life times this, plus its number
+
+
+def arrival(life: int, sequence: int, clock: float = 0.0, flaw: str = "") -> Arrival:
+    batch = Batch(clock, [], None)
+    return Arrival(sequence, life * LIFE + sequence + (500 if flaw else 0), batch, 10, flaw)
+
+
+class Stream(RuleBasedStateMachine):
+    """An engine, its replay buffer, and one Continuity that follows it."""
+
+    @initialize(
+        can_replay=st.booleans(),
+        buffered=st.sampled_from([3, 1000]),
+        room=st.booleans(),
+        certain=st.booleans(),
+    )
+    def begin(self, can_replay: bool, buffered: int, room: bool, certain: bool) -> None:
+        self.certain = certain
+        self.life = 1
+        self.clock = 0.0
+        self.frames: list[Arrival] = []
+        self.wire: list[Arrival] = []
+        self.buffered = buffered
+        self.trust = Trust()
+        budget = Budget(10_000 if room else 30)
+        self.continuity = Continuity(self.trust, budget, can_replay=can_replay)
+        self.applied: list[Arrival] = []
+        self.ask: Ask | None = None
+        self.answer: list[Arrival] = []
+        self.lives: dict[int, int] = {}
+        self.faults = 0
+
+    def take(self, steps: list[Step]) -> None:
+        for step in steps:
+            match step:
+                case Apply():
+                    self.applied.append(step.arrival)
+                case Restart() | Rebuild():
+                    self.applied.clear()
+                case Ask():
+                    self.ask = step
+                    self.answer = [
+                        frame
+                        for frame in self.frames[-self.buffered :]
+                        if frame.sequence >= step.start
+                    ]
+
+    # The engine
+
+    @rule(count=st.integers(1, 4))
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.clock += 1
+            frame = arrival(self.life, len(self.frames), self.clock)
+            self.frames.append(frame)
+            self.wire.append(frame)
+
+    @rule(delivered=st.booleans(), count=st.integers(0, 12))
+    def restart(self, delivered: bool, count: int) -> None:
+        """The new engine may get past the old one's number before we hear of it."""
+        if delivered:
+            self.deliver_all()
+        self.life += 1
+        self.clock += 1
+        self.frames = []
+        self.publish(count)
+        self.wire.clear()
+        self.take(self.continuity.connected("reconnected", certain=self.certain))
+
+    @rule()
+    def reconnect(self) -> None:
+        self.wire.clear()
+        self.take(self.continuity.connected("reconnected", certain=self.certain))
+
+    # The network
+
+    @precondition(lambda self: self.wire)
+    @rule()
+    def deliver(self) -> None:
+        self.take(self.continuity.live(self.wire.pop(0)))
+
+    @rule()
+    def deliver_all(self) -> None:
+        while self.wire:
+            self.deliver()
+
+    @precondition(lambda self: self.wire)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
+
+    @precondition(lambda self: self.wire)
+    @rule(data=st.data())
+    def reorder(self, data: st.DataObject) -> None:
+        frame = self.wire.pop(0)
+        self.wire.insert(data.draw(st.integers(0, len(self.wire))), frame)
+
+    @precondition(lambda self: self.wire)
+    @rule()
+    def damage(self) -> None:
+        frame = self.wire.pop(0)
+        self.take(self.continuity.live(arrival(self.life, frame.sequence, self.clock, "broken")))
+
+    @precondition(lambda self: self.applied)
+    @rule(data=st.data(), flaw=st.sampled_from(["", "broken"]))
+    def duplicate(self, data: st.DataObject, flaw: str) -> None:
+        if self.applied[-1].fingerprint // LIFE == self.life and self.frames:
+            index = data.draw(st.integers(0, len(self.frames) - 1))
+            old = self.frames[index]
+            self.take(self.continuity.live(arrival(self.life, old.sequence, old.timestamp, flaw)))
+
+    # Replays
+
+    @precondition(lambda self: self.ask is not None)
+    @rule(count=st.integers(1, 5))
+    def answer_some(self, count: int) -> None:
+        ask = self.ask
+        for _ in range(count):
+            if self.answer and ask is self.ask and ask is not None:
+                self.take(self.continuity.replayed(ask, self.answer.pop(0)))
+
+    @precondition(lambda self: self.ask is not None)
+    @rule()
+    def lose_some_of_the_answer(self) -> None:
+        del self.answer[1:3]
+
+    @precondition(lambda self: self.ask is not None)
+    @rule(complete=st.booleans())
+    def end_answer(self, complete: bool) -> None:
+        ask, self.ask = self.ask, None
+        assert ask is not None
+        if not self.continuity.can_replay:
+            self.take(self.continuity.ended(ask, complete=False))
+            return
+        while complete and self.answer and self.ask is None:
+            self.take(self.continuity.replayed(ask, self.answer.pop(0)))
+        self.take(self.continuity.ended(ask, complete=complete))
+
+    @rule(rebuild=st.booleans())
+    def poll(self, rebuild: bool) -> None:
+        self.take(self.continuity.poll(rebuild=rebuild))
+
+    @rule()
+    def resync(self) -> None:
+        self.take(self.continuity.resync())
+
+    # What must hold
+
+    @invariant()
+    def nothing_is_certain_that_is_not_so(self) -> None:
+        if self.trust.state not in (State.EXACT, State.PARTIAL):
+            return
+        assert not any(frame.flaw for frame in self.applied)
+        assert len({frame.fingerprint // LIFE for frame in self.applied}) <= 1, self.applied
+        numbers = [frame.sequence for frame in self.applied]
+        assert numbers == list(range(self.continuity.life.last + 1))[-len(numbers) or 10**9 :]
+        if self.trust.state is State.EXACT:
+            assert len(numbers) == self.continuity.life.last + 1
+
+    def teardown(self) -> None:
+        """With a replay that has it all, every story ends well."""
+        if not self.continuity.can_replay or self.buffered < 1000:
+            return
+        self.deliver_all()
+        self.take(self.continuity.connected("reconnected", certain=True))
+        for _ in range(12):
+            if self.ask is None:
+                self.take(self.continuity.poll(rebuild=True))
+            if self.ask is not None:
+                self.end_answer(complete=True)
+        assert self.trust.state is State.EXACT, (self.trust.state, self.trust.reason)
+        assert [frame.fingerprint for frame in self.applied] == [
+            frame.fingerprint for frame in self.frames
+        ]
+        assert self.continuity._held._budget.used == 0
+
+
+TestContinuity = Stream.TestCase
+TestContinuity.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
