@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,19 @@ def contents(prompt: Prompt, block_size: int) -> list[Content]:
     return chain
 
 
+def leading(chain: list[Content], held: Collection[Content]) -> int:
+    """How many leading blocks of `chain` are held."""
+    return next((i for i, content in enumerate(chain) if content not in held), len(chain))
+
+
 @dataclass
 class NaiveEngine:
-    """One pod's cache. `frames` are the messages that it has published so far."""
+    """One pod's cache. `frames` are the messages that it has published so far.
+
+    cpu_capacity: blocks of a CPU tier, which takes every block and says so by its hash alone.
+    counted_hashes: name blocks 1, 2, 3, ..., so that another life means other blocks by them.
+    history: after each frame, what was held on the GPU and in the CPU tier.
+    """
 
     name: str
     model: str
@@ -55,6 +66,11 @@ class NaiveEngine:
     frames: list[list[bytes]] = field(default_factory=list)
     copies: dict[Content, int] = field(default_factory=dict)
     hashes: dict[Content, int] = field(default_factory=dict)
+    cpu_capacity: int = 0
+    counted_hashes: bool = False
+    cpu: dict[Content, None] = field(default_factory=dict)
+    history: list[tuple[frozenset[Content], frozenset[Content]]] = field(default_factory=list)
+    now: Callable[[], float] = lambda: 1.0
 
     def serve(self, prompt: Prompt) -> None:
         """Cache a prompt, sometimes in two steps, sometimes once more than needed."""
@@ -69,20 +85,51 @@ class NaiveEngine:
             events = self._evict(end - start, set(chain))
             events.append(self._stored(prompt, chain, start, end))
             self._publish(events)
+        self._offload(chain[held:])
 
     def reset(self) -> None:
         """Drop everything."""
         self.copies.clear()
         self._publish([{"type": "AllBlocksCleared"}])
 
+    def restart(self) -> None:
+        """A new process in the pod's place."""
+        self.copies, self.cpu, self.hashes = {}, {}, {}
+        self.frames, self.history = [], []
+
     def resident(self, prompt: Prompt) -> int:
         """How many leading blocks of the prompt are cached."""
-        count = 0
-        for content in contents(prompt, self.block_size):
-            if not self.copies.get(content):
-                break
-            count += 1
-        return count
+        return leading(contents(prompt, self.block_size), {c for c, n in self.copies.items() if n})
+
+    def _offload(self, chain: list[Content]) -> None:
+        new = [content for content in chain if content not in self.cpu]
+        if not self.cpu_capacity or not new:
+            return
+        removed = []
+        while self.cpu and len(self.cpu) + len(new) > self.cpu_capacity:
+            victim = next(iter(self.cpu))
+            del self.cpu[victim]
+            removed.append(self._wire_hash(victim))
+        self.cpu.update(dict.fromkeys(new))
+        self.random.shuffle(new)
+        events: list[dict[str, Any]] = [
+            {
+                "type": "BlockStored",
+                "block_hashes": [self._wire_hash(content)],
+                "parent_block_hash": None,
+                "token_ids": [],
+                "block_size": 0,
+                "lora_id": None,
+                "medium": "CPU",
+                "lora_name": None,
+                "group_idx": 0,
+            }
+            for content in new
+        ]
+        if removed:
+            gone = {"type": "BlockRemoved", "block_hashes": removed, "medium": "CPU"}
+            events.insert(0, {**gone, "group_idx": 0})
+        self._publish(events)
 
     def _evict(self, needed: int, spared: set[Content]) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
@@ -131,7 +178,8 @@ class NaiveEngine:
         return keys or None
 
     def _wire_hash(self, content: Content) -> int | bytes:
-        value = self.hashes.setdefault(content, self.random.getrandbits(64))
+        new = len(self.hashes) + 1 if self.counted_hashes else self.random.getrandbits(64)
+        value = self.hashes.setdefault(content, new)
         return value.to_bytes(8, "big").rjust(32, b"\x5a") if self.bytes_hashes else value
 
     def _publish(self, events: list[dict[str, Any]]) -> None:
@@ -140,9 +188,11 @@ class NaiveEngine:
             [
                 f"kv@{self.name}@{self.model}".encode(),
                 len(self.frames).to_bytes(8, "big"),
-                msgpack.packb([1.0, wire, 0]),
+                msgpack.packb([self.now(), wire, 0]),
             ]
         )
+        held = frozenset(content for content, copies in self.copies.items() if copies)
+        self.history.append((held, frozenset(self.cpu)))
 
 
 def workload(

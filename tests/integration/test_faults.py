@@ -1,0 +1,289 @@
+"""Seeded schedules of faults, over real sockets: nobody is called exact, or partial, who is not.
+
+A pod reported exact as of frame n has exactly the score of the model as of n; one reported partial
+never more than that. Every story that can end well does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from engine import NaiveEngine, Prompt, contents, leading
+from faulty_engine import Faults, FaultyEngine
+from fleet import PATIENCE, Running, configure, running
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1.trust_pb2 import (
+    TRUST_STATE_EXACT,
+    TRUST_STATE_PARTIAL,
+    TRUST_STATE_RECOVERING,
+    TrustState,
+)
+
+SEEDS = range(24)
+SOAK_SEEDS = range(1000, 1400)
+MODEL = "sim/model"
+SIZE = 8
+
+
+class Schedule:
+    """One seed: a service, a few engines, and what befalls them."""
+
+    def __init__(self, seed: int, faultless: bool = False) -> None:
+        self.source = source = random.Random(seed)
+        self.faultless = faultless
+        self.replay = source.choice(
+            ["none", "whole", "whole", "truncated", "slow", "partly", "endless", "silent"]
+        )
+        if faultless:
+            self.replay = source.choice(["none", "whole"])
+        rates = [0.0 if faultless else source.choice([0, 0, 0.05, 0.15]) for _ in range(5)]
+        self.faults = Faults(*rates, replay=self.replay, topic=source.random() < 0.7)
+        self.binds = source.random() < 0.5
+        self.policy = source.choice(["keep", "keep", "forget"])
+        self.cpu = source.choice([0, 0, 40])
+        self.restarts = 0.0 if faultless else source.choice([0, 0.05, 0.1])
+        self.prompts: list[Prompt] = []
+        self.states: Counter[int] = Counter()
+        self.engines: list[FaultyEngine] = []
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            stack.callback(context.term)
+            engines = self._engines()
+            ports = _free_ports(context, 2 * len(engines))
+            service = await stack.enter_async_context(running(self._configure(engines, ports)))
+            for engine, port in zip(engines, ports, strict=False):
+                faulty = FaultyEngine(
+                    context,
+                    engine,
+                    service.application.endpoints[0] if self.binds else f"tcp://127.0.0.1:{port}",
+                    f"tcp://{engine.name.split(':')[0]}:{self._replay_port(ports)}",
+                    self.faults,
+                    self.source,
+                    connects=self.binds,
+                )
+                self.engines.append(faulty)
+                stack.push_async_callback(faulty.close)
+                await faulty.start()
+            for faulty in self.engines:
+                await faulty.subscribed()
+            for _ in range(30):
+                await self._step(service)
+            await self._end(service)
+
+    def _engines(self) -> list[NaiveEngine]:
+        clock = itertools.count(1)
+        return [
+            NaiveEngine(
+                f"127.0.0.{number}:8000",
+                MODEL,
+                SIZE,
+                capacity=50,
+                random=random.Random(self.source.random()),
+                cpu_capacity=self.cpu,
+                counted_hashes=self.source.random() < 0.5,
+                now=lambda: time.time() + next(clock) * 1e-6,
+            )
+            for number in (2, 3)
+        ]
+
+    def _replay_port(self, ports: list[int]) -> int:
+        return ports[-1]
+
+    def _configure(self, engines: list[NaiveEngine], ports: list[int]) -> Any:
+        replay = "" if self.replay == "none" else f"tcp://{{host}}:{self._replay_port(ports)}"
+        source: dict[str, Any] = {"replay": replay}
+        if self.binds:
+            sources = [{**source, "endpoint": "tcp://127.0.0.1:0", "bind": True}]
+        else:
+            sources = [
+                {**source, "endpoint": f"tcp://127.0.0.1:{p}", "pod": e.name, "model": MODEL}
+                for e, p in zip(engines, ports, strict=False)
+            ]
+        events = {
+            "poll_seconds": 0.3,
+            "replay_timeout_seconds": 0.15,
+            "policy": self.policy,
+            "stale_seconds": 0,
+        }
+        return configure(sources=sources, index={"block_size": SIZE}, events=events)
+
+    async def _step(self, service: Running) -> None:
+        faulty = self.source.choice(self.engines)
+        if self.source.random() < self.restarts:
+            await self._restart(faulty)
+        elif self.source.random() < 0.05:
+            faulty.engine.reset()
+        else:
+            faulty.engine.serve(self._prompt())
+        faulty.publish()
+        if self.source.random() < 0.6:
+            await self._taken(service)
+        await self.check(service)
+
+    async def _restart(self, faulty: FaultyEngine) -> None:
+        """The new engine may get as far as the old one, or further, before anybody hears of it."""
+        unheard = self.source.choice([0, 0, 1, len(faulty.engine.frames), 3])
+        await faulty.restart(unheard)
+        if not self.binds or self.source.random() < 0.8:
+            await faulty.subscribed()
+        while len(faulty.engine.frames) < unheard:
+            faulty.engine.serve(self._prompt())
+
+    def _prompt(self) -> Prompt:
+        source = self.source
+        start: tuple[int, ...] = ()
+        if self.prompts and source.random() < 0.7:
+            start = source.choice(self.prompts).tokens
+            start = start[: source.randrange(len(start) + 1)]
+        length = source.randrange(SIZE, SIZE * 6)
+        prompt = Prompt((*start, *(source.randrange(1000) for _ in range(length)))[: SIZE * 16])
+        self.prompts.append(prompt)
+        return prompt
+
+    async def _taken(self, service: Running) -> None:
+        """Wait until what was sent has been taken, unless a connection has eaten it."""
+        if any(faulty.happened["restart"] for faulty in self.engines):
+            return
+        await service.until(
+            lambda pods: all(
+                not faulty.sent
+                or (
+                    (rank := pods.get((faulty.engine.name, 0))) is not None
+                    and rank.live_frames >= faulty.sent
+                )
+                for faulty in self.engines
+            )
+        )
+
+    # What must hold
+
+    async def check(self, service: Running) -> None:
+        """What is answered for a few prompts, against what each engine has held."""
+        if not self.prompts:
+            return
+        stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+        for prompt in self.source.choices(self.prompts, k=3):
+            request = scoring_pb2.ScoreRequest(model=MODEL)
+            request.prompt.token_ids.ids.extend(prompt.tokens)
+            try:
+                answer = await stub.Score(request)
+            except Exception as error:
+                if "no pod serves" in str(error):
+                    return
+                raise
+            for score in answer.pods:
+                self.states[score.trust_state] += 1
+                if score.trust_state in (TRUST_STATE_EXACT, TRUST_STATE_PARTIAL):
+                    self._check_score(prompt, score)
+
+    def _check_score(self, prompt: Prompt, score: scoring_pb2.PodScore) -> None:
+        (faulty,) = [f for f in self.engines if f.engine.name == score.pod]
+        chain = contents(prompt, SIZE)
+        said = score.matched_blocks, score.matched_blocks_by_tier.get("gpu", 0)
+        truths = []
+        for life in faulty.lives:
+            if not score.HasField("as_of_sequence"):
+                truths.append((0, 0))
+            elif score.as_of_sequence < len(life):
+                gpu, cpu = life[score.as_of_sequence]
+                truths.append((leading(chain, gpu | cpu), leading(chain, gpu)))
+        if score.trust_state == TRUST_STATE_EXACT:
+            assert said in truths, (score, truths, self.describe())
+        else:
+            assert any(said[0] <= truth[0] and said[1] <= truth[1] for truth in truths), (
+                score,
+                truths,
+                self.describe(),
+            )
+
+    async def _end(self, service: Running) -> None:
+        """The faults are over. Whoever can be exact again is, and all claims are of this life."""
+        for faulty in self.engines:
+            faulty.faults = Faults(replay=self.replay, topic=self.faults.topic)
+            faulty.publish(perfectly=True)
+            faulty.engine.serve(self._prompt())
+            faulty.publish(perfectly=True)
+            faulty.lives = faulty.lives[-1:]
+        if self.replay in ("whole", "slow") or self.faultless:
+            await self._settled(service)
+        for _ in range(8):
+            await self.check_last(service)
+
+    async def _settled(self, service: Running) -> None:
+        await service.until(
+            lambda pods: all(
+                (rank := pods.get((faulty.engine.name, 0))) is not None
+                and rank.trust_state == TRUST_STATE_EXACT
+                and rank.last_sequence == len(faulty.engine.frames) - 1
+                for faulty in self.engines
+            )
+        )
+
+    async def check_last(self, service: Running) -> None:
+        """No claim of a life that is over, once a poll or a message has had its time."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            pods = await service.pods()
+            if all(rank.trust_state != TRUST_STATE_RECOVERING for rank in pods.values()) and all(
+                pods[faulty.engine.name, 0].last_sequence >= len(faulty.engine.frames) - 1
+                for faulty in self.engines
+            ):
+                break
+            assert time.monotonic() < deadline, (pods, self.describe())
+        await self.check(service)
+
+    def describe(self) -> str:
+        return f"{self.faults} binds={self.binds} policy={self.policy} cpu={self.cpu}"
+
+
+def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int]:
+    ports = []
+    sockets = [context.socket(zmq.PUB) for _ in range(count)]
+    for socket in sockets:
+        ports.append(socket.bind_to_random_port("tcp://127.0.0.1"))
+    for socket in sockets:
+        socket.close(linger=0)
+    return ports
+
+
+def run(seed: int, faultless: bool = False) -> Schedule:
+    schedule = Schedule(seed, faultless)
+    asyncio.run(schedule.run())
+    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    if report:
+        happened: Counter[str] = sum((f.happened for f in schedule.engines), Counter())
+        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
+        with Path(report).open("a") as file:
+            file.write(json.dumps({"seed": seed, "faults": happened, "answers": states}) + "\n")
+    return schedule
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_certain_that_is_not_so(seed: int) -> None:
+    run(seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
+    schedule = run(seed, faultless=True)
+    assert schedule.states[TRUST_STATE_EXACT] > 50
+    assert set(schedule.states) <= {TRUST_STATE_EXACT, 6}  # unknown, before the first frame
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", SOAK_SEEDS)
+def test_many_schedules_of_faults(seed: int) -> None:
+    run(seed)
