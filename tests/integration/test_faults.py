@@ -48,7 +48,11 @@ class Schedule:
         if faultless:
             self.replay = source.choice(["none", "whole"])
         rates = [0.0 if faultless else source.choice([0, 0, 0.05, 0.15]) for _ in range(5)]
-        self.faults = Faults(*rates, replay=self.replay, topic=source.random() < 0.7)
+        names = ("drop", "duplicate", "reorder", "delay", "damage")
+        topic = source.random() < 0.7
+        self.faults = Faults(
+            **dict(zip(names, rates, strict=True)), replay=self.replay, topic=topic
+        )
         self.binds = source.random() < 0.5
         self.policy = source.choice(["keep", "keep", "forget"])
         self.cpu = source.choice([0, 0, 40])
@@ -250,10 +254,8 @@ class Schedule:
 
 
 def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int]:
-    ports = []
     sockets = [context.socket(zmq.PUB) for _ in range(count)]
-    for socket in sockets:
-        ports.append(socket.bind_to_random_port("tcp://127.0.0.1"))
+    ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in sockets]
     for socket in sockets:
         socket.close(linger=0)
     return ports
