@@ -70,7 +70,7 @@ class Applier:
         self._index = index
         self._worker = worker
         self._scheme = scheme
-        self._trust = trust
+        self.trust = trust
         self.orphans = orphans
         self.extra_strings = extra_strings
         self._count_copies = count_copies
@@ -120,7 +120,7 @@ class Applier:
         place = self._places.get((medium, group))
         if place is None:
             place = Place(tier_of(medium), group or 0)
-            self._trust.classes.use(class_of(place.tier))
+            self.trust.classes.use(class_of(place.tier))
             if len(self._places) < _MOST_PLACES:  # media come off the wire
                 self._places[medium, group] = place
         return place
@@ -130,13 +130,13 @@ class Applier:
         if blocks:
             self.tally.skipped[reason] += blocks
             if place.group <= 0:
-                self._trust.doubt(State.PARTIAL, reason, [class_of(place.tier)], mendable=False)
+                self.trust.doubt(State.PARTIAL, reason, [class_of(place.tier)], mendable=False)
 
     def _contradicts(self, place: Place) -> None:
         """The event cannot be, if all we believe is so."""
-        if not place.group and self._count_copies and self._trust.is_exact(class_of(place.tier)):
+        if not place.group and self._count_copies and self.trust.is_exact(class_of(place.tier)):
             self.tally.skipped["contradictions"] += 1
-            self._trust.doubt(State.DEGRADED, "contradiction", EVERYWHERE)
+            self.trust.doubt(State.DEGRADED, "contradiction", EVERYWHERE)
 
     # BlockStored
 
@@ -192,7 +192,7 @@ class Applier:
             return
         kept = sum(self.orphans.add(engine_hash, place) for engine_hash in unknown)
         self._skip("unknown_hash", len(unknown) - kept, place)
-        self._trust.orphaned(waiting=bool(self.orphans))
+        self.trust.orphaned(waiting=bool(self.orphans))
 
     def _learn(self, event: BlockStored, place: Place) -> Hashes:
         """Blocks with tokens after a known parent; returns those that were understood."""
@@ -254,7 +254,7 @@ class Applier:
         parent = EngineHash(event.parent_block_hash or 0)
         dropped, refused = self.orphans.keep(event, parent, place)
         self._skip("unknown_parent", dropped + refused, place)
-        self._trust.orphaned(waiting=bool(self.orphans))
+        self.trust.orphaned(waiting=bool(self.orphans))
 
     def _adopt(self, learned: Hashes) -> None:
         """`learned` are known now, and may have been waited for."""
@@ -270,7 +270,7 @@ class Applier:
                     names, _ = self._folding.remove(_NOWHERE, hashes)
                 self._index.remove(self._worker, _NOWHERE, names)
                 ready.append(hashes)
-        self._trust.orphaned(waiting=bool(self.orphans))
+        self.trust.orphaned(waiting=bool(self.orphans))
 
     # BlockRemoved, AllBlocksCleared
 
@@ -281,7 +281,7 @@ class Applier:
             hashes = array(
                 "Q", [h for h in hashes if not self.orphans.remove(EngineHash(h), place)]
             )
-            self._trust.orphaned(waiting=bool(self.orphans))
+            self.trust.orphaned(waiting=bool(self.orphans))
         if self._folding is not None:
             names, hashes = self._folding.remove(place, hashes)
             self._index.remove(self._worker, place, names)
@@ -295,8 +295,8 @@ class Applier:
         if self._folding is not None:
             self._folding.clear((GPU_TIER,))
         self.orphans.clear((GPU_TIER,))
-        self._trust.orphaned(waiting=bool(self.orphans))
-        self._trust.cleared()
+        self.trust.orphaned(waiting=bool(self.orphans))
+        self.trust.cleared()
 
 
 def _spread(extras: list[tuple[Extra, ...]], span: int) -> tuple[list[tuple[Extra, ...]], int]:

@@ -6,21 +6,23 @@ under a number that was seen is from another engine. A replay is asked for from 
 frame on, not from the one after it: if that one has another fingerprint, or the engine has never
 got so far, the publisher was replaced, even if it has passed the number we wait for.
 
-Calls change the state at once and return what is to be done, in order: frames to apply, what to
-drop from the index, a replay to ask for. While a replay is awaited, live frames after a hole (or,
-if the publisher is in doubt, all of them) are held; they are never dropped.
+What is to be done (apply a frame, drop what is claimed, ask for a replay) is done at once by
+`perform`, so that doubts and what removes them come in the order of the frames they are about.
+While a replay is awaited, live frames after a hole (or, if the publisher is in doubt, all of them)
+are held; they are never dropped.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvevents.held import HeldFrames
-from kvevents.life import Life
-from kvevents.steps import Apply, Ask, Counts, Purpose, Rebuild, Restart
+from kvevents.progress import Progress
+from kvevents.steps import Ask, Purpose, Restart
 from kvevents.trust import State, Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvevents.budget import Budget
     from kvevents.steps import Arrival, Step
 
@@ -28,48 +30,39 @@ _TRIES = 3  # answers without progress before a hole is given up
 _AFRESH = (Purpose.REBUILD, Purpose.RESYNC)
 
 
-class Continuity:
-    """The frames of one worker, in order.
+class Continuity(Progress):
+    """The frames of one worker, in order; see there for what is inherited.
 
-    trust: told of everything that bears on it. can_replay: whether there is anybody to ask.
-    begun: whether any frame was applied, or the engine is known to have published none.
-    suspect: why the publisher may have been replaced, or "".
+    can_replay: whether there is anybody to ask. suspect: why the publisher may have been replaced,
+    or "". asked: the replay that is awaited.
     """
 
-    def __init__(self, trust: Trust, budget: Budget, *, can_replay: bool) -> None:
-        self.trust = trust
+    def __init__(
+        self, trust: Trust, budget: Budget, perform: Callable[[Step], None], *, can_replay: bool
+    ) -> None:
+        super().__init__(trust, budget, perform)
         self.can_replay = can_replay
-        self.life = Life()
-        self.begun = False
         self.suspect = ""
         self.asked: Ask | None = None
-        self.counts = Counts()
-        self._held = HeldFrames(budget)
-        self._fresh = True  # nothing is claimed
         self._rebuildable = True
         self._answered = self._same = self._moved = False
         self._reconnected = False
         self._tries = self._absences = 0
-        self._steps: list[Step] = []
 
     @property
     def calm(self) -> bool:
         """Whether a flawless frame numbered `life.last + 1` is simply the next one."""
-        return self.begun and not self._held and not self.suspect
-
-    def _done(self) -> list[Step]:
-        steps, self._steps = self._steps, []
-        return steps
+        return self.begun and not self.held and not self.suspect
 
     # What happens
 
-    def live(self, arrival: Arrival) -> list[Step]:
+    def live(self, arrival: Arrival) -> None:
         """A frame has been published."""
         if not self.begun:
             self._first(arrival)
         elif arrival.sequence <= self.life.last:
             self._behind(arrival)
-        elif (held := self._held.get(arrival.sequence)) is not None:
+        elif (held := self.held.get(arrival.sequence)) is not None:
             if held.fingerprint == arrival.fingerprint:
                 self.counts.duplicates += 1
             elif held.flaw:
@@ -79,19 +72,21 @@ class Continuity:
                 self._restart(arrival)
         else:
             self._ahead(arrival)
-        return self._done()
 
-    def connected(self, doubt: str, *, certain: bool) -> list[Step]:
+    def connected(self, doubt: str, *, certain: bool) -> None:
         """The publisher's connection is up.
 
         doubt: why it may be another publisher, or "". certain: whether the connection is this
         worker's for sure, and not perhaps another one's.
         """
+        if doubt and self.life.last < 0 and self.begun and self.can_replay:
+            self.begun = False  # there is no frame to know the publisher by
+            self.trust.wait(doubt)
         self.suspect = self.suspect or (doubt if self.begun else "")
         self._reconnected = bool(doubt)
-        self._held.reconnected()
+        self.held.reconnected()
         if doubt and not self.begun:
-            self._held.drop_old(everything=True)
+            self.held.drop_old(everything=True)
         if self.can_replay:  # what was asked before may be answered by the former publisher
             if not self.begun:
                 self._ask(Purpose.START)
@@ -100,9 +95,8 @@ class Continuity:
                 self._ask(Purpose.VERIFY, self.life.last)
         elif self.suspect and certain:
             self._suspicion_stays()
-        return self._done()
 
-    def poll(self, *, rebuild: bool) -> list[Step]:
+    def poll(self, *, rebuild: bool) -> None:
         """Time has passed: see whether all is well; rebuild: and make good what was lost."""
         if self.can_replay and self.asked is None:
             if not self.begun:
@@ -111,9 +105,8 @@ class Continuity:
                 self._ask(Purpose.REBUILD)
             else:
                 self._ask(Purpose.POLL, self.life.last)
-        return self._done()
 
-    def resync(self) -> list[Step]:
+    def resync(self) -> None:
         """Learn anew what can be replayed; without a replay, what comes."""
         if self.can_replay:
             self.trust.wait("resync")
@@ -122,17 +115,16 @@ class Continuity:
             self._give_up("resync")
             self._afresh()
             self.trust.join_late("resync", mendable=False)
-        return self._done()
 
     def leave(self) -> None:
         """The worker is forgotten."""
         self.asked = None
-        self._held.drop_old(everything=True)
+        self.held.drop_old(everything=True)
 
-    def replayed(self, ask: Ask, arrival: Arrival) -> list[Step]:
+    def replayed(self, ask: Ask, arrival: Arrival) -> None:
         """A frame has come in answer to `ask`; they come in the order of their numbers."""
         if ask is not self.asked:
-            return []
+            return
         first, self._answered = not self._answered, True
         self.life.head = max(self.life.head, arrival.sequence)
         if first and ask.purpose in _AFRESH:
@@ -145,21 +137,22 @@ class Continuity:
             self._compare(arrival)
         elif arrival.sequence == self.life.last + 1 or first:
             self._next_replayed(arrival)
-        elif self._held.get(arrival.sequence) is None:
+        elif self.held.get(arrival.sequence) is None:
             self._hold(arrival)  # a hole in the answer: ask again when it has ended
-        return self._done()
 
-    def ended(self, ask: Ask, *, complete: bool) -> list[Step]:
+    def ended(self, ask: Ask, *, complete: bool) -> None:
         """The answer to `ask` is over; complete: the engine said so itself."""
         if ask is not self.asked:
-            return []
+            return
         self.asked = None
         self._drop_applied()
+        if complete and ask.purpose in _AFRESH:
+            self.life.head = self.life.last  # it has never got further
         if not complete:
             self.counts.replay_failures += self.can_replay
             self._tries += 0 if self._answered else 1
             self._settle("frames_lost" if self.begun else "joined_late")
-        elif not self.begun and not self._held:
+        elif not self.begun and not self.held:
             self._begin()
             self._settle("")
         elif self._is_absent(ask):
@@ -167,13 +160,12 @@ class Continuity:
         else:
             self._tries = 0 if self._moved else self._tries
             self._settle("replay_incomplete")
-        return self._done()
 
     # Live frames
 
     def _first(self, arrival: Arrival) -> None:
         if arrival.sequence == 0 and not arrival.flaw:
-            self._held.drop(lambda held: held.timestamp < arrival.timestamp)
+            self.held.drop(lambda held: held.timestamp < arrival.timestamp)
             self._begin()
             self._accept(arrival)
             self._release()
@@ -194,7 +186,7 @@ class Continuity:
             self._accept(arrival)
             self._release()
             return
-        if not self._held and not is_next and not self._learns_afresh():
+        if not self.held and not is_next and not self._learns_afresh():
             self.counts.gaps += 1
         if not self.trust.waits_for:
             self.trust.wait(arrival.flaw or "frames_missing")
@@ -219,58 +211,21 @@ class Continuity:
             self._restart(arrival)
 
     def _hold(self, arrival: Arrival) -> None:
-        if not self._held.hold(arrival):
+        if not self.held.hold(arrival):
             self.counts.overflows += 1
             self._give_up("overflow", arrival)
 
     # Moving on
 
-    def _begin(self) -> None:
-        self.begun = True
-        if self._fresh:
-            self.trust.begin()
-        self._fresh = False
-
-    def _accept(self, arrival: Arrival) -> None:
-        """The frame is the next one, or as near as we shall get to it."""
-        self.life.accept(arrival.sequence, arrival.fingerprint, arrival.timestamp)
-        if arrival.flaw:
-            self.trust.doubt(State.DEGRADED, arrival.flaw)
-        self._steps.append(Apply(arrival))
-
     def _release(self) -> None:
         """Accept held frames that are next by now; all is well if none remains."""
         while not self.suspect:
-            arrival = self._held.get(self.life.last + 1)
+            arrival = self.held.get(self.life.last + 1)
             if arrival is None or (arrival.flaw and self.can_replay):
                 break
-            self._accept(self._held.pop(arrival.sequence))
+            self._accept(self.held.pop(arrival.sequence))
         if self.calm and (self.asked is None or self.asked.purpose in (Purpose.GAP, Purpose.POLL)):
             self.trust.waited()
-
-    def _drop_applied(self) -> None:
-        last = self.life.last
-        self._held.drop(lambda held: self.begun and held.sequence <= last)
-
-    def _skip_to(self, sequence: int, reason: str) -> None:
-        """What comes before `sequence` and is not held will never come."""
-        for number in self._held.numbers():
-            if self.life.last < number < sequence:
-                self._miss(number, reason)
-                self._accept(self._held.pop(number))
-        self._miss(sequence, reason)
-
-    def _miss(self, sequence: int, reason: str) -> None:
-        missed = sequence - self.life.last - 1
-        if missed > 0:
-            self.counts.missed += missed
-            self.life.last = sequence - 1
-            self.trust.doubt(State.DEGRADED, reason)
-
-    def _join_late(self, first: int, reason: str, *, mendable: bool) -> None:
-        self.begun, self._fresh = True, False
-        self.life.last = first - 1
-        self.trust.join_late(reason, mendable=mendable)
 
     def _suspicion_stays(self) -> None:
         self.trust.doubt(State.DEGRADED, self.suspect)
@@ -281,11 +236,13 @@ class Continuity:
         """Go on with what is there, and with `arrival`, for which there is no room."""
         self.asked = None
         self._tries = 0
-        numbers = [*self._held.numbers(), *([] if arrival is None else [arrival.sequence])]
+        numbers = [*self.held.numbers(), *([] if arrival is None else [arrival.sequence])]
         if not self.begun:
             if numbers:
                 mendable = self.can_replay and self._rebuildable
                 self._join_late(min(numbers), reason, mendable=mendable)
+            else:
+                self.trust.unheard()
         elif self.suspect:
             self._suspicion_stays()
         self.suspect = ""
@@ -300,11 +257,11 @@ class Continuity:
     def _restart(self, arrival: Arrival | None) -> None:
         """The publisher was replaced; `arrival` is of the new one."""
         self.counts.restarts += 1
-        self._held.drop_old(everything=not self._reconnected)
+        self.held.drop_old(everything=not self._reconnected)
         self._forget_life()
         self._fresh = False
         self.trust.restart()
-        self._steps.append(Restart())
+        self._perform(Restart())
         if arrival is not None:
             self._first(arrival)
         elif self.can_replay:
@@ -312,29 +269,25 @@ class Continuity:
             self._ask(Purpose.START)
 
     def _forget_life(self) -> None:
-        self.life = Life()
-        self.begun = False
+        super()._forget_life()
         self.suspect = ""
         self.asked = None
         self._tries = self._absences = 0
         self._rebuildable = True
-
-    def _afresh(self) -> None:
-        """What was learned in this life is dropped, to be learned again."""
-        self._fresh = True
-        self._rebuildable = True
-        self.trust.begin()
-        self._steps.append(Rebuild())
 
     def _consider_afresh(self, ask: Ask, arrival: Arrival) -> None:
         """The first answer to a rebuild or a resync has come."""
         if arrival.sequence and ask.purpose is Purpose.REBUILD:
             self._rebuildable = False
             return
-        if self.begun and self.life.has(arrival) is False:
+        known = self.life.has(arrival) if self.begun else None
+        if known is False:
             self._restart(None)
             return
         head = arrival.sequence if ask.purpose is Purpose.RESYNC else self.life.head
+        if self.suspect and not known:  # what is held may be of a former publisher
+            head = max([head, *([] if self._reconnected else self.held.numbers())])
+            self.held.drop_old(everything=not self._reconnected)
         self._forget_life()
         self.asked, self.life.head = ask, head
         self._afresh()
@@ -349,14 +302,14 @@ class Continuity:
         self.asked = Ask(purpose, max(start, 0))
         self._answered = self._same = self._moved = False
         self.counts.replays += self.can_replay
-        self._steps.append(self.asked)
+        self._perform(self.asked)
 
     def _first_replayed(self, arrival: Arrival) -> None:
         if arrival.sequence == 0:
             self._begin()
         else:
             self._rebuildable = False
-            first = min([arrival.sequence, *self._held.numbers()])
+            first = min([arrival.sequence, *self.held.numbers()])
             self._join_late(first, "replay_truncated", mendable=False)
             self._skip_to(arrival.sequence, "replay_truncated")
         self._accept_replayed(arrival)
@@ -417,7 +370,7 @@ class Continuity:
             self.trust.waited()
             return
         self._tries += 1
-        if not (self.begun or self._held) or self._tries >= _TRIES or not self.can_replay:
+        if not (self.begun or self.held) or self._tries >= _TRIES or not self.can_replay:
             self._give_up(reason)
         elif not self.begun:
             self._ask(Purpose.START)

@@ -12,7 +12,6 @@ import structlog
 from indexer import Worker
 from kvevents.applier import Applier
 from kvevents.budget import Budget
-from kvevents.continuity import Continuity
 from kvevents.events import PayloadError, decode_batch
 from kvevents.frame import FrameError, parse_frame
 from kvevents.link import Link
@@ -119,9 +118,9 @@ class Ingest:
         doubtful = link.connected()
         for stream in list(link.streams):
             if stream in doubtful:
-                stream.run(stream.continuity.connected("reconnected", certain=not link.shared))
+                stream.connected("reconnected", certain=not link.shared)
             elif not stream.continuity.begun and not link.shared:
-                stream.run(stream.continuity.connected("", certain=True))
+                stream.connected("", certain=True)
 
     def disconnected(self, source: Source) -> None:
         """A connection of the source was lost, and all its frames have been taken."""
@@ -226,7 +225,7 @@ class Ingest:
             worker,
             model,
             applier,
-            Continuity(trust, self.waiting, can_replay=False),
+            self.waiting,
             self._replays.ask,
             forget_on_doubt=policy.forget_on_doubt,
             stale_after=policy.stale_after,
@@ -266,7 +265,7 @@ class Ingest:
         """Learn anew what the pod holds; says of each rank whether a replay was asked for."""
         found = [stream for worker, stream in self._streams.items() if worker.pod == pod]
         for stream in found:
-            stream.run(stream.continuity.resync())
+            stream.resync()
         return [(stream.worker, stream.continuity.can_replay) for stream in found]
 
     def _leave(self, stream: WorkerStream) -> None:

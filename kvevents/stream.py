@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from kvevents.continuity import Continuity
 from kvevents.source import UnknownSpeakerError
 from kvevents.steps import Apply, Arrival, Ask, Purpose, Rebuild, Restart
 from kvevents.trust import EVERYWHERE, State
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
 
     from indexer import Worker
     from kvevents.applier import Applier
-    from kvevents.continuity import Continuity
+    from kvevents.budget import Budget
     from kvevents.events import Batch
     from kvevents.link import Link
     from kvevents.source import Source
     from kvevents.steps import Step
-    from kvevents.trust import Trust
 
 _DECODED = 4  # decoded events take about this many times the bytes of their payload
 _FLAWS = ("truncated_payload", "broken_event")
@@ -69,7 +69,7 @@ class WorkerStream:
         worker: Worker,
         model: str,
         applier: Applier,
-        continuity: Continuity,
+        budget: Budget,
         ask: Callable[[WorkerStream, Ask], None],
         *,
         forget_on_doubt: bool,
@@ -78,8 +78,8 @@ class WorkerStream:
         self.worker = worker
         self.model = model
         self.applier = applier
-        self.continuity = continuity
-        self.trust: Trust = continuity.trust
+        self.trust = applier.trust
+        self.continuity = Continuity(self.trust, budget, self._perform, can_replay=False)
         self.source: Source | None = None
         self.link: Link | None = None
         self.batches = 0
@@ -139,33 +139,47 @@ class WorkerStream:
             if self.trust.state is not self._reported:
                 self._changed()
         else:
-            self.run(continuity.live(_arrival(sequence, payload, batch)))
+            continuity.live(_arrival(sequence, payload, batch))
+            self._settle()
 
     def replayed(self, ask: Ask, sequence: int, payload: bytes, batch: Batch | None) -> None:
         """A frame has come in answer to `ask`."""
         self.last_answer = time.monotonic()
-        self.run(self.continuity.replayed(ask, _arrival(sequence, payload, batch)))
+        self.continuity.replayed(ask, _arrival(sequence, payload, batch))
+        self._settle()
 
     def ended(self, ask: Ask, *, complete: bool) -> None:
         """The answer to `ask` is over, by the engine's own word or not."""
         if complete:
             self.last_answer = time.monotonic()
-        self.run(self.continuity.ended(ask, complete=complete))
+        self.continuity.ended(ask, complete=complete)
+        self._settle()
 
-    def run(self, steps: list[Step]) -> None:
-        """Do what the continuity says is to be done."""
-        for step in steps:
-            match step:
-                case Apply():
-                    self._apply(step.arrival.batch)
-                case Restart():
-                    _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
-                    self.applier.restart()
-                case Rebuild():
-                    self.applier.restart()
-                    self.applier.forget(list(EVERYWHERE))
-                case Ask():
-                    self._ask(self, step)
+    def connected(self, doubt: str, *, certain: bool) -> None:
+        """A connection was made; see `Continuity.connected`."""
+        self.continuity.connected(doubt, certain=certain)
+        self._settle()
+
+    def resync(self) -> None:
+        """Learn anew what there is to learn."""
+        self.continuity.resync()
+        self._settle()
+
+    def _perform(self, step: Step) -> None:
+        match step:
+            case Apply():
+                self._apply(step.arrival.batch)
+            case Restart():
+                _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
+                self.applier.restart()
+            case Rebuild():
+                self.applier.restart()
+                self.applier.forget(list(EVERYWHERE))
+            case Ask():
+                self._ask(self, step)
+
+    def _settle(self) -> None:
+        """Act on what has become of the worker's trust."""
         if self.trust.state is not self._reported:
             self._changed()
 
@@ -174,10 +188,6 @@ class WorkerStream:
         if batch is None:
             tally.skipped["undecodable_frame"] += 1
             return
-        for reason, count in batch.skipped.items():
-            tally.skipped[reason] += count
-            if reason not in _FLAWS:
-                self.trust.doubt(State.DEGRADED, reason, mendable=False)
         for event in batch.events:
             try:
                 self.applier.apply(event)
@@ -185,6 +195,10 @@ class WorkerStream:
                 tally.skipped["internal_error"] += 1
                 self.trust.doubt(State.DEGRADED, "internal_error", mendable=False)
                 _log.exception("event_not_applied", pod=self.worker.pod, rank=self.worker.rank)
+        for reason, count in batch.skipped.items():  # where in the batch they were is not known
+            tally.skipped[reason] += count
+            if reason not in _FLAWS:
+                self.trust.doubt(State.DEGRADED, reason, mendable=False)
 
     def _changed(self) -> None:
         trust = self.trust
@@ -214,11 +228,13 @@ class WorkerStream:
         if now < self._next_poll or not self.continuity.can_replay:
             return
         self._next_poll = now + poll_seconds
-        steps = self.continuity.poll(rebuild=now >= self._next_rebuild)
-        if any(isinstance(step, Ask) and step.purpose is Purpose.REBUILD for step in steps):
+        before = self.continuity.asked
+        self.continuity.poll(rebuild=now >= self._next_rebuild)
+        asked = self.continuity.asked
+        if asked is not None and asked is not before and asked.purpose is Purpose.REBUILD:
             self._next_rebuild = now + poll_seconds * self._rebuild_wait
             self._rebuild_wait = min(2 * self._rebuild_wait, _LONGEST_REBUILD_WAIT)
-        self.run(steps)
+        self._settle()
 
     def silent_for(self, now: float) -> float | None:
         """Seconds since the last sign of life: a frame, an answer, or a connection that is up."""

@@ -15,6 +15,7 @@ What moves a worker from one to another:
     |---------------------------------------------------|-----------|-----------|-----------|
     | `begin`: nothing is claimed, all is yet to come   | exact     | exact     | partial   |
     | `restart`: another engine is in its place         | exact     | exact     | degraded  |
+    | `unheard`: nothing is known of the engine         | unknown, whatever else was said   |
     | `join_late`: earlier frames are not known         | >= partial in all three           |
     | `doubt`: something was lost, or not understood    | >= as said, where said            |
     | `cleared`: AllBlocksCleared                       | exact     |           |           |
@@ -134,6 +135,16 @@ class Trust:
         """All frames there are of the worker will be applied: it begins empty."""
         self._heard = True
         self._doubts[:] = None, None, Doubt(State.PARTIAL, "storage_from_before", mendable=False)
+        self.settle()
+
+    def unheard(self) -> None:
+        """Nothing of the engine that is in the worker's place now was ever heard."""
+        self._heard = False
+        self.settle()
+
+    def heard(self) -> None:
+        """The engine that is in the worker's place now was heard from its first frame on."""
+        self._heard = True
         self.settle()
 
     def join_late(self, reason: str, mendable: bool) -> None:

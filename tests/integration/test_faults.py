@@ -223,8 +223,9 @@ class Schedule:
             faulty.lives = faulty.lives[-1:]
         if self.replay in ("whole", "slow") or self.faultless:
             await self._settled(service)
+        await self._noticed(service)
         for _ in range(8):
-            await self.check_last(service)
+            await self.check(service)
 
     async def _settled(self, service: Running) -> None:
         await service.until(
@@ -236,26 +237,37 @@ class Schedule:
             )
         )
 
-    async def check_last(self, service: Running) -> None:
-        """No claim of a life that is over, once a poll or a message has had its time."""
+    async def _noticed(self, service: Running) -> None:
+        """Wait until nothing is claimed of a life that is over: a poll or a message shows it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             pods = await service.pods()
-            if all(rank.trust_state != TRUST_STATE_RECOVERING for rank in pods.values()) and all(
-                pods[faulty.engine.name, 0].last_sequence >= len(faulty.engine.frames) - 1
+            if all(
+                rank.trust_state != TRUST_STATE_RECOVERING
+                and rank.last_sequence >= len(faulty.engine.frames) - 1
                 for faulty in self.engines
+                for rank in [pods[faulty.engine.name, 0]]
             ):
-                break
+                try:
+                    await self.check(service)
+                except AssertionError:
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    return
             assert time.monotonic() < deadline, (pods, self.describe())
-        await self.check(service)
 
     def describe(self) -> str:
         return f"{self.faults} binds={self.binds} policy={self.policy} cpu={self.cpu}"
 
 
 def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int]:
+    """Ports nobody has, and nobody will be given by chance: below where those are taken from."""
     sockets = [context.socket(zmq.PUB) for _ in range(count)]
-    ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in sockets]
+    ports = [
+        socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
+        for socket in sockets
+    ]
     for socket in sockets:
         socket.close(linger=0)
     return ports

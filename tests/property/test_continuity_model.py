@@ -8,16 +8,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kvevents.budget import Budget
 from kvevents.continuity import Continuity
-from kvevents.events import Batch
+from kvevents.events import AllBlocksCleared, Batch
 from kvevents.steps import Apply, Arrival, Ask, Rebuild, Restart, Step
 from kvevents.trust import State, Trust
 
 LIFE = 1000  # a frame's fingerprint is its life times this, plus its number
 
 
-def arrival(life: int, sequence: int, clock: float = 0.0, flaw: str = "") -> Arrival:
-    batch = Batch(clock, [], None)
+def arrival(
+    life: int, sequence: int, clock: float = 0.0, flaw: str = "", clear: bool = False
+) -> Arrival:
+    batch = Batch(clock, [AllBlocksCleared()] if clear else [], None)
     return Arrival(sequence, life * LIFE + sequence + (500 if flaw else 0), batch, 10, flaw)
+
+
+def clears(frame: Arrival) -> bool:
+    return frame.batch is not None and bool(frame.batch.events)
 
 
 class Stream(RuleBasedStateMachine):
@@ -37,36 +43,37 @@ class Stream(RuleBasedStateMachine):
         self.wire: list[Arrival] = []
         self.buffered = buffered
         self.trust = Trust()
-        budget = Budget(10_000 if room else 30)
-        self.continuity = Continuity(self.trust, budget, can_replay=can_replay)
+        self.budget = Budget(10_000 if room else 30)
+        self.continuity = Continuity(self.trust, self.budget, self.perform, can_replay=can_replay)
         self.applied: list[Arrival] = []
         self.ask: Ask | None = None
         self.answer: list[Arrival] = []
         self.lives: dict[int, int] = {}
         self.faults = 0
 
-    def take(self, steps: list[Step]) -> None:
-        for step in steps:
-            match step:
-                case Apply():
-                    self.applied.append(step.arrival)
-                case Restart() | Rebuild():
+    def perform(self, step: Step) -> None:
+        match step:
+            case Apply():
+                if clears(step.arrival):
                     self.applied.clear()
-                case Ask():
-                    self.ask = step
-                    self.answer = [
-                        frame
-                        for frame in self.frames[-self.buffered :]
-                        if frame.sequence >= step.start
-                    ]
+                    self.trust.cleared()
+                self.applied.append(step.arrival)
+            case Restart() | Rebuild():
+                self.applied.clear()
+            case Ask():
+                self.ask = step
+                self.answer = [
+                    frame for frame in self.frames[-self.buffered :] if frame.sequence >= step.start
+                ]
 
     # The engine
 
-    @rule(count=st.integers(1, 4))
-    def publish(self, count: int) -> None:
-        for _ in range(count):
+    @rule(count=st.integers(1, 4), clear=st.sampled_from([False, False, False, True]))
+    def publish(self, count: int, clear: bool = False) -> None:
+        """With `clear`, the first frame says that the engine has dropped everything."""
+        for index in range(count):
             self.clock += 1
-            frame = arrival(self.life, len(self.frames), self.clock)
+            frame = arrival(self.life, len(self.frames), self.clock, clear=clear and not index)
             self.frames.append(frame)
             self.wire.append(frame)
 
@@ -80,19 +87,19 @@ class Stream(RuleBasedStateMachine):
         self.frames = []
         self.publish(count)
         self.wire.clear()
-        self.take(self.continuity.connected("reconnected", certain=self.certain))
+        self.continuity.connected("reconnected", certain=self.certain)
 
     @rule()
     def reconnect(self) -> None:
         self.wire.clear()
-        self.take(self.continuity.connected("reconnected", certain=self.certain))
+        self.continuity.connected("reconnected", certain=self.certain)
 
     # The network
 
     @precondition(lambda self: self.wire)
     @rule()
     def deliver(self) -> None:
-        self.take(self.continuity.live(self.wire.pop(0)))
+        self.continuity.live(self.wire.pop(0))
 
     @rule()
     def deliver_all(self) -> None:
@@ -114,7 +121,9 @@ class Stream(RuleBasedStateMachine):
     @rule()
     def damage(self) -> None:
         frame = self.wire.pop(0)
-        self.take(self.continuity.live(arrival(self.life, frame.sequence, self.clock, "broken")))
+        self.continuity.live(
+            arrival(self.life, frame.sequence, self.clock, "broken", clears(frame))
+        )
 
     @precondition(lambda self: self.applied)
     @rule(data=st.data(), flaw=st.sampled_from(["", "broken"]))
@@ -122,7 +131,7 @@ class Stream(RuleBasedStateMachine):
         if self.applied[-1].fingerprint // LIFE == self.life and self.frames:
             index = data.draw(st.integers(0, len(self.frames) - 1))
             old = self.frames[index]
-            self.take(self.continuity.live(arrival(self.life, old.sequence, old.timestamp, flaw)))
+            self.continuity.live(arrival(self.life, old.sequence, old.timestamp, flaw, clears(old)))
 
     # Replays
 
@@ -132,7 +141,7 @@ class Stream(RuleBasedStateMachine):
         ask = self.ask
         for _ in range(count):
             if self.answer and ask is self.ask and ask is not None:
-                self.take(self.continuity.replayed(ask, self.answer.pop(0)))
+                self.continuity.replayed(ask, self.answer.pop(0))
 
     @precondition(lambda self: self.ask is not None)
     @rule()
@@ -145,19 +154,19 @@ class Stream(RuleBasedStateMachine):
         ask, self.ask = self.ask, None
         assert ask is not None
         if not self.continuity.can_replay:
-            self.take(self.continuity.ended(ask, complete=False))
+            self.continuity.ended(ask, complete=False)
             return
         while complete and self.answer and self.ask is None:
-            self.take(self.continuity.replayed(ask, self.answer.pop(0)))
-        self.take(self.continuity.ended(ask, complete=complete))
+            self.continuity.replayed(ask, self.answer.pop(0))
+        self.continuity.ended(ask, complete=complete)
 
     @rule(rebuild=st.booleans())
     def poll(self, rebuild: bool) -> None:
-        self.take(self.continuity.poll(rebuild=rebuild))
+        self.continuity.poll(rebuild=rebuild)
 
     @rule()
     def resync(self) -> None:
-        self.take(self.continuity.resync())
+        self.continuity.resync()
 
     # What must hold
 
@@ -165,29 +174,34 @@ class Stream(RuleBasedStateMachine):
     def nothing_is_certain_that_is_not_so(self) -> None:
         if self.trust.state not in (State.EXACT, State.PARTIAL):
             return
+        # A damaged clear that was believed has had its say, but what came after it is lost.
         assert not any(frame.flaw for frame in self.applied)
         assert len({frame.fingerprint // LIFE for frame in self.applied}) <= 1, self.applied
         numbers = [frame.sequence for frame in self.applied]
         assert numbers == list(range(self.continuity.life.last + 1))[-len(numbers) or 10**9 :]
         if self.trust.state is State.EXACT:
-            assert len(numbers) == self.continuity.life.last + 1
+            first = 0 if not self.applied or not clears(self.applied[0]) else numbers[0]
+            assert len(numbers) == self.continuity.life.last + 1 - first
 
     def teardown(self) -> None:
         """With a replay that has it all, every story ends well."""
         if not self.continuity.can_replay or self.buffered < 1000:
             return
         self.deliver_all()
-        self.take(self.continuity.connected("reconnected", certain=True))
+        self.continuity.connected("reconnected", certain=True)
         for _ in range(12):
             if self.ask is None:
-                self.take(self.continuity.poll(rebuild=True))
+                self.continuity.poll(rebuild=True)
             if self.ask is not None:
                 self.end_answer(complete=True)
         assert self.trust.state is State.EXACT, (self.trust.state, self.trust.reason)
+        since_clear = next(
+            (at for at in reversed(range(len(self.frames))) if clears(self.frames[at])), 0
+        )
         assert [frame.fingerprint for frame in self.applied] == [
-            frame.fingerprint for frame in self.frames
+            frame.fingerprint for frame in self.frames[since_clear:]
         ]
-        assert self.continuity._held._budget.used == 0
+        assert self.budget.used == 0
 
 
 TestContinuity = Stream.TestCase
