@@ -2,8 +2,8 @@
 
 In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
 itself (compiled), `scheme` tokens -> block keys, `index` the contract, `memory` the embedded index
-over `table`, `segment` and `holder_sets` (compiled), `prefix` the walk (compiled), `folding` engine
-blocks smaller than ours.
+over `table`, its `slots`, `segment`, `holder_sets`, `members` and `copies` (compiled), `prefix` the
+walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours.
 """
 
 from __future__ import annotations

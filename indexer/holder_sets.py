@@ -9,6 +9,7 @@ reference; sets without references are dropped in bulk by `collect`.
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import cython
 
@@ -131,6 +132,32 @@ class HolderSets:
     def without_dead(self, number: int) -> int:
         """The set `number` less its dead members."""
         return self.intern(set(self.members[number]) - self.dead)
+
+    # Snapshots
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {
+            "sizes": array("I", map(len, self.members)).tobytes(),
+            "members": b"".join(members.tobytes() for members in self.members),
+            "references": bytes(self._references),
+            "dead": list(self.dead),
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Be as the pool that was dumped."""
+        every, start = array("I", dumped["members"]), 0
+        self.members = []
+        for size in array("I", dumped["sizes"]):
+            self.members.append(every[start : start + size])
+            start += size
+        self._references = array("I", dumped["references"])
+        self._numbers = {members.tobytes(): n for n, members in enumerate(self.members)}
+        self._numbers[b""] = 0
+        self._free = [n for n, members in enumerate(self.members) if n and not members]
+        self.bytes = sum(_SET_BYTES + 2 * len(name) for name in self._numbers if name)
+        self.live = sum(1 for count in self._references[1 : len(self.members)] if count)
+        self.dead = set(dumped["dead"])
 
     def __len__(self) -> int:
         return len(self._numbers) - 1

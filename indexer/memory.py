@@ -3,74 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
+from indexer.match import Cache, MemoryPrefixMatch
 from indexer.prefix import walk_prefix
 from indexer.table import BlockTable
-from indexer.types import BlockKey, WorkerBlocks, WorkerMatch
+from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from indexer.types import EngineHash, Hashes, Place, Worker
+    from indexer.types import EngineHash, Hashes
 
 DEFAULT_TIER_WEIGHTS: Mapping[str, float] = {"gpu": 1.0, "cpu": 0.8}
 UNKNOWN_TIER_WEIGHT = 1.0
 _MOST_TIERS = 64
 _OTHER_TIER = "other"
-
-
-@dataclass(slots=True)
-class _Cache:
-    """A worker as the index keeps it: its number, its scope and its members of the block table."""
-
-    worker: Worker
-    model: str
-    number: int
-    scope: int
-    knowing: int
-    members: dict[Place, int] = field(default_factory=dict)
-
-
-class MemoryPrefixMatch:
-    """The outcome of one prefix walk, by worker number; read it before the next event."""
-
-    __slots__ = ("_by_tier", "_matched", "_pods", "_scores", "_tiers")
-
-    def __init__(
-        self,
-        pods: Mapping[str, list[_Cache]],
-        tiers: Sequence[str],
-        walked: tuple[array[int], array[float], array[int]],
-    ) -> None:
-        self._pods = pods
-        self._tiers = tiers
-        self._matched, self._scores, self._by_tier = walked
-
-    def best_of(self, pod: str) -> WorkerMatch | None:
-        """See `PrefixMatch.best_of`."""
-        caches = self._pods.get(pod)
-        if caches is None:
-            return None
-        scores = self._scores
-        best = caches[0]
-        for cache in caches[1:]:
-            new, old = cache.number, best.number
-            if (scores[new], self._matched[new]) > (scores[old], self._matched[old]):
-                best = cache
-        number = best.number
-        matched = self._matched[number]
-        by_tier = {}
-        if matched:
-            cell = number * len(self._tiers)
-            for tier in self._tiers:
-                blocks = self._by_tier[cell]
-                if blocks:
-                    by_tier[tier] = blocks
-                cell += 1
-        return WorkerMatch(best.worker, scores[number], matched, by_tier)
 
 
 class MemoryIndex:
@@ -95,12 +44,13 @@ class MemoryIndex:
         self._tier_weights = tier_weights
         for tier in tier_weights:
             self._tier(tier)
-        self._caches: dict[Worker, _Cache] = {}
-        self._pods: dict[str, dict[str, list[_Cache]]] = {}  # model -> pod -> its ranks
+        self._caches: dict[Worker, Cache] = {}
+        self._pods: dict[str, dict[str, list[Cache]]] = {}  # model -> pod -> its ranks
         self._member_workers = array("i")
         self._member_tiers = array("B")
         self._free_numbers: list[int] = []
         self._numbers = 0
+        self._dumping = False
 
     # Workers
 
@@ -115,7 +65,7 @@ class MemoryIndex:
         self._numbers = max(self._numbers, number + 1)
         scope = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
         knowing = self._member(scope, -1, 0)
-        cache = _Cache(worker, model, number, scope, knowing)
+        cache = Cache(worker, model, number, scope, knowing)
         self._caches[worker] = cache
         self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
 
@@ -127,7 +77,7 @@ class MemoryIndex:
         self._leave(cache)
         return True
 
-    def _leave(self, cache: _Cache) -> None:
+    def _leave(self, cache: Cache) -> None:
         for member in (cache.knowing, *cache.members.values()):
             self._retire(member)
         self._free_numbers.append(cache.number)
@@ -175,12 +125,16 @@ class MemoryIndex:
     def _member(self, scope: int, worker_number: int, group: int, tier: int = 0) -> int:
         """A new member; only those of group 0 count in scores, and never a knowing one."""
         member = self.table.new_member(scope, worker_number < 0)
+        self._place_member(member, worker_number if group == 0 else -1, tier)
+        return member
+
+    def _place_member(self, member: int, worker_number: int, tier: int) -> None:
+        """Blocks of `member` count for the worker of this number (-1: for none) in `tier`."""
         while len(self._member_workers) <= member:
             self._member_workers.append(-1)
             self._member_tiers.append(0)
-        self._member_workers[member] = worker_number if group == 0 else -1
+        self._member_workers[member] = worker_number
         self._member_tiers[member] = tier
-        return member
 
     def _tier(self, name: str) -> int:
         number = self._tier_numbers.get(name)
@@ -232,7 +186,7 @@ class MemoryIndex:
 
     def tidy(self, segments: int = 4) -> bool:
         """Free a slice of what retired holders left behind; True if there is more to do."""
-        return self.table.sweep(segments)
+        return not self._dumping and self.table.sweep(segments)
 
     # Requests
 
@@ -264,11 +218,81 @@ class MemoryIndex:
             for cache in self._caches.values()
         ]
 
-    def _blocks_by_tier(self, cache: _Cache) -> dict[str, int]:
+    def _blocks_by_tier(self, cache: Cache) -> dict[str, int]:
         blocks: dict[str, int] = {}
         for place, member in cache.members.items():
             blocks[place.tier] = blocks.get(place.tier, 0) + self.table.held_by(member)
         return blocks
+
+    # Snapshots
+
+    def dump(self) -> Iterator[dict[str, Any]]:
+        """All there is, in records of bounded size, for `load`.
+
+        Taken as of the first record. No event may be applied before the last one; requests may be
+        answered, and workers may leave. Nothing is tidied meanwhile.
+        """
+        self._dumping = True
+        try:
+            yield from self._dump()
+        finally:
+            self._dumping = False
+
+    def _dump(self) -> Iterator[dict[str, Any]]:
+        table = self.table.dump()
+        yield {
+            "table": next(table),
+            "tiers": self.tier_names,
+            "count_copies": self.table.count_copies,
+            "numbers": self._numbers,
+            "free": self._free_numbers,
+            "caches": [
+                {
+                    "worker": tuple(cache.worker),
+                    "model": cache.model,
+                    "number": cache.number,
+                    "knowing": cache.knowing,
+                    "members": [(*place, member) for place, member in cache.members.items()],
+                }
+                for cache in self._caches.values()
+            ],
+        }
+        yield from table
+
+    @classmethod
+    def load(
+        cls, records: Iterator[dict[str, Any]], limit_bytes: int, tier_weights: Mapping[str, float]
+    ) -> Self:
+        """The index that was dumped.
+
+        Raises ValueError if it does not fit into `limit_bytes`, KeyError, TypeError or ValueError
+        if a record is malformed.
+        """
+        first = next(records)
+        index = cls(limit_bytes, {}, first["count_copies"])
+        index._tier_weights = tier_weights
+        for tier in [*first["tiers"], *tier_weights]:
+            index._tier(tier)
+        index.table.load(first["table"], records)
+        if index.table.bytes_used > limit_bytes:
+            raise ValueError(
+                f"it takes {index.table.bytes_used:,} bytes, and the limit is {limit_bytes:,}"
+            )
+        index._numbers, index._free_numbers = first["numbers"], list(first["free"])
+        for dumped in first["caches"]:
+            index._load_cache(dumped)
+        return index
+
+    def _load_cache(self, dumped: dict[str, Any]) -> None:
+        worker, model = Worker(*dumped["worker"]), dumped["model"]
+        scope = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
+        cache = Cache(worker, model, dumped["number"], scope, dumped["knowing"])
+        self._place_member(cache.knowing, -1, 0)
+        for tier, group, member in dumped["members"]:
+            cache.members[Place(tier, group)] = member
+            self._place_member(member, cache.number if group == 0 else -1, self._tier(tier))
+        self._caches[worker] = cache
+        self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
 
     def __repr__(self) -> str:
         return f"<MemoryIndex {self.table.block_count:,} blocks, {len(self._caches)} workers>"

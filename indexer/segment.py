@@ -9,6 +9,7 @@ call ever re-hashes more than one of them.
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import cython
 
@@ -55,6 +56,19 @@ class Segment:
         self.words = array("Q", bytes(8 * width * _LEAST_SLOTS))
         self.slots = _LEAST_SLOTS
         self.size = _LEAST_SLOTS * width
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {"slots": self.slots, "used": self.used, "words": bytes(self.words)}
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Be as the segment that was dumped. Raises ValueError if that was of another shape."""
+        words = array("Q", dumped["words"])
+        if len(words) != dumped["slots"] * self.width or not 0 <= dumped["used"] < dumped["slots"]:
+            raise ValueError("a segment has as many words as its slots need")
+        self.words = words
+        self.slots, self.used = dumped["slots"], dumped["used"]
+        self.size = len(words)
 
     def find(self, name: cython.ulonglong) -> cython.Py_ssize_t:
         """Where the first slot of `name` is, or -1."""

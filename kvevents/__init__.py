@@ -4,10 +4,10 @@ In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `fra
 `source` who speaks, `link` what their connections say; `events` payload -> typed events over
 `reader` (compiled); `ingest` whose stream a frame is of, `stream` one worker's; there `continuity`
 which frame comes next, over `progress` how far it has got, `steps` its words, `life` what is
-remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for what is missing; `applier` event ->
-index write, with `extra_keys` what an event says besides tokens, and `orphans` blocks that wait for
-their parents; `budget` memory for all that waits. `recording` frames to a file and back;
-`simulated` a pod to try it with.
+remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for what is
+missing; `applier` event -> index write, with `extra_keys` what an event says besides tokens, and
+`orphans` blocks that wait for their parents; `budget` memory for all that waits. `recording` frames
+to a file and back; `simulated` a pod to try it with.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from kvevents.source import ExtraStrings
 from kvevents.trust import EVERYWHERE, State, TierClass, class_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from indexer import Extra, Hashes, Index, KeyScheme, Worker
     from kvevents.events import Event
     from kvevents.orphans import Orphans
@@ -92,29 +94,38 @@ class Applier:
 
     def restart(self) -> None:
         """Another engine is in the worker's place: what dies with the process is gone."""
-        lost = [tier for tier in self.tiers() if class_of(tier) is not TierClass.STORAGE]
+        lost = [tier for tier in self._tiers() if class_of(tier) is not TierClass.STORAGE]
         if self._folding is not None:  # its parts do not outlive the engine's hashes
-            lost = self.tiers()
+            lost = self._tiers()
             self._folding = None
         self._index.restart(self._worker, lost)
         self.orphans.clear()
 
     def forget(self, classes: list[TierClass]) -> None:
         """Claim nothing any more in tiers of these classes."""
-        tiers = [tier for tier in self.tiers() if class_of(tier) in classes]
+        tiers = [tier for tier in self._tiers() if class_of(tier) in classes]
         self._index.clear(self._worker, tiers)
         self.orphans.clear(tiers)
         if self._folding is not None:
             self._folding.clear(tiers)
 
-    def tiers(self) -> list[str]:
+    @property
+    def named_tiers(self) -> set[str]:
         """The tiers that the worker's events have named."""
-        return list({place.tier for place in self._places.values()} | {GPU_TIER, "cpu"})
+        return {place.tier for place in self._places.values()}
+
+    def use(self, tiers: Iterable[str]) -> None:
+        """The worker has blocks in these tiers already."""
+        for tier in tiers:
+            self._place(tier, None)
 
     @property
     def can_dump(self) -> bool:
         """Whether the index alone is all there is to know."""
         return self._folding is None
+
+    def _tiers(self) -> list[str]:
+        return list(self.named_tiers | {GPU_TIER, "cpu"})
 
     def _place(self, medium: str | None, group: int | None) -> Place:
         place = self._places.get((medium, group))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvevents.budget import Budget
+    from kvevents.life import Life
     from kvevents.steps import Arrival, Step
 
 _TRIES = 3  # answers without progress before a hole is given up
@@ -115,6 +116,12 @@ class Continuity(Progress):
             self._give_up("resync")
             self._afresh()
             self.trust.join_late("resync", mendable=False)
+
+    def restore(self, life: Life) -> None:
+        """Go on where `life` had got to; before anything has come."""
+        self.life = life
+        self.begun, self._fresh = True, False
+        self.connected("restored", certain=True)
 
     def leave(self) -> None:
         """The worker is forgotten."""

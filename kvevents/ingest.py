@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -21,7 +21,7 @@ from kvevents.stream import WorkerStream
 from kvevents.trust import ClassesInUse, State, Trust, class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Index, KeyScheme
     from kvevents.frame import Frame
@@ -119,8 +119,8 @@ class Ingest:
         for stream in list(link.streams):
             if stream in doubtful:
                 stream.connected("reconnected", certain=not link.shared)
-            elif not stream.continuity.begun and not link.shared:
-                stream.connected("", certain=True)
+            elif not link.shared:  # only one that was restored has begun without a connection
+                stream.connected("restored" if stream.continuity.begun else "", certain=True)
 
     def disconnected(self, source: Source) -> None:
         """A connection of the source was lost, and all its frames have been taken."""
@@ -154,7 +154,6 @@ class Ingest:
         if stream.link is not None and stream.link.has_suspects:
             stream.link.spoke(stream)
         stream.take(frame.sequence, frame.payload, batch)
-        self._notice_evictions()
 
     def _notice_evictions(self) -> None:
         for worker, tier in self._index.evicted():
@@ -227,6 +226,7 @@ class Ingest:
             applier,
             self.waiting,
             self._replays.ask,
+            self._notice_evictions,
             forget_on_doubt=policy.forget_on_doubt,
             stale_after=policy.stale_after,
         )
@@ -237,6 +237,39 @@ class Ingest:
         if (reason, source.endpoint) not in self._complained:
             self._complained.add((reason, source.endpoint))
             _log.warning("frame_skipped", reason=reason, endpoint=source.endpoint, detail=detail)
+
+    # Snapshots
+
+    def dump(self) -> list[dict[str, Any]]:
+        """What `restore` takes, of every stream that can be gone on with."""
+        return [dumped for s in self._streams.values() if (dumped := s.dump()) is not None]
+
+    def restore(self, dumped: Sequence[dict[str, Any]]) -> None:
+        """Go on with the streams that were dumped; what else is in the index leaves it.
+
+        Sources must have been registered; a stream whose source is not configured any more is left
+        out. Raises what a malformed dump makes it raise.
+        """
+        restored = set()
+        for of_stream in dumped:
+            worker, model = Worker(*of_stream["worker"]), of_stream["model"]
+            source = self._source_of(of_stream["endpoint"], worker.pod, model)
+            if source is not None:
+                if worker not in self._streams:
+                    self._drop_expectation(source)
+                self._stream(source, worker, model).restore(of_stream)
+                restored.add(worker)
+        for worker in [blocks.worker for blocks in self._index.workers()]:
+            if worker not in restored:
+                self._index.leave(worker)
+                if worker in self._streams:
+                    self._index.join(worker, self._streams[worker].model)
+
+    def _source_of(self, endpoint: str, pod: str, model: str) -> Source | None:
+        for source in self._links:
+            if source.endpoint == endpoint and source.may_be(pod, model):
+                return source
+        return None
 
     # Departures
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 import zmq
@@ -18,7 +18,7 @@ from kvevents.subscriber import Subscriber
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from indexer import Index, KeyScheme
+    from indexer import Index, KeyScheme, Worker
     from kvevents.ingest import IngestPolicy
     from kvevents.source import Source
 
@@ -31,7 +31,8 @@ class Intake:
     """Listens to `sources` and feeds the index, within an `async with` block.
 
     sources: as given. ingest: what is known of every worker's stream. recorders: who wants to see
-    frames as they arrive.
+    frames as they arrive. restored: streams to go on with, as `Ingest.dump` returned them; the
+    index must hold what it held then.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Intake:
         replay_timeout: float = 2.0,
         concurrent_replays: int = 4,
         queue_messages: int = 1000,
+        restored: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sources = sources
         self._queue_messages = queue_messages
+        self._restored = restored
         self._replays = Replays(self._context, replay_timeout, concurrent_replays)
         self._subscribers: list[Subscriber] = []
         self.ingest = Ingest(index, scheme_of, self._replays, policy)
@@ -65,6 +68,8 @@ class Intake:
             await stack.enter_async_context(self._replays)
             for source in self.sources:
                 self.ingest.expect(source)
+            self.ingest.restore(self._restored)
+            for source in self.sources:
                 subscriber = Subscriber(self._context, source, self, self._queue_messages)
                 self._subscribers.append(await stack.enter_async_context(subscriber))
             ticking = asyncio.create_task(self._tick(), name="tick")
@@ -74,6 +79,7 @@ class Intake:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
+        self._subscribers.clear()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -87,6 +93,11 @@ class Intake:
             self._replays.resume()
             for subscriber in self._subscribers:
                 subscriber.resume()
+
+    async def resync(self, pod: str) -> list[tuple[Worker, bool]]:
+        """See `Ingest.resync`; not while paused."""
+        await self._replays.going()
+        return self.ingest.resync(pod)
 
     # What the subscribers tell
 

@@ -99,6 +99,10 @@ class Replays:
         """Go on after `pause`."""
         self._going.set()
 
+    async def going(self) -> None:
+        """Wait until there is no pause."""
+        await self._going.wait()
+
     async def _run(self, stream: WorkerStream, ask: Ask) -> None:
         complete = False
         try:

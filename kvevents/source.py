@@ -75,6 +75,10 @@ class Source:
         address, _, port = self.replay.replace("{host}", host).rpartition(":")
         return f"{address}:{int(port) + worker.rank}"
 
+    def may_be(self, pod: str, model: str) -> bool:
+        """Whether `pod` with `model` may speak here, as far as the source says who does."""
+        return self.pod in ("", pod) and self.model in ("", model)
+
     def speaker(self, topic: bytes) -> Speaker:
         """Who published a frame with `topic`. Raises UnknownSpeakerError."""
         if self.pod and self.model:

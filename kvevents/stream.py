@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from kvevents.continuity import Continuity
+from kvevents.life import Life
 from kvevents.source import UnknownSpeakerError
 from kvevents.steps import Apply, Arrival, Ask, Purpose, Rebuild, Restart
 from kvevents.trust import EVERYWHERE, State
@@ -71,6 +72,7 @@ class WorkerStream:
         applier: Applier,
         budget: Budget,
         ask: Callable[[WorkerStream, Ask], None],
+        applied: Callable[[], None],
         *,
         forget_on_doubt: bool,
         stale_after: float,
@@ -87,6 +89,7 @@ class WorkerStream:
         self.last_answer: float | None = None
         self._restored_sign: float | None = None
         self._ask = ask
+        self._applied = applied
         self._forget_on_doubt = forget_on_doubt
         self._stale_after = stale_after
         self._reported = self.trust.state
@@ -199,6 +202,7 @@ class WorkerStream:
             tally.skipped[reason] += count
             if reason not in _FLAWS:
                 self.trust.doubt(State.DEGRADED, reason, mendable=False)
+        self._applied()
 
     def _changed(self) -> None:
         trust = self.trust
@@ -220,6 +224,32 @@ class WorkerStream:
                 reason=trust.reason,
             )
             self._reported = trust.state
+
+    # Snapshots
+
+    def dump(self) -> dict[str, Any] | None:
+        """What `restore` takes; None if there is nothing that could be gone on with."""
+        if self.source is None or not self.continuity.begun or not self.applier.can_dump:
+            return None
+        return {
+            "worker": tuple(self.worker),
+            "model": self.model,
+            "endpoint": self.source.endpoint,
+            "life": self.continuity.life.dump(),
+            "doubts": self.trust.dump(),
+            "orphans": bool(self.applier.orphans),
+            "tiers": list(self.applier.named_tiers),
+        }
+
+    def restore(self, dumped: dict[str, Any]) -> None:
+        """Go on where the stream that was dumped had got to, as soon as that is known to be so."""
+        self._restored_sign = time.monotonic()
+        self.applier.use(dumped["tiers"])
+        self.trust.load(dumped["doubts"])
+        if dumped["orphans"]:
+            self.trust.doubt(State.PARTIAL, "orphans_not_saved")
+        self.continuity.restore(Life.load(dumped["life"]))
+        self._settle()
 
     # Time
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import structlog
@@ -23,6 +23,7 @@ from service.metrics import CallMetrics, MetricsServer, StateCollector
 from service.prompts import Prompts
 from service.reflection import enable_reflection
 from service.scoring import ScoringServicer
+from service.snapshot import Keys, Restored, SnapshotError, Snapshots, read_snapshot
 from service.tokenizing import TokenizationServicer
 from tokenization import Tokenizers
 
@@ -57,16 +58,21 @@ class Application:
         self.addresses: list[str] = []
         self.endpoints: list[str] = []
         self.metrics_port: int | None = None
+        self.snapshots: Snapshots | None = None
+        self._started = False
 
     async def __aenter__(self) -> Self:
-        """Raises ListenError, SubscribeError, TokenizationError; what was begun is undone then."""
+        """What was begun is undone if it cannot start.
+
+        Raises ListenError, SubscribeError, SnapshotError, TokenizationError.
+        """
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Not serving, drain calls, stop subscribers, then everything else, in this order."""
+        """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
         _log.info("stopping")
         await self._stack.aclose()
         _log.info("stopped")
@@ -79,23 +85,23 @@ class Application:
                 detail="no C compiler was at hand at installation: scoring and events are many "
                 "times slower than they could be",
             )
-        index = self.index = MemoryIndex(
-            configuration.index.limit,
-            configuration.index.tier_weights,
-            configuration.index.count_copies,
-        )
+        restored = self._restored()
+        index = self.index = restored.index
         scheme_of = cache(self._scheme)
-        intake = self.intake = self._intake(index, scheme_of)
+        intake = self.intake = self._intake(index, scheme_of, restored.streams)
         ingest = self.ingest = intake.ingest
+        snapshots = self.snapshots = self._snapshots(restored.written_at)
         tokenizers = await stack.enter_async_context(self._tokenizers())
         for model in configuration.models:
             if model.tokenizer is not None:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
-        registry.register(StateCollector(index, ingest))
+        registry.register(StateCollector(index, ingest, snapshots))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
+        if snapshots is not None:
+            stack.push_async_callback(self._write_last, snapshots)
         await stack.enter_async_context(intake)
         self.endpoints = intake.endpoints
         tidying = asyncio.create_task(_tidy(index), name="tidy")
@@ -108,7 +114,57 @@ class Application:
             scheme_of,
             [model.name for model in configuration.models],
         )
+        if snapshots is not None:
+            await stack.enter_async_context(snapshots)
         await self._serve(stack, scoring, prompts, FleetServicer(index, intake), calls)
+        self._started = True
+
+    def _restored(self) -> Restored:
+        """What the snapshot holds, or an empty index; one that is refused is put aside."""
+        section, path = self._configuration.index, self._configuration.snapshot.path
+        if path is not None:
+            if not path.parent.is_dir():
+                raise SnapshotError(f"snapshot.path: there is no directory {path.parent}")
+            try:
+                restored = read_snapshot(
+                    path,
+                    self._keys(),
+                    section.limit,
+                    section.tier_weights,
+                    self._configuration.snapshot.oldest_seconds,
+                )
+            except FileNotFoundError:
+                _log.info("no_snapshot", path=str(path))
+            except (SnapshotError, OSError) as error:
+                aside = path.with_name(path.name + ".refused")
+                path.replace(aside)
+                _log.error("snapshot_refused", path=str(path), detail=str(error), moved=str(aside))
+            else:
+                _log.info("snapshot_read", path=str(path), workers=len(restored.streams))
+                return restored
+        index = MemoryIndex(section.limit, section.tier_weights, section.count_copies)
+        return Restored(index, [], None)
+
+    def _keys(self) -> Keys:
+        section = self._configuration.index
+        return Keys(section.hash_seed, section.count_copies, self._configuration.block_size_of)
+
+    def _snapshots(self, written_at: float | None) -> Snapshots | None:
+        section = self._configuration.snapshot
+        if section.path is None:
+            return None
+        return Snapshots(
+            section.path,
+            section.interval_seconds,
+            self.index,
+            self.intake,
+            self._keys(),
+            written_at,
+        )
+
+    async def _write_last(self, snapshots: Snapshots) -> None:
+        if self._started:  # else what is on disk is as good, and may be another instance's
+            await snapshots.write()
 
     def _scheme(self, model: str) -> KeyScheme:
         configuration = self._configuration
@@ -131,7 +187,12 @@ class Application:
             raise ListenError(f"metrics.listen: cannot bind {listen}: {error}") from error
         self.metrics_port = server.port
 
-    def _intake(self, index: MemoryIndex, scheme_of: Callable[[str], KeyScheme]) -> Intake:
+    def _intake(
+        self,
+        index: MemoryIndex,
+        scheme_of: Callable[[str], KeyScheme],
+        restored: list[dict[str, Any]],
+    ) -> Intake:
         configuration, events = self._configuration, self._configuration.events
         sources = [
             Source(
@@ -159,6 +220,7 @@ class Application:
             replay_timeout=events.replay_timeout_seconds,
             concurrent_replays=events.concurrent_replays,
             queue_messages=events.queue_messages,
+            restored=restored,
         )
 
     async def _serve(

@@ -15,6 +15,7 @@ from service import client
 from service.application import Application, ListenError
 from service.configuration import ConfigurationError, load
 from service.logs import configure_logs
+from service.snapshot import SnapshotError
 from tokenization import TokenizationError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument("--block-size", metavar="TOKENS", help="tokens per block (default: 16)")
     parser.add_argument("--hash-seed", metavar="SEED", help="seed of the block keys")
     parser.add_argument("--index-limit", metavar="SIZE", help="memory of the index, such as 2GiB")
+    parser.add_argument("--snapshot", metavar="FILE", help="keep the index here over a restart")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
     parser.set_defaults(run=run)
@@ -175,6 +177,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
             "hash_seed": options.hash_seed,
             "limit": options.index_limit,
         },
+        "snapshot": {"path": options.snapshot},
         "log": {"level": options.log_level, "format": options.log_format},
         "default_model": options.default_model,
         "sources": sources or None,
@@ -218,7 +221,7 @@ def _serve(options: argparse.Namespace) -> int:
     configure_logs(configuration.log)
     try:
         asyncio.run(_serve_until_signalled(configuration))
-    except (ListenError, SubscribeError, TokenizationError) as error:
+    except (ListenError, SubscribeError, SnapshotError, TokenizationError) as error:
         print(f"kvatlas: cannot start: {error}", file=sys.stderr)
         return 1
     return 0

@@ -135,6 +135,25 @@ class EventsSection(_Section):
     )
 
 
+class SnapshotSection(_Section):
+    """Where the index is kept while the service does not run."""
+
+    path: Path | None = Field(None, description="a file, on a disk that outlives the service")
+    interval_seconds: float = Field(
+        300.0, ge=0.05, le=86_400, description="how often it is written, besides at shutdown"
+    )
+    oldest_seconds: float = Field(
+        3600.0, ge=0, description="an older one is not read at start; 0: any is"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _directory(cls, path: Path | None) -> Path | None:
+        if path is not None and path.is_dir():
+            raise ValueError("a snapshot is a file, and this is a directory")
+        return path
+
+
 class LimitsSection(_Section):
     """What a single request may ask."""
 
@@ -221,6 +240,7 @@ class Configuration(BaseSettings):
     log: LogSection = LogSection()
     index: IndexSection = IndexSection()
     events: EventsSection = EventsSection()
+    snapshot: SnapshotSection = SnapshotSection()
     limits: LimitsSection = LimitsSection()
     tokenization: TokenizationSection = TokenizationSection()
     default_model: str = Field("", description="for pods whose topic does not say the model")

@@ -61,7 +61,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         context: grpc.aio.ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
     ) -> fleet_pb2.ResyncPodResponse:
         """See fleet.proto."""
-        ranks = self._ingest.resync(self._named(request.pod))
+        ranks = await self._intake.resync(self._named(request.pod))
         if not ranks:
             raise UnknownPodError(request.pod)
         return fleet_pb2.ResyncPodResponse(

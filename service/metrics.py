@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from indexer import MemoryIndex
     from kvevents import Ingest
+    from service.snapshot import Snapshots
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4, 1.0)
 
@@ -68,9 +69,12 @@ class CallMetrics:
 class StateCollector(Collector):
     """What the index holds and what became of the events, read at each scrape."""
 
-    def __init__(self, index: MemoryIndex, ingest: Ingest) -> None:
+    def __init__(
+        self, index: MemoryIndex, ingest: Ingest, snapshots: Snapshots | None = None
+    ) -> None:
         self._index = index
         self._ingest = ingest
+        self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -79,6 +83,8 @@ class StateCollector(Collector):
         )
         yield from self._index_families()
         yield from self._event_families()
+        if self._snapshots is not None:
+            yield from self._snapshot_families(self._snapshots)
 
     def _index_families(self) -> Iterator[Metric]:
         table = self._index.table
@@ -110,6 +116,27 @@ class StateCollector(Collector):
             for tier, blocks in by_tier.items():
                 held.add_metric([worker.pod, str(worker.rank), model, tier], blocks)
         yield held
+
+    @staticmethod
+    def _snapshot_families(snapshots: Snapshots) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "kvatlas_snapshots_written", "Snapshots written.", snapshots.written
+        )
+        yield CounterMetricFamily(
+            "kvatlas_snapshots_failed", "Snapshots that could not be written.", snapshots.failed
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_snapshot_bytes", "Size of the newest snapshot.", snapshots.size
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_snapshot_seconds", "Time the newest snapshot took.", snapshots.seconds
+        )
+        if snapshots.written_at is not None:
+            yield GaugeMetricFamily(
+                "kvatlas_snapshot_age_seconds",
+                "Time since the newest snapshot was written.",
+                time.time() - snapshots.written_at,
+            )
 
     def _event_families(self) -> Iterator[Metric]:
         pod = ["pod", "rank"]

@@ -63,6 +63,7 @@ class FaultyEngine:
         self._publisher = self.context.socket(zmq.XPUB)
         self._publisher.setsockopt(zmq.LINGER, 0)
         self._publisher.setsockopt(zmq.SNDHWM, 0)
+        self._publisher.setsockopt(zmq.XPUB_VERBOSER, 1)
         if self.connects:
             self._publisher.connect(self.endpoint)
         else:
@@ -74,9 +75,11 @@ class FaultyEngine:
             self._task = asyncio.create_task(self._answer())
 
     async def subscribed(self) -> None:
-        if not await asyncio.to_thread(self._publisher.poll, int(PATIENCE * 1000)):
-            raise TimeoutError(f"nobody subscribed to {self.engine.name}")
-        self._publisher.recv()
+        said = b""
+        while not said.startswith(b"\1"):  # else somebody has left
+            if not await asyncio.to_thread(self._publisher.poll, int(PATIENCE * 1000)):
+                raise TimeoutError(f"nobody subscribed to {self.engine.name}")
+            said = self._publisher.recv()
 
     async def close(self) -> None:
         """Die: what was not sent is lost."""

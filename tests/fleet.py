@@ -37,7 +37,7 @@ def configure(**settings: Any) -> Configuration:
     return load(
         None,
         {
-            "grpc": {"listen": ["127.0.0.1:0"], "drain_seconds": 1},
+            "grpc": {"listen": ["127.0.0.1:0"], "drain_seconds": 0.1},
             "metrics": {"listen": "127.0.0.1:0"},
             "log": {"level": "error"},
             **settings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,9 +13,9 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
+from process import KVATLAS, Service
 from tokenizer_files import write_tokenizer
 
-KVATLAS = [sys.executable, "-P", "-m", "service"]  # -P: what is installed, not what lies here
 POD = "10.0.0.1:8000"
 
 
@@ -24,49 +23,6 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*KVATLAS, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
-
-
-class Service:
-    """A `kvatlas serve` process on free ports."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                *KVATLAS,
-                "serve",
-                "--listen=127.0.0.1:0",
-                "--metrics-listen=",
-                "--bind=tcp://127.0.0.1:0",
-                "--log-format=json",
-                *arguments,
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        self.events = ""
-        self.log: list[dict[str, object]] = []
-        while not any(line["event"] == "serving" for line in self.log):
-            self.log.append(json.loads(self._line()))
-        self.address = str(self.log[-1]["addresses"][0])  # type: ignore[index]
-        self.events = str(next(e["endpoint"] for e in self.log if e["event"] == "subscribed"))
-
-    def _line(self) -> str:
-        assert self.process.stderr is not None
-        line = self.process.stderr.readline()
-        if not line:
-            raise AssertionError(f"kvatlas serve ended with {self.process.wait()}: {self.log}")
-        return line
-
-    def until(self, event: str) -> None:
-        """Wait for a line of the log."""
-        while json.loads(self._line())["event"] != event:
-            pass
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=30)
-        return self.process.returncode, rest
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -57,9 +58,12 @@ class Schedule:
         self.policy = source.choice(["keep", "keep", "forget"])
         self.cpu = source.choice([0, 0, 40])
         self.restarts = 0.0 if faultless else source.choice([0, 0.05, 0.1])
+        self.service_restarts = 0.0 if self.binds else source.choice([0, 0, 0.1])
+        self.snapshot: bytes | None = None
         self.prompts: list[Prompt] = []
         self.states: Counter[int] = Counter()
         self.engines: list[FaultyEngine] = []
+        self.happened: Counter[str] = Counter()
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -67,7 +71,12 @@ class Schedule:
             stack.callback(context.term)
             engines = self._engines()
             ports = _free_ports(context, 2 * len(engines))
-            service = await stack.enter_async_context(running(self._configure(engines, ports)))
+            directory = Path(stack.enter_context(TemporaryDirectory()))
+            self.path = directory / "snapshot"
+            self.configuration = self._configure(engines, ports)
+            self.service = AsyncExitStack()
+            stack.push_async_callback(self.service.aclose)
+            service = await self.service.enter_async_context(running(self.configuration))
             for engine, port in zip(engines, ports, strict=False):
                 faulty = FaultyEngine(
                     context,
@@ -84,6 +93,7 @@ class Schedule:
             for faulty in self.engines:
                 await faulty.subscribed()
             for _ in range(30):
+                service = await self._restart_service(service)
                 await self._step(service)
             await self._end(service)
 
@@ -122,7 +132,36 @@ class Schedule:
             "policy": self.policy,
             "stale_seconds": 0,
         }
-        return configure(sources=sources, index={"block_size": SIZE}, events=events)
+        return configure(
+            sources=sources,
+            index={"block_size": SIZE},
+            events=events,
+            snapshot={"path": str(self.path)} if self.service_restarts else {},
+        )
+
+    async def _restart_service(self, service: Running) -> Running:
+        """Sometimes stop it and start it again, sometimes as if it had died some time ago."""
+        if self.source.random() >= self.service_restarts:
+            return service
+        snapshots = service.application.snapshots
+        assert snapshots is not None
+        if self.source.random() < 0.5:
+            await snapshots.write()
+            self.snapshot = self.path.read_bytes()
+            return service
+        await self.service.aclose()
+        self.happened["service restart"] += 1
+        if self.snapshot is not None and self.source.random() < 0.5:
+            self.path.write_bytes(self.snapshot)
+        for faulty in self.engines:
+            if self.source.random() < 0.5:
+                faulty.engine.serve(self._prompt())
+                faulty.publish(perfectly=True)
+            faulty.sent = 0
+        service = await self.service.enter_async_context(running(self.configuration))
+        for faulty in self.engines:
+            await faulty.subscribed()
+        return service
 
     async def _step(self, service: Running) -> None:
         faulty = self.source.choice(self.engines)
@@ -278,7 +317,7 @@ def run(seed: int, faultless: bool = False) -> Schedule:
     asyncio.run(schedule.run())
     report = os.environ.get("KVATLAS_FAULTS_REPORT")
     if report:
-        happened: Counter[str] = sum((f.happened for f in schedule.engines), Counter())
+        happened: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)
         states = {TrustState.Name(s): n for s, n in schedule.states.items()}
         with Path(report).open("a") as file:
             file.write(json.dumps({"seed": seed, "faults": happened, "answers": states}) + "\n")

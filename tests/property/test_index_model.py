@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -173,6 +174,12 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(segments=st.integers(1, 300))
     def tidy(self, segments: int) -> None:
         self.index.tidy(segments)
+
+    @rule()
+    def dump_and_load(self) -> None:
+        packed = [msgpack.packb(record) for record in self.index.dump()]
+        records = (msgpack.unpackb(record, strict_map_key=False) for record in packed)
+        self.index = MemoryIndex.load(records, 64 * 1024**2, WEIGHTS)
 
     @invariant()
     def scores_agree(self) -> None:

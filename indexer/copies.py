@@ -1,0 +1,60 @@
+# cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""Copies beyond the first, which sets cannot tell: rare, so dictionaries will do."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import cython
+
+
+@cython.cclass
+class Copies:
+    """How many times more than once a member holds something, by name.
+
+    count: how many pairs of a member and a name there are.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of = {}
+
+    def up(self, member: cython.uint, name: cython.ulonglong) -> cython.void:
+        """One more."""
+        of_member = self._of.setdefault(member, {})
+        if name not in of_member:
+            self.count += 1
+        of_member[name] = of_member.get(name, 0) + 1
+
+    def down(self, member: cython.uint, name: cython.ulonglong) -> cython.bint:
+        """One less; False if there was but one."""
+        if self.count == 0:
+            return False
+        of_member = self._of.get(member)
+        if of_member is None or name not in of_member:
+            return False
+        of_member[name] -= 1
+        if of_member[name] == 0:
+            del of_member[name]
+            self.count -= 1
+        return True
+
+    def forget(self, member: cython.uint) -> cython.void:
+        """The member has none any more."""
+        self.count -= len(self._of.pop(member, ()))
+
+    def dump(self) -> list[Any]:
+        """What `load` takes."""
+        return [
+            (member, array("Q", counts).tobytes(), array("Q", counts.values()).tobytes())
+            for member, counts in self._of.items()
+        ]
+
+    def load(self, dumped: list[Any]) -> None:
+        """Be as the copies that were dumped."""
+        self._of = {
+            member: dict(zip(array("Q", names), array("Q", counts), strict=True))
+            for member, names, counts in dumped
+        }
+        self.count = sum(map(len, self._of.values()))

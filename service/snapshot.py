@@ -1,0 +1,253 @@
+"""The embedded index on disk: written now and then and at shutdown, read back at start.
+
+A file is a line that says what it is and in which version, then records: each its length (8 bytes,
+big-endian), its CRC-32 (4 bytes) and a msgpack map. First a header (how keys were made, and how far
+each pod's stream had got), then what the index dumps, and last how many records there were.
+
+A new file is written beside the old one, synced, and moved over it: whenever the service dies, one
+of the two is there as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+
+import msgpack
+import structlog
+
+from indexer import MemoryIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from kvevents import Intake
+
+MAGIC = b"kvatlas snapshot, version "
+VERSION = 1
+_FIRST_LINE = MAGIC + b"%d\n" % VERSION
+_BATCH_BYTES = 1024 * 1024
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class SnapshotError(Exception):
+    """A file that cannot be gone on with: torn, foreign, of another version or configuration."""
+
+
+class Keys(NamedTuple):
+    """What a snapshot must have been made with to be of use.
+
+    block_size_of: model -> tokens per block. count_copies: see `Index`.
+    """
+
+    hash_seed: str
+    count_copies: bool
+    block_size_of: Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was read. streams: as `Ingest.dump` gave them. written_at: in seconds since 1970."""
+
+    index: MemoryIndex
+    streams: list[dict[str, Any]]
+    written_at: float | None
+
+
+# Reading
+
+
+def read_snapshot(
+    path: Path, keys: Keys, limit_bytes: int, tier_weights: Mapping[str, float], oldest: float
+) -> Restored:
+    """The index and streams of a snapshot, all of it or nothing.
+
+    oldest: seconds; 0 for any age. Raises SnapshotError, FileNotFoundError, OSError.
+    """
+    with path.open("rb") as file:
+        records = _records(file)
+        try:
+            header = next(records)
+            _check_header(header, keys, oldest)
+            index = MemoryIndex.load(records, limit_bytes, tier_weights)
+            if next(records, None) is not None:
+                raise SnapshotError("has more records than an index")
+            return Restored(index, header["streams"], header["written_at"])
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise SnapshotError(f"cannot be understood: {error}") from error
+
+
+def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Every record but the last, which is checked. Raises SnapshotError."""
+    first = file.readline(len(_FIRST_LINE) + 16)
+    if not first.startswith(MAGIC):
+        raise SnapshotError("is no snapshot of kvatlas")
+    if first != _FIRST_LINE:
+        said = first.removeprefix(MAGIC).strip().decode(errors="replace")
+        raise SnapshotError(f"is of version {said}, and only version {VERSION} is understood")
+    size, count = os.fstat(file.fileno()).st_size, 0
+    while True:
+        length, checksum = _number(file, 8), _number(file, 4)
+        if length > size - file.tell():
+            raise SnapshotError("is torn: it ends in the middle of a record")
+        packed = file.read(length)
+        if zlib.crc32(packed) != checksum:
+            raise SnapshotError("is damaged: the checksum of a record is wrong")
+        record = msgpack.unpackb(packed, strict_map_key=False)
+        if "records" in record:
+            if record["records"] != count:
+                raise SnapshotError(f"has {count} records instead of {record['records']}")
+            return
+        count += 1
+        yield record
+
+
+def _number(file: BinaryIO, size: int) -> int:
+    read = file.read(size)
+    if len(read) < size:
+        raise SnapshotError("is torn: it ends before its last record")
+    return int.from_bytes(read, "big")
+
+
+def _check_header(header: dict[str, Any], keys: Keys, oldest: float) -> None:
+    age = time.time() - header["written_at"]
+    if oldest and age > oldest:
+        raise SnapshotError(f"is {age:,.0f} s old, and snapshot.oldest_seconds is {oldest:,.0f}")
+    if header["byteorder"] != sys.byteorder:
+        raise SnapshotError(f"was written on a {header['byteorder']}-endian machine")
+    for setting, said in (("hash_seed", keys.hash_seed), ("count_copies", keys.count_copies)):
+        if header[setting] != said:
+            raise SnapshotError(f"was made with {setting} {header[setting]!r}, not {said!r}")
+    for model, block_size in header["block_sizes"].items():
+        if keys.block_size_of(model) != block_size:
+            raise SnapshotError(
+                f"was made with blocks of {block_size} tokens for {model}, "
+                f"not {keys.block_size_of(model)}"
+            )
+
+
+# Writing
+
+
+class Snapshots:
+    """Writes the index to `path`, every `interval` seconds within an `async with` block.
+
+    written, failed: how many were, and could not be. size, seconds: of the newest, in bytes and as
+    long as it took. written_at: when (`time.time`); that of the one read, None if there is none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        interval: float,
+        index: MemoryIndex,
+        intake: Intake,
+        keys: Keys,
+        written_at: float | None = None,
+    ) -> None:
+        self.path = path
+        self._interval = interval
+        self._index = index
+        self._intake = intake
+        self._keys = keys
+        self._stopping = asyncio.Event()
+        self.written = self.failed = self.size = 0
+        self.seconds = 0.0
+        self.written_at = written_at
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="snapshots")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """One that is being written is finished."""
+        self._stopping.set()
+        await self._task
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._stopping.wait()
+            except TimeoutError:
+                await self.write()
+
+    async def write(self) -> None:
+        """Write one now. What fails is logged and counted; the former one stays then.
+
+        Events wait while the index is being copied to the system's memory; requests do not. One
+        call at a time.
+        """
+        started = time.monotonic()
+        try:
+            self.size = await self._write()
+        except Exception:  # noqa: BLE001 - the service goes on without
+            self.failed += 1
+            _log.exception("snapshot_failed", path=str(self.path))
+            return
+        self.written += 1
+        self.written_at = time.time()
+        self.seconds = time.monotonic() - started
+        _log.info("snapshot_written", path=str(self.path), bytes=self.size, seconds=self.seconds)
+
+    async def _write(self) -> int:
+        new = self.path.with_name(self.path.name + ".new")
+        with new.open("wb", buffering=0) as file:
+            with self._intake.paused():
+                for batch in self._batches():
+                    await asyncio.to_thread(_write_all, file, batch)
+            await asyncio.to_thread(os.fsync, file.fileno())
+            size = file.tell()
+        await asyncio.to_thread(_move, new, self.path)
+        return size
+
+    def _batches(self) -> Iterator[bytes]:
+        """The file, piece by piece. All that requests could change is in the first piece."""
+        dumped = self._index.dump()
+        batch = bytearray(_FIRST_LINE)
+        count = 0
+        for record in chain([self._header()], dumped):
+            batch += _packed(record)
+            count += 1
+            if count > 1 and len(batch) >= _BATCH_BYTES:
+                yield bytes(batch)
+                batch.clear()
+        yield bytes(batch + _packed({"records": count}))
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "written_at": time.time(),
+            "byteorder": sys.byteorder,
+            "hash_seed": self._keys.hash_seed,
+            "count_copies": self._keys.count_copies,
+            "block_sizes": {m: self._keys.block_size_of(m) for m in self._index.models()},
+            "streams": self._intake.ingest.dump(),
+        }
+
+
+def _packed(record: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(record)
+    return len(packed).to_bytes(8, "big") + zlib.crc32(packed).to_bytes(4, "big") + packed
+
+
+def _write_all(file: Any, batch: bytes) -> None:
+    rest = memoryview(batch)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _move(new: Path, path: Path) -> None:
+    new.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,372 @@
+"""The index on disk: a restart does not forget, and a file that is not right is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import zmq
+from engine import NaiveEngine, Prompt, contents, leading
+from faulty_engine import Faults, FaultyEngine
+from fleet import PATIENCE, Running, configure, running
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
+from process import Service
+
+from service import snapshot
+from service.snapshot import Keys, SnapshotError, read_snapshot
+
+SIZE = 8
+POD = "127.0.0.2:8000"
+MODEL = "sim/model"
+PROMPTS = [Prompt(tuple(range(n, n + SIZE * 6))) for n in range(0, 6000, 1000)]
+
+
+@asynccontextmanager
+async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
+    """An engine that outlives the service."""
+    with zmq.Context() as context:
+        ports = []
+        for _ in range(2):
+            with context.socket(zmq.PUB) as socket:
+                ports.append(
+                    socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
+                )
+        engine = NaiveEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
+        faulty = FaultyEngine(
+            context,
+            engine,
+            f"tcp://127.0.0.1:{ports[0]}",
+            f"tcp://127.0.0.2:{ports[1]}",
+            Faults(replay=replay),
+            random.Random(2),
+        )
+        await faulty.start()
+        try:
+            yield faulty
+        finally:
+            await faulty.close()
+
+
+def configured(faulty: FaultyEngine, path: Path, **snapshot: Any) -> Any:
+    replay = "" if faulty.faults.replay == "none" else faulty.replay_endpoint
+    source = {"endpoint": faulty.endpoint, "pod": POD, "model": MODEL, "replay": replay}
+    return configure(
+        metrics={"listen": ""},
+        sources=[source],
+        index={"block_size": SIZE},
+        snapshot={"path": str(path), **snapshot},
+        events={"poll_seconds": 0.3, "replay_timeout_seconds": 0.5},
+    )
+
+
+async def serve(faulty: FaultyEngine, *prompts: Prompt) -> None:
+    for prompt in prompts:
+        faulty.engine.serve(prompt)
+    faulty.publish()
+
+
+async def caught_up(service: Running, faulty: FaultyEngine, state: int = TRUST_STATE_EXACT) -> None:
+    await service.until(
+        lambda pods: (
+            (rank := pods[POD, 0]).trust_state == state
+            and rank.last_sequence == len(faulty.engine.frames) - 1
+        )
+    )
+
+
+async def scores(service: Running, faulty: FaultyEngine) -> list[tuple[int, int]]:
+    """Matched blocks as answered, and as they are, of every prompt."""
+    stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+    held = {content for content, copies in faulty.engine.copies.items() if copies}
+    found = []
+    for prompt in PROMPTS:
+        request = scoring_pb2.ScoreRequest(model=MODEL)
+        request.prompt.token_ids.ids.extend(prompt.tokens)
+        (score,) = (await stub.Score(request)).pods
+        found.append((score.matched_blocks, leading(contents(prompt, SIZE), held)))
+    return found
+
+
+def check(found: list[tuple[int, int]]) -> None:
+    assert any(said for said, _ in found)
+    assert all(said == truth for said, truth in found), found
+
+
+async def first_life(faulty: FaultyEngine, path: Path) -> None:
+    """A service that hears two prompts and stops."""
+    async with running(configured(faulty, path)) as service:
+        await faulty.subscribed()
+        await serve(faulty, *PROMPTS[:2])
+        await caught_up(service, faulty)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "more", "cleared", "restarted"])
+def test_a_restart_forgets_nothing_where_there_is_a_replay(tmp_path: Path, meanwhile: str) -> None:
+    async def main() -> None:
+        async with pod() as faulty:
+            await first_life(faulty, tmp_path / "snapshot")
+            match meanwhile:
+                case "more":
+                    await serve(faulty, *PROMPTS[2:4])
+                case "cleared":
+                    faulty.engine.reset()
+                    await serve(faulty, PROMPTS[3])
+                case "restarted":
+                    await faulty.restart(0)
+                    await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
+            async with running(configured(faulty, tmp_path / "snapshot")) as service:
+                await faulty.subscribed()
+                await caught_up(service, faulty)
+                check(await scores(service, faulty))
+                pods = await service.pods()
+                assert pods[POD, 0].restarts == (meanwhile == "restarted")
+
+    asyncio.run(main())
+
+
+def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with pod("none") as faulty:
+            await first_life(faulty, tmp_path / "snapshot")
+            async with running(configured(faulty, tmp_path / "snapshot")) as service:
+                rank = (await service.pods())[POD, 0]
+                assert (rank.trust_state, rank.trust_reason) == (TRUST_STATE_DEGRADED, "restored")
+                check(await scores(service, faulty))
+                await faulty.subscribed()
+                faulty.engine.reset()
+                await serve(faulty, PROMPTS[4])
+                await caught_up(service, faulty)  # a known empty start
+                check(await scores(service, faulty))
+
+    asyncio.run(main())
+
+
+def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with pod() as faulty:
+            await first_life(faulty, tmp_path / "snapshot")
+            other = configure(
+                metrics={"listen": ""},
+                index={"block_size": SIZE},
+                snapshot={"path": str(tmp_path / "snapshot")},
+            )
+            async with running(other) as service:
+                assert await service.pods() == {}
+
+    asyncio.run(main())
+
+
+# What is refused
+
+
+def truncated(at: float) -> Callable[[bytes], bytes]:
+    return lambda whole: whole[: int(len(whole) * at)]
+
+
+def with_a_wrong_bit(whole: bytes) -> bytes:
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+
+
+REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] = {
+    "torn at the start": (truncated(0.0), {}, "is no snapshot"),
+    "torn in the first line": (lambda whole: whole[:20], {}, "is no snapshot"),
+    "torn in the header": (lambda whole: whole[:60], {}, "is torn"),
+    "torn in the middle": (truncated(0.5), {}, "is torn"),
+    "torn at the end": (lambda whole: whole[:-1], {}, "is torn"),
+    "without its end": (lambda whole: whole[:-21], {}, "is torn"),
+    "damaged": (with_a_wrong_bit, {}, "is damaged"),
+    "foreign": (lambda _: b"\x7fELF" + bytes(1000), {}, "is no snapshot"),
+    "of another version": (
+        lambda whole: whole.replace(b"version 1", b"version 7", 1),
+        {},
+        "is of version 7, and only version 1 is understood",
+    ),
+    "of another seed": (None, {"index": {"hash_seed": "other"}}, "made with hash_seed ''"),
+    "of other copies": (None, {"index": {"count_copies": False}}, "made with count_copies True"),
+    "of other blocks": (None, {"index": {"block_size": 16}}, "made with blocks of 8 tokens"),
+    "too large": (None, {"index": {"limit": 1024**2}}, "bytes, and the limit is 1,048,576"),
+    "too old": (None, {"snapshot": {"oldest_seconds": 1e-6}}, "s old"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_file_that_is_not_right_is_refused_and_put_aside(tmp_path: Path, fault: str) -> None:
+    mangle, settings, said = REFUSED[fault]
+    path = tmp_path / "snapshot"
+
+    async def main() -> None:
+        async with pod() as faulty:
+            await first_life(faulty, path)
+            if fault == "too large":
+                await grown(faulty, path)
+        if mangle is not None:
+            path.write_bytes(mangle(path.read_bytes()))
+        before = path.read_bytes()
+        configuration = configure(
+            metrics={"listen": ""},
+            index={"block_size": SIZE, **settings.get("index", {})},
+            snapshot={"path": str(path), **settings.get("snapshot", {})},
+        )
+        with structlog.testing.capture_logs() as logs:
+            async with running(configuration) as service:
+                assert await service.pods() == {}
+        (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
+        assert said in refused["detail"]
+        assert (tmp_path / "snapshot.refused").read_bytes() == before
+
+    asyncio.run(main())
+
+
+async def grown(faulty: FaultyEngine, path: Path) -> None:
+    """Fill the index until it takes more than a mebibyte."""
+    faulty.engine.capacity = 100_000
+    async with running(configured(faulty, path)) as service:
+        await faulty.subscribed()
+        source = random.Random(3)
+        for _ in range(40):
+            tokens = tuple(source.randrange(1000) for _ in range(SIZE * 500))
+            faulty.engine.serve(Prompt(tokens))
+        faulty.publish()
+        await caught_up(service, faulty)
+
+
+def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(SnapshotError, match="there is no directory"):
+            async with running(configure(snapshot={"path": str(tmp_path / "no" / "snapshot")})):
+                pass
+
+    asyncio.run(main())
+
+
+# While it is being written
+
+
+def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "snapshot"
+    slow, go_on = threading.Event(), threading.Event()
+    write_all = snapshot._write_all
+
+    def write_slowly(file: Any, batch: bytes) -> None:
+        slow.set()
+        assert go_on.wait(PATIENCE)
+        write_all(file, batch)
+
+    async def main() -> None:
+        async with pod() as faulty:
+            await first_life(faulty, path)
+            async with running(configured(faulty, path)) as service:
+                await faulty.subscribed()
+                await caught_up(service, faulty)
+                before = len(faulty.engine.frames)
+                monkeypatch.setattr(snapshot, "_write_all", write_slowly)
+                snapshots = service.application.snapshots
+                assert snapshots is not None
+                writing = asyncio.create_task(snapshots.write())
+                await asyncio.to_thread(slow.wait, PATIENCE)
+                await serve(faulty, *PROMPTS[2:])
+                for _ in range(20):
+                    assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
+                go_on.set()
+                await writing
+                assert snapshots.written == 1
+                await caught_up(service, faulty)
+                check(await scores(service, faulty))
+                assert last_frame(path) == before - 1
+
+    asyncio.run(main())
+
+
+def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path: Path) -> None:
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    path = directory / "snapshot"
+
+    async def main() -> None:
+        async with (
+            pod() as faulty,
+            running(configured(faulty, path, interval_seconds=0.05)) as service,
+        ):
+            snapshots = service.application.snapshots
+            assert snapshots is not None
+            async with asyncio.timeout(PATIENCE):
+                while snapshots.written < 2:
+                    await service.pods()
+                assert path.exists()
+                shutil.rmtree(directory)
+                while not snapshots.failed:
+                    await service.pods()
+
+    asyncio.run(main())
+
+
+# Killed
+
+
+def test_killed_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
+    asyncio.run(kill(tmp_path, times=5))
+
+
+@pytest.mark.soak
+def test_killed_fifty_times_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
+    asyncio.run(kill(tmp_path, times=50))
+
+
+def last_frame(path: Path) -> int:
+    """The number of the last frame that is in a snapshot, all of which can be read."""
+    keys = Keys("", count_copies=True, block_size_of=lambda _: SIZE)
+    (stream,) = read_snapshot(path, keys, 2**30, {}, 0).streams
+    return int(stream["life"]["last"])
+
+
+async def kill(directory: Path, times: int) -> None:
+    """Kill -9 in the middle of a write: what is there is whole, no older, and true."""
+    path, middle = directory / "snapshot", directory / "snapshot.new"
+    source = random.Random(times)
+    killed = 0
+    async with pod() as faulty:
+        faulty.engine.capacity = 100_000
+        config = directory / "kvatlas.toml"
+        config.write_text(f"""
+            index.block_size = {SIZE}
+            snapshot = {{ path = "{path}", interval_seconds = 0.05, oldest_seconds = 0 }}
+            events.poll_seconds = 0.3
+            [[sources]]
+            endpoint = "{faulty.endpoint}"
+            pod = "{POD}"
+            model = "{MODEL}"
+            replay = "{faulty.replay_endpoint}"
+        """)
+        for tokens in range(0, 100_000, 2_000):
+            faulty.engine.serve(Prompt(tuple(range(tokens, tokens + 2_000))))
+        while killed < times:
+            process = Service("--config", str(config), binds=False)
+            await faulty.subscribed()
+            await serve(faulty, source.choice(PROMPTS))
+            for awaited in (path, middle):
+                async with asyncio.timeout(PATIENCE):
+                    while not await asyncio.to_thread(awaited.exists):
+                        pass
+            before = last_frame(path)
+            for _ in range(source.randrange(200)):
+                middle.exists()
+            process.stop(signal.SIGKILL)
+            killed += middle.exists()
+            assert last_frame(path) >= before
+        async with running(configured(faulty, path)) as service:
+            await caught_up(service, faulty)
+            check(await scores(service, faulty))
