@@ -1,13 +1,13 @@
 """ZMQ frames -> events -> index writes, and how much to trust the outcome.
 
-In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `frame` parts -> frame,
-`source` who speaks, `link` what their connections say; `events` payload -> typed events over
-`reader` (compiled); `ingest` whose stream a frame is of, `stream` one worker's; there `continuity`
-which frame comes next, over `progress` how far it has got, `steps` its words, `life` what is
-remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for what is
-missing; `applier` event -> index write, with `extra_keys` what an event says besides tokens, and
-`orphans` blocks that wait for their parents; `budget` memory for all that waits. `recording` frames
-to a file and back; `simulated` a pod to try it with.
+In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `connections` through
+which connection, `frame` parts -> frame, `source` who speaks, `link` who through what; `events`
+payload -> typed events over `reader` (compiled); `ingest` whose stream a frame is of, `stream` one
+worker's; there `continuity` which frame comes next, over `progress` how far it has got, `steps` its
+words, `life` what is remembered of an engine, `held` frames that wait, and `trust` the states;
+`replays` asks for what is missing; `applier` event -> index write, with `extra_keys` what an event
+says besides tokens, and `orphans` blocks that wait for their parents; `budget` memory for all that
+waits. `recording` frames to a file and back; `simulated` a pod to try it with.
 """
 
 from __future__ import annotations

@@ -168,6 +168,7 @@ class Applier:
             return
         if place.tier == GPU_TIER:
             self.engine_block_size = size
+            self.trust.classes.stored_on_gpu()
         ours = self._scheme.block_size
         if size % ours and ours % size:
             self._skip("block_size_mismatch", len(hashes), place)

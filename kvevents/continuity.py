@@ -74,11 +74,10 @@ class Continuity(Progress):
         else:
             self._ahead(arrival)
 
-    def connected(self, doubt: str, *, certain: bool) -> None:
-        """The publisher's connection is up.
+    def connected(self, doubt: str) -> None:
+        """The publisher speaks through a new connection from now on.
 
-        doubt: why it may be another publisher, or "". certain: whether the connection is this
-        worker's for sure, and not perhaps another one's.
+        doubt: why it may be another publisher, or "".
         """
         if doubt and self.life.last < 0 and self.begun and self.can_replay:
             self.begun = False  # there is no frame to know the publisher by
@@ -94,7 +93,7 @@ class Continuity(Progress):
             elif self.suspect:
                 self.trust.wait(self.suspect)
                 self._ask(Purpose.VERIFY, self.life.last)
-        elif self.suspect and certain:
+        elif self.suspect:
             self._suspicion_stays()
 
     def poll(self, *, rebuild: bool) -> None:
@@ -121,7 +120,7 @@ class Continuity(Progress):
         """Go on where `life` had got to; before anything has come."""
         self.life = life
         self.begun, self._fresh = True, False
-        self.connected("restored", certain=True)
+        self.connected("restored")
 
     def leave(self) -> None:
         """The worker is forgotten."""
@@ -187,8 +186,6 @@ class Continuity(Progress):
 
     def _ahead(self, arrival: Arrival) -> None:
         is_next = arrival.sequence == self.life.last + 1
-        if self.suspect and is_next and not self.can_replay:
-            self._suspicion_stays()
         if is_next and not self.suspect and not (arrival.flaw and self.can_replay):
             self._accept(arrival)
             self._release()

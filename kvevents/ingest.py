@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,38 +107,36 @@ class Ingest:
     def _link(self, source: Source) -> Link:
         link = self._links.get(source)
         if link is None:
-            link = self._links[source] = Link(shared=source.bind)
+            link = self._links[source] = Link()
         return link
 
-    def connected(self, source: Source) -> None:
-        """A connection of the source was made."""
+    def connected(self, source: Source, connection: int) -> None:
+        """A connection of the source was made: the only one there is, unless it is bound."""
         self.expect(source)
         link = self._link(source)
-        doubtful = link.connected()
-        for stream in list(link.streams):
-            if stream in doubtful:
-                stream.connected("reconnected", certain=not link.shared)
-            elif not link.shared:  # only one that was restored has begun without a connection
-                stream.connected("restored" if stream.continuity.begun else "", certain=True)
+        link.up.add(connection)
+        if not source.bind:
+            for stream in list(link.streams):
+                stream.speaks_through(connection)
 
-    def disconnected(self, source: Source) -> None:
-        """A connection of the source was lost, and all its frames have been taken."""
-        self._link(source).disconnected(time.monotonic())
+    def disconnected(self, source: Source, connection: int) -> None:
+        """A connection of the source was lost."""
+        self._link(source).up.discard(connection)
 
     # Frames
 
-    def take(self, source: Source, parts: list[bytes]) -> None:
-        """Apply one message from `source`, or count why not."""
+    def take(self, source: Source, parts: list[bytes], connection: int = 0) -> None:
+        """Apply one message that came from `source` through `connection`, or count why not."""
         self.frames += 1
         try:
-            self._take(source, parse_frame(parts))
+            self._take(source, parse_frame(parts), connection)
         except (FrameError, UnknownSpeakerError) as error:
             self._skip(error.reason, source, str(error))
         except Exception:  # noqa: BLE001 - one bad frame must not stop the others
             self.skipped["internal_error"] += 1
             _log.exception("frame_not_applied", endpoint=source.endpoint)
 
-    def _take(self, source: Source, frame: Frame) -> None:
+    def _take(self, source: Source, frame: Frame, connection: int) -> None:
         try:
             batch = decode_batch(frame.payload)
         except PayloadError as error:
@@ -151,8 +148,8 @@ class Ingest:
             stream = self._route(source, frame.topic, rank)
             if rank is not None and len(self._routes) < _MOST_ROUTES:
                 self._routes[source, frame.topic, rank] = stream
-        if stream.link is not None and stream.link.has_suspects:
-            stream.link.spoke(stream)
+        if stream.connection != connection:
+            stream.speaks_through(connection)
         stream.take(frame.sequence, frame.payload, batch)
 
     def _notice_evictions(self) -> None:
@@ -203,7 +200,7 @@ class Ingest:
         link = self._link(source)
         if stream.link is not link:
             if stream.link is not None:
-                stream.link.leave(stream)
+                stream.link.streams.discard(stream)
             stream.link = link
             link.streams.add(stream)
 

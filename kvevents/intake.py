@@ -101,19 +101,19 @@ class Intake:
 
     # What the subscribers tell
 
-    def take(self, source: Source, parts: list[bytes]) -> None:
-        """A message has come."""
+    def take(self, source: Source, parts: list[bytes], connection: int) -> None:
+        """A message has come through `connection`."""
         if self.recorders:
             self.recorders.record(source.endpoint, parts)
-        self.ingest.take(source, parts)
+        self.ingest.take(source, parts, connection)
 
-    def connected(self, source: Source) -> None:
+    def connected(self, source: Source, connection: int) -> None:
         """A connection was made."""
-        self.ingest.connected(source)
+        self.ingest.connected(source, connection)
 
-    def disconnected(self, source: Source) -> None:
+    def disconnected(self, source: Source, connection: int) -> None:
         """A connection was lost."""
-        self.ingest.disconnected(source)
+        self.ingest.disconnected(source, connection)
 
     async def _tick(self) -> None:
         while True:

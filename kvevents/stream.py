@@ -61,8 +61,8 @@ class WorkerStream:
     """What is known of the event stream of one worker.
 
     batches: live frames so far. last_event, last_answer: when the newest live frame and the newest
-    answer to a replay came (`time.monotonic`), None before the first. link: of the connections it
-    speaks through. stale_after: seconds of silence, 0 for never.
+    answer to a replay came (`time.monotonic`), None before the first. connection: the one it speaks
+    through, of `link`; None before the first. stale_after: seconds of silence, 0 for never.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class WorkerStream:
         self.continuity = Continuity(self.trust, budget, self._perform, can_replay=False)
         self.source: Source | None = None
         self.link: Link | None = None
+        self.connection: int | None = None
         self.batches = 0
         self.last_event: float | None = None
         self.last_answer: float | None = None
@@ -121,7 +122,7 @@ class WorkerStream:
         self.continuity.leave()
         self.applier.orphans.clear()
         if self.link is not None:
-            self.link.leave(self)
+            self.link.streams.discard(self)
 
     # Frames
 
@@ -158,9 +159,16 @@ class WorkerStream:
         self.continuity.ended(ask, complete=complete)
         self._settle()
 
-    def connected(self, doubt: str, *, certain: bool) -> None:
-        """A connection was made; see `Continuity.connected`."""
-        self.continuity.connected(doubt, certain=certain)
+    def speaks_through(self, connection: int) -> None:
+        """Through another connection than before, there may be another publisher."""
+        if connection == self.connection:
+            return
+        if self.connection is not None:
+            doubt = "reconnected"
+        else:  # only a stream that was restored has begun without a connection
+            doubt = "restored" if self.continuity.begun else ""
+        self.connection = connection
+        self.continuity.connected(doubt)
         self._settle()
 
     def resync(self) -> None:
@@ -239,12 +247,15 @@ class WorkerStream:
             "doubts": self.trust.dump(),
             "orphans": bool(self.applier.orphans),
             "tiers": list(self.applier.named_tiers),
+            "gpu_stores": self.trust.classes.gpu_stores,
         }
 
     def restore(self, dumped: dict[str, Any]) -> None:
         """Go on where the stream that was dumped had got to, as soon as that is known to be so."""
         self._restored_sign = time.monotonic()
         self.applier.use(dumped["tiers"])
+        classes = self.trust.classes
+        classes.stored_on_gpu(max(0, dumped["gpu_stores"] - classes.gpu_stores))
         self.trust.load(dumped["doubts"])
         if dumped["orphans"]:
             self.trust.doubt(State.PARTIAL, "orphans_not_saved")
@@ -268,7 +279,7 @@ class WorkerStream:
 
     def silent_for(self, now: float) -> float | None:
         """Seconds since the last sign of life: a frame, an answer, or a connection that is up."""
-        if self.link is not None and self.link.is_up_for(self.last_event):
+        if self.link is not None and self.connection in self.link.up:
             return 0.0
         signs = (self.last_event, self.last_answer, self._restored_sign)
         newest = max((sign for sign in signs if sign is not None), default=None)

@@ -22,8 +22,8 @@ What moves a worker from one to another:
     | `forgotten`: what was degraded is not claimed     | <= partial in all three           |
 
 Tiers fall into three classes, because they lose their contents at different times: `gpu` with
-every reset, `memory` with the process, `storage` with neither. A class that no worker of the model
-was ever seen to use does not count. The state is the worst of the classes that count, or
+every reset, `memory` with the process, `storage` with neither. A class that the model's workers do
+not use does not count (see `ClassesInUse`). The state is the worst of the classes that count, or
 `recovering` while a replay is awaited.
 """
 
@@ -57,6 +57,7 @@ class TierClass(IntEnum):
 
 EVERYWHERE = tuple(TierClass)
 _CLASSES = {"gpu": TierClass.GPU, "cpu": TierClass.MEMORY}
+_GPU_STORES_THAT_TELL = 16
 
 
 def class_of(tier: str) -> TierClass:
@@ -79,18 +80,35 @@ _ORPHANS = Doubt(State.PARTIAL, "orphans", mendable=True)
 
 
 class ClassesInUse:
-    """The classes of tiers that any worker of a model was seen to use."""
+    """The classes of tiers that the workers of a model use, as far as their events tell.
+
+    Storage is in use once an event has named it. Memory is, too, but it is also presumed to be
+    until so many events have stored blocks on a GPU that one would have named it by now: an engine
+    with an offload tier copies blocks there as they are stored.
+    """
 
     def __init__(self) -> None:
         self._used = {TierClass.GPU}
+        self._presumed = {TierClass.MEMORY}
+        self.gpu_stores = 0
         self._trusts: set[Trust] = set()
 
     def use(self, index: TierClass) -> None:
         """A worker uses `index`: it counts for all of them from now on."""
         if index not in self._used:
             self._used.add(index)
-            for trust in self._trusts:
-                trust.settle()
+            self._settle()
+
+    def stored_on_gpu(self, events: int = 1) -> None:
+        """So many more events have stored blocks on a GPU."""
+        self.gpu_stores += events
+        if self._presumed and self.gpu_stores >= _GPU_STORES_THAT_TELL:
+            self._presumed.clear()
+            self._settle()
+
+    def _settle(self) -> None:
+        for trust in self._trusts:
+            trust.settle()
 
     def join(self, trust: Trust) -> None:
         """Tell `trust` of new classes."""
@@ -101,7 +119,7 @@ class ClassesInUse:
         self._trusts.discard(trust)
 
     def __contains__(self, index: TierClass) -> bool:
-        return index in self._used
+        return index in self._used or index in self._presumed
 
 
 class Trust:

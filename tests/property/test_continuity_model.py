@@ -33,10 +33,8 @@ class Stream(RuleBasedStateMachine):
         can_replay=st.booleans(),
         buffered=st.sampled_from([3, 1000]),
         room=st.booleans(),
-        certain=st.booleans(),
     )
-    def begin(self, can_replay: bool, buffered: int, room: bool, certain: bool) -> None:
-        self.certain = certain
+    def begin(self, can_replay: bool, buffered: int, room: bool) -> None:
         self.life = 1
         self.clock = 0.0
         self.frames: list[Arrival] = []
@@ -87,12 +85,12 @@ class Stream(RuleBasedStateMachine):
         self.frames = []
         self.publish(count)
         self.wire.clear()
-        self.continuity.connected("reconnected", certain=self.certain)
+        self.continuity.connected("reconnected")
 
     @rule()
     def reconnect(self) -> None:
         self.wire.clear()
-        self.continuity.connected("reconnected", certain=self.certain)
+        self.continuity.connected("reconnected")
 
     # The network
 
@@ -188,7 +186,7 @@ class Stream(RuleBasedStateMachine):
         if not self.continuity.can_replay or self.buffered < 1000:
             return
         self.deliver_all()
-        self.continuity.connected("reconnected", certain=True)
+        self.continuity.connected("reconnected")
         for _ in range(12):
             if self.ask is None:
                 self.continuity.poll(rebuild=True)
