@@ -12,7 +12,7 @@ from kvevents import Source, Subscriber
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 10.0
+PATIENCE = 10
 
 
 class Heard:
@@ -54,7 +54,7 @@ class Heard:
 async def publisher(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     """One that is connected, with our subscription received."""
     socket = context.socket(zmq.XPUB)
-    socket.setsockopt(zmq.LINGER, int(PATIENCE * 1000))
+    socket.setsockopt(zmq.LINGER, PATIENCE * 1000)
     socket.connect(endpoint)
     assert await asyncio.to_thread(socket.poll, PATIENCE * 1000)
     socket.recv()
