@@ -7,7 +7,8 @@ worker's; there `continuity` which frame comes next, over `progress` how far it 
 words, `life` what is remembered of an engine, `held` frames that wait, and `trust` the states;
 `replays` asks for what is missing; `applier` event -> index write, with `extra_keys` what an event
 says besides tokens, and `orphans` blocks that wait for their parents; `budget` memory for all that
-waits. `recording` frames to a file and back; `simulated` a pod to try it with.
+waits. `recording` frames to a file and back, `playback` published again; `simulated` a pod to try
+it with.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kvevents.events import (
 from kvevents.frame import Frame, FrameError, parse_frame
 from kvevents.ingest import Ingest, IngestPolicy
 from kvevents.intake import Intake
+from kvevents.playback import PlaybackError, play
 from kvevents.recording import RecordedFrame, RecordingError, format_frame, read_recording
 from kvevents.source import ExtraStrings, Source, Speaker, UnknownSpeakerError
 from kvevents.stream import Standing, WorkerStream
@@ -43,6 +45,7 @@ __all__ = [
     "IngestPolicy",
     "Intake",
     "PayloadError",
+    "PlaybackError",
     "RecordedFrame",
     "RecordingError",
     "Source",
@@ -57,5 +60,6 @@ __all__ = [
     "decode_batch",
     "format_frame",
     "parse_frame",
+    "play",
     "read_recording",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `kvatlas serve`, `check`, `score`, `tokenize`, `pods`, `health`, `demo`."""
+"""The command line: `kvatlas serve`, `check`, `score`, `pods`, `record` and more."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvevents import SubscribeError
-from service import client
 from service.application import Application, ListenError
+from service.client_commands import add_clients
 from service.configuration import ConfigurationError, load
 from service.logs import configure_logs
 from service.snapshot import SnapshotError
@@ -38,15 +38,6 @@ examples:
 Flags win over the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
 wins over the file (--config or KVATLAS_CONFIG). The README describes every setting.
 """
-_SCORE_EPILOG = """\
-examples:
-  kvatlas score --model my-model --text 'Once upon a time'
-  kvatlas score --model my-model --tokens 1,2,3,4 --pod 10.0.0.1:8000 --pod 10.0.0.2:8000
-  seq 1 64 | kvatlas score --model my-model --tokens - --json
-
-Only full blocks count: a prompt shorter than one block matches nothing. A pod listed under
-"unknown pods" has never been heard of under that name: compare with `kvatlas pods`.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,11 +61,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands, "serve", "run the service", _serve)
     _add_serve(commands, "check", "validate a configuration without starting anything", _check)
-    _add_clients(commands)
-    health = commands.add_parser("health", help="exit status 0 if a service is ready")
-    health.add_argument("--server", default="localhost:50051", metavar="ADDRESS")
-    health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS")
-    health.set_defaults(run=client.health)
+    add_clients(commands)
     demo = commands.add_parser(
         "demo", help="simulated pods, a short workload and its scores, in one go"
     )
@@ -115,52 +102,6 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
     parser.set_defaults(run=run)
-
-
-def _add_clients(commands: Any) -> None:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--server",
-        default="localhost:50051",
-        metavar="ADDRESS",
-        help="host:port or unix:/path of a running service (default: %(default)s)",
-    )
-    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    common.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
-    score = commands.add_parser(
-        "score",
-        parents=[common],
-        help="how much of a prompt does each pod hold?",
-        epilog=_SCORE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    score.add_argument("--model", required=True)
-    prompt = score.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--text", help="the prompt; - reads standard input")
-    prompt.add_argument(
-        "--tokens", metavar="IDS", help="ids between commas or spaces; - reads standard input"
-    )
-    score.add_argument("--pod", action="append", default=[], help="only this pod; repeatable")
-    score.add_argument("--lora", default="", metavar="NAME", help="LoRA adapter")
-    score.add_argument("--salt", default="", help="cache salt")
-    score.add_argument(
-        "--image",
-        action="append",
-        default=[],
-        metavar="HASH@OFFSET+LENGTH",
-        help="multimodal item; repeatable",
-    )
-    score.set_defaults(run=client.score)
-    tokenize = commands.add_parser("tokenize", parents=[common], help="token ids of a text")
-    tokenize.add_argument("--model", required=True)
-    tokenize.add_argument("--text", required=True, help="the text; - reads standard input")
-    tokenize.add_argument(
-        "--no-special-tokens", action="store_true", help="leave out those the tokenizer adds"
-    )
-    tokenize.set_defaults(run=client.tokenize)
-    pods = commands.add_parser("pods", parents=[common], help="the pods and what they hold")
-    pods.add_argument("--model", default="", help="only pods that serve this model")
-    pods.set_defaults(run=client.pods)
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:

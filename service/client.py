@@ -1,4 +1,4 @@
-"""The commands that ask a running service: `score`, `tokenize`, `pods` and `health`."""
+"""The commands that ask a running service once: `score`, `tokenize`, `pods` and `health`."""
 
 from __future__ import annotations
 
@@ -78,6 +78,26 @@ def pods(options: argparse.Namespace) -> int:
     return _ask(options, call, tables.pods)
 
 
+def forget(options: argparse.Namespace) -> int:
+    """`kvatlas pods forget`."""
+
+    def call(channel: grpc.Channel) -> Any:
+        request = fleet_pb2.ForgetPodRequest(pod=options.pod)
+        return fleet_pb2_grpc.FleetServiceStub(channel).ForgetPod(request, timeout=options.timeout)
+
+    return _ask(options, call, lambda _: f"{options.pod} is forgotten")
+
+
+def resync(options: argparse.Namespace) -> int:
+    """`kvatlas pods resync`."""
+
+    def call(channel: grpc.Channel) -> Any:
+        request = fleet_pb2.ResyncPodRequest(pod=options.pod)
+        return fleet_pb2_grpc.FleetServiceStub(channel).ResyncPod(request, timeout=options.timeout)
+
+    return _ask(options, call, lambda answer: tables.resync(options.pod, answer))
+
+
 def health(options: argparse.Namespace) -> int:
     """`kvatlas health`: 0 if the service is ready, 1 if not."""
     request = health_pb2.HealthCheckRequest()
@@ -106,11 +126,7 @@ def _ask(
         print(f"kvatlas: {error}", file=sys.stderr)
         return 2
     except grpc.RpcError as error:
-        status, detail = error.code(), error.details()
-        if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            detail = f"no answer from {options.server} ({detail}); is `kvatlas serve` running?"
-        print(f"kvatlas: {status.name}: {detail}", file=sys.stderr)
-        return 1
+        return explain(error, options.server)
     if options.json:
         print(
             json_format.MessageToJson(
@@ -122,6 +138,15 @@ def _ask(
     else:
         print(table(answer))
     return 0
+
+
+def explain(error: grpc.RpcError, server: str) -> int:
+    """Say why a call to `server` failed; returns the exit status."""
+    status, detail = error.code(), error.details()
+    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        detail = f"no answer from {server} ({detail}); is `kvatlas serve` running?"
+    print(f"kvatlas: {status.name}: {detail}", file=sys.stderr)
+    return 1
 
 
 def _or_stdin(value: str) -> str:

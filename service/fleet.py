@@ -84,6 +84,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
                 f"endpoint {request.endpoint!r} is not configured; these are: {known}"
             )
         with self._intake.recorders.recording(request.endpoint) as frames:
+            await context.send_initial_metadata(())  # nothing is missed from here on
             async for frame in frames:
                 yield fleet_pb2.RecordFramesResponse(
                     received_at=frame.received_at,

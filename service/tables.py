@@ -94,6 +94,16 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
     return "\n".join([table(header, rows), *warnings])
 
 
+def resync(pod: str, answer: fleet_pb2.ResyncPodResponse) -> str:
+    """What is being done about each rank."""
+    lines = [f"{pod} rank {rank}: its replay socket was asked" for rank in answer.replaying_ranks]
+    lines += [
+        f"{pod} rank {rank}: no replay socket; nothing is claimed until new events arrive"
+        for rank in answer.emptied_ranks
+    ]
+    return "\n".join(lines)
+
+
 def _trust(state: trust_pb2.TrustState, reason: str) -> str:
     name = trust_pb2.TrustState.Name(state).removeprefix("TRUST_STATE_").lower()
     return f"{name} ({reason})" if reason else name

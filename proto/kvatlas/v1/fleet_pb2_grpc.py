@@ -85,7 +85,8 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordFrames(self, request, context):
-        """The frames of events as they arrive from now on, for as long as the call lasts.
+        """The frames of events as they arrive, for as long as the call lasts; from its initial metadata on
+        none is missed. INVALID_ARGUMENT: no source is configured with that endpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
