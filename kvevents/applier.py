@@ -56,7 +56,8 @@ class Applier:
     """Applies one worker's events to the index, in the order in which they are given.
 
     The worker must have joined the index. trust: told of what was not understood, and of what
-    contradicts that everything is known.
+    contradicts that everything is known. engine_block_size: as announced last, None before that.
+    resolved: whether any block was ever understood.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Applier:
         self._places: dict[tuple[str | None, int | None], Place] = {}
         self.tally = Tally()
         self.engine_block_size: int | None = None
+        self.resolved = False
 
     def apply(self, event: Event) -> None:
         """Apply one event, or count why not."""
@@ -116,6 +118,7 @@ class Applier:
 
     def use(self, tiers: Iterable[str]) -> None:
         """The worker has blocks in these tiers already."""
+        self.resolved = True
         for tier in tiers:
             self._place(tier, None)
 
@@ -221,6 +224,7 @@ class Applier:
             self._skip(reason, len(hashes) - understood, place)
             hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]
         if hashes:
+            self.resolved = True
             keys = self._scheme.keys(self._parent_key(event), tokens, extras)
             self._index.store(self._worker, place, hashes, keys)
         return hashes
@@ -254,6 +258,7 @@ class Applier:
             event.token_ids[: len(hashes) * event.block_size],
             extras,
         )
+        self.resolved = True
         self._skip("no_room_for_parts", len(hashes) - learned, place)
         self._store_known(place, hashes[:learned])
         return hashes[:learned]

@@ -147,6 +147,10 @@ class Replays:
                         topic=answer.topic,
                         rank=None if batch is None else batch.rank,
                     )
+                    stream.foreign_replay = (
+                        f"the replay socket {endpoint} answers with frames of another pod or rank: "
+                        "it must be the engine's own"
+                    )
                     return False
                 stream.replayed(ask, answer.sequence, answer.payload, batch)
                 if time.perf_counter() > slice_end or not self._going.is_set():

@@ -62,7 +62,9 @@ class WorkerStream:
 
     batches: live frames so far. last_event, last_answer: when the newest live frame and the newest
     answer to a replay came (`time.monotonic`), None before the first. connection: the one it speaks
-    through, of `link`; None before the first. stale_after: seconds of silence, 0 for never.
+    through, of `link`; None before the first. foreign_replay: what was wrong if the replay socket
+    answered with frames of another worker, else empty. stale_after: seconds of silence,
+    0 for never.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class WorkerStream:
         self.batches = 0
         self.last_event: float | None = None
         self.last_answer: float | None = None
+        self.foreign_replay = ""
         self._restored_sign: float | None = None
         self._ask = ask
         self._applied = applied
@@ -148,6 +151,7 @@ class WorkerStream:
 
     def replayed(self, ask: Ask, sequence: int, payload: bytes, batch: Batch | None) -> None:
         """A frame has come in answer to `ask`."""
+        self.foreign_replay = ""
         self.last_answer = time.monotonic()
         self.continuity.replayed(ask, _arrival(sequence, payload, batch))
         self._settle()

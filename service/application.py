@@ -20,6 +20,7 @@ from kvevents import IngestPolicy, Intake, Source
 from service.calls import add_service
 from service.fleet import FleetServicer
 from service.metrics import CallMetrics, MetricsServer, StateCollector
+from service.misconfiguration import Misconfiguration, UnmatchedPrompts
 from service.prompts import Prompts
 from service.reflection import enable_reflection
 from service.scoring import ScoringServicer
@@ -96,7 +97,9 @@ class Application:
             if model.tokenizer is not None:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
-        registry.register(StateCollector(index, ingest, snapshots))
+        unmatched = UnmatchedPrompts()
+        misconfiguration = Misconfiguration(index, ingest.streams, unmatched)
+        registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
@@ -113,10 +116,13 @@ class Application:
             prompts,
             scheme_of,
             [model.name for model in configuration.models],
+            unmatched,
         )
+        fleet = FleetServicer(index, intake, misconfiguration)
+        await stack.enter_async_context(misconfiguration)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
-        await self._serve(stack, scoring, prompts, FleetServicer(index, intake), calls)
+        await self._serve(stack, scoring, prompts, fleet, calls)
         self._started = True
 
     def _restored(self) -> Restored:

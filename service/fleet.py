@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from indexer import Index, WorkerBlocks
     from kvevents import Intake, WorkerStream
+    from service.misconfiguration import Misconfiguration
 
 _MOST = 2**64 - 1  # a sequence may leap as far as it likes
 
@@ -24,9 +25,10 @@ _MOST = 2**64 - 1  # a sequence may leap as far as it likes
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     """Answers `ListPods`, and does what an operator asks."""
 
-    def __init__(self, index: Index, intake: Intake) -> None:
+    def __init__(self, index: Index, intake: Intake, misconfiguration: Misconfiguration) -> None:
         self._index = index
         self._intake = intake
+        self._misconfiguration = misconfiguration
         self._ingest = intake.ingest
 
     async def ListPods(  # noqa: N802
@@ -43,7 +45,12 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             name = (blocks.worker.pod, blocks.model)
             pod = pods.setdefault(name, fleet_pb2.Pod(pod=name[0], model=name[1]))
             pod.ranks.append(_rank(blocks, self._ingest.streams[blocks.worker], now))
-        return fleet_pb2.ListPodsResponse(pods=pods.values())
+        warnings = [
+            fleet_pb2.FleetWarning(**suspicion._asdict())
+            for suspicion in self._misconfiguration.found()
+            if request.model in ("", suspicion.model)
+        ]
+        return fleet_pb2.ListPodsResponse(pods=pods.values(), warnings=warnings)
 
     async def ForgetPod(  # noqa: N802
         self,

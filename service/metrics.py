@@ -7,6 +7,7 @@ that neither of them knows about metrics.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from indexer import MemoryIndex
     from kvevents import Ingest
+    from service.misconfiguration import Misconfiguration
     from service.snapshot import Snapshots
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4, 1.0)
@@ -70,10 +72,15 @@ class StateCollector(Collector):
     """What the index holds and what became of the events, read at each scrape."""
 
     def __init__(
-        self, index: MemoryIndex, ingest: Ingest, snapshots: Snapshots | None = None
+        self,
+        index: MemoryIndex,
+        ingest: Ingest,
+        misconfiguration: Misconfiguration,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._index = index
         self._ingest = ingest
+        self._misconfiguration = misconfiguration
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
@@ -83,6 +90,7 @@ class StateCollector(Collector):
         )
         yield from self._index_families()
         yield from self._event_families()
+        yield self._suspicions()
         if self._snapshots is not None:
             yield from self._snapshot_families(self._snapshots)
 
@@ -116,6 +124,15 @@ class StateCollector(Collector):
             for tier, blocks in by_tier.items():
                 held.add_metric([worker.pod, str(worker.rank), model, tier], blocks)
         yield held
+
+    def _suspicions(self) -> Metric:
+        family = GaugeMetricFamily(
+            "kvatlas_misconfigurations", "What looks misconfigured.", labels=["kind", "model"]
+        )
+        found = Counter((s.kind, s.model) for s in self._misconfiguration.found())
+        for labels, count in found.items():
+            family.add_metric(labels, count)
+        return family
 
     @staticmethod
     def _snapshot_families(snapshots: Snapshots) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from indexer import Index, KeyScheme, PrefixMatch, Worker
     from kvevents import WorkerStream
+    from service.misconfiguration import UnmatchedPrompts
     from service.prompts import Prompts
 
 
@@ -32,12 +33,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         prompts: Prompts,
         scheme_of: Callable[[str], KeyScheme],
         configured_models: Collection[str],
+        unmatched: UnmatchedPrompts,
     ) -> None:
         self._index = index
         self._streams = streams
         self._prompts = prompts
         self._scheme_of = scheme_of
         self._configured_models = configured_models
+        self._unmatched = unmatched
 
     async def Score(  # noqa: N802
         self,
@@ -62,7 +65,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
         )
         pods = request.pods or self._index.pods_of(model)
-        self._answer(response, self._index.match(model, keys), pods)
+        matched = self._answer(response, self._index.match(model, keys), pods)
+        if keys:
+            self._unmatched.asked(model, matched=matched)
         return response
 
     def _check_model(self, model: str) -> None:
@@ -73,7 +78,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     def _answer(
         self, response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
-    ) -> None:
+    ) -> bool:
+        """Fill in the pods; whether any of them holds a block."""
+        any_matched = False
         block_size = response.block_size
         add = response.pods.add
         streams = self._streams
@@ -94,8 +101,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             )
             blocks = best.matched_blocks
             if blocks:
+                any_matched = True
                 score.score = best.score
                 score.matched_blocks = blocks
                 score.matched_tokens = blocks * block_size
                 for tier, count in best.by_tier.items():
                     score.matched_blocks_by_tier[tier] = count
+        return any_matched

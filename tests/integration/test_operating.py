@@ -39,7 +39,7 @@ def stored(sequence: int) -> list[bytes]:
 
 
 @contextmanager
-def publisher(service: Service) -> Iterator[Callable[[int], None]]:
+def publisher(service: Service) -> Iterator[Callable[[int], object]]:
     """A function that publishes the frame of a number."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.connect(service.events)

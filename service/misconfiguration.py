@@ -1,0 +1,145 @@
+"""What looks misconfigured, judged by what arrives and what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from indexer import Index, Worker
+    from kvevents import WorkerStream
+
+_ENOUGH_BLOCKS = 32
+_ENOUGH_PROMPTS = 500
+_LOOK_SECONDS = 5.0
+
+_CAUSES = {
+    "block_size_mismatch": "the engine's block size is neither a multiple nor a fraction of "
+    "index.block_size (or of the model's own)",
+    "unknown_parent": "all that was announced continues blocks from before kvatlas listened: give "
+    "the source a replay socket, or restart the engine",
+    "unknown_hash": "blocks are announced without their tokens, and were never announced with them",
+    "unnamed_adapter": "the engine gives LoRA adapters by number alone",
+    "undecodable_frame": "the payloads are no KV events: is another publisher at this endpoint?",
+}
+_HARMLESS = frozenset({"not_held", "contradictions"})
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class Suspicion(NamedTuple):
+    """Something that looks misconfigured; pods is empty for all that serve the model."""
+
+    kind: str
+    model: str
+    pods: tuple[str, ...]
+    detail: str
+
+
+class UnmatchedPrompts:
+    """How many prompts in a row, by model, matched nothing although pods hold blocks."""
+
+    def __init__(self) -> None:
+        self.in_a_row: Counter[str] = Counter()
+
+    def asked(self, model: str, *, matched: bool) -> None:
+        """A prompt of at least one full block was asked for."""
+        if matched:
+            self.in_a_row.pop(model, None)
+        else:
+            self.in_a_row[model] += 1
+
+
+class Misconfiguration:
+    """Looks for it; within an `async with` block the log tells of what appears and what is gone."""
+
+    def __init__(
+        self,
+        index: Index,
+        streams: Mapping[Worker, WorkerStream],
+        unmatched: UnmatchedPrompts,
+    ) -> None:
+        self._index = index
+        self._streams = streams
+        self._unmatched = unmatched
+        self._told: dict[tuple[str, str, tuple[str, ...]], Suspicion] = {}
+
+    async def __aenter__(self) -> None:
+        self._watching = asyncio.create_task(self._watch(), name="misconfiguration")
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._watching.cancel()
+        await asyncio.wait([self._watching])
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.tell()
+
+    def tell(self) -> None:
+        """Log what was not there before, and what is no more."""
+        found = {suspicion[:3]: suspicion for suspicion in self.found()}
+        for name in found.keys() - self._told.keys():
+            _log.warning("misconfigured", **found[name]._asdict())
+        for kind, model, pods in self._told.keys() - found.keys():
+            _log.info("no_longer_misconfigured", kind=kind, model=model, pods=pods)
+        self._told = found
+
+    def found(self) -> list[Suspicion]:
+        """All there is now."""
+        by_model: dict[str, list[WorkerStream]] = {}
+        for stream in list(self._streams.values()):
+            by_model.setdefault(stream.model, []).append(stream)
+        found: list[Suspicion] = []
+        for model, streams in by_model.items():
+            found += self._block_sizes(model, streams)
+            found += [s for stream in streams for s in _of_stream(stream)]
+        return [*found, *self._never_matched()]
+
+    def _block_sizes(self, model: str, streams: list[WorkerStream]) -> Iterator[Suspicion]:
+        pods_by_size: dict[int, set[str]] = {}
+        for stream in streams:
+            size = stream.applier.engine_block_size
+            if size is not None:
+                pods_by_size.setdefault(size, set()).add(stream.worker.pod)
+        if len(pods_by_size) > 1:
+            sizes = "; ".join(
+                f"{size} tokens on {', '.join(sorted(pods))}"
+                for size, pods in sorted(pods_by_size.items())
+            )
+            pods = tuple(sorted(set().union(*pods_by_size.values())))
+            detail = f"engines have blocks of {sizes}: were they started with different flags?"
+            yield Suspicion("block_sizes_differ", model, pods, detail)
+
+    def _never_matched(self) -> Iterator[Suspicion]:
+        held = {blocks.model for blocks in self._index.workers() if any(blocks.by_tier.values())}
+        for model, count in self._unmatched.in_a_row.items():
+            if count >= _ENOUGH_PROMPTS and model in held:
+                detail = (
+                    f"the last {count} prompts matched no block of any pod: their tokens differ "
+                    "from the engines' (another tokenizer or chat template?), an adapter, a cache "
+                    "salt or an image is not said, or the prompts have nothing in common"
+                )
+                yield Suspicion("scores_never_match", model, (), detail)
+
+
+def _of_stream(stream: WorkerStream) -> Iterator[Suspicion]:
+    pod, applier = stream.worker.pod, stream.applier
+    if stream.foreign_replay:
+        yield Suspicion("wrong_replay_socket", stream.model, (pod,), stream.foreign_replay)
+    if applier.resolved:
+        return
+    unresolved = Counter(
+        {reason: n for reason, n in applier.tally.skipped.items() if reason not in _HARMLESS}
+    )
+    unresolved["unknown_parent"] += applier.orphans.blocks
+    if unresolved.total() >= _ENOUGH_BLOCKS:
+        reason, _ = unresolved.most_common(1)[0]
+        cause = _CAUSES.get(reason, "see what the pod's events were skipped for")
+        detail = f"no block of rank {stream.worker.rank} was ever understood ({reason}): {cause}"
+        yield Suspicion("events_never_resolve", stream.model, (pod,), detail)
