@@ -1,0 +1,182 @@
+"""What becomes of streams as frames come, and as time goes by; without sockets."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import msgpack
+
+from indexer import KeyScheme, MemoryIndex, Worker
+from kvevents import Ingest, IngestPolicy, Source, State, WorkerStream
+from kvevents.steps import Ask
+
+POD = Worker("a:1", 0)
+BOUND = Source("tcp://*:5557", bind=True)
+REPLAYED = Source("tcp://a:5557", pod="a:1", model="m", replay="tcp://a:5558")
+
+
+class NobodyAnswers:
+    """Takes what is asked for, and is silent."""
+
+    def __init__(self) -> None:
+        self.asked: list[Ask] = []
+
+    def ask(self, stream: WorkerStream, ask: Ask) -> None:
+        self.asked.append(ask)
+
+    def leave(self, stream: WorkerStream) -> None:
+        self.asked.clear()
+
+
+class Fleet:
+    def __init__(self, policy: IngestPolicy | None = None) -> None:
+        self.index = MemoryIndex(64 * 1024**2)
+        self.replays = NobodyAnswers()
+        self.ingest = Ingest(
+            self.index, cache(lambda model: KeyScheme(model, 16, "")), self.replays, policy
+        )
+
+    def publish(self, sequence: int, parent: int | None = None, source: Source = BOUND) -> None:
+        """One block of 16 tokens, named by the frame's number plus one."""
+        event = {
+            "type": "BlockStored",
+            "block_hashes": [sequence + 1],
+            "parent_block_hash": parent,
+            "token_ids": [sequence] * 16,
+            "block_size": 16,
+            "medium": "GPU",
+        }
+        payload = msgpack.packb([float(sequence), [event], 0])
+        self.ingest.take(source, [b"kv@a:1@m", sequence.to_bytes(8, "big"), payload], 1)
+
+    def give_up(self) -> None:
+        """What was asked for does not come."""
+        self.stream.ended(self.replays.asked[-1], complete=False)
+
+    @property
+    def stream(self) -> WorkerStream:
+        return self.ingest.streams[POD]
+
+    @property
+    def blocks(self) -> int:
+        return sum(sum(worker.by_tier.values()) for worker in self.index.workers())
+
+    def state(self, later: float = 0.0) -> tuple[State, str]:
+        return self.stream.standing(time.monotonic() + later)[:2]
+
+
+def test_silence_is_told_after_the_configured_time() -> None:
+    fleet = Fleet(IngestPolicy(stale_after=60.0))
+    fleet.publish(0)
+    assert fleet.state(later=59.0) == (State.EXACT, "")
+    assert fleet.state(later=61.0) == (State.STALE, "silent")
+    fleet.publish(1)
+    assert fleet.state() == (State.EXACT, "")
+
+
+def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
+    fleet = Fleet(IngestPolicy(stale_after=60.0))
+    fleet.ingest.connected(BOUND, 1)
+    fleet.publish(0)
+    assert fleet.state(later=3600.0) == (State.EXACT, "")
+    fleet.ingest.disconnected(BOUND, 1)
+    assert fleet.state(later=3600.0) == (State.STALE, "silent")
+
+
+def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
+    fleet = Fleet(IngestPolicy(departed_after=300.0))
+    fleet.publish(0)
+    fleet.ingest.tick(time.monotonic() + 299.0)
+    assert fleet.blocks == 1
+    fleet.ingest.tick(time.monotonic() + 301.0)
+    assert fleet.ingest.departed == 1
+    assert not fleet.ingest.streams
+    assert fleet.blocks == 0
+    fleet.publish(1)
+    assert fleet.state()[0] is State.PARTIAL  # as one that was joined late
+
+
+def test_a_gap_that_nobody_can_fill_is_kept_and_marked() -> None:
+    fleet = Fleet()
+    fleet.publish(0)
+    fleet.publish(2)
+    assert fleet.state()[0] is State.RECOVERING  # it may only be late
+    fleet.give_up()
+    for sequence in range(3, 200):
+        fleet.publish(sequence)
+    assert fleet.state()[0] is State.DEGRADED
+    assert fleet.blocks == 199
+    counts = fleet.stream.continuity.counts
+    assert (counts.gaps, counts.missed) == (1, 1)
+
+
+def test_or_forgotten_if_that_is_the_policy() -> None:
+    fleet = Fleet(IngestPolicy(forget_on_doubt=True))
+    fleet.publish(0)
+    fleet.publish(2)
+    fleet.give_up()
+    for sequence in range(3, 200):
+        fleet.publish(sequence)
+    assert fleet.state()[0] is State.PARTIAL
+    assert 0 < fleet.blocks < 199
+
+
+def test_live_frames_are_held_for_a_replay_within_bounds_and_never_dropped() -> None:
+    fleet = Fleet(IngestPolicy(waiting_bytes=20_000))
+    fleet.ingest.expect(REPLAYED)
+    fleet.ingest.connected(REPLAYED, 1)
+    for sequence in range(5, 500):
+        fleet.publish(sequence, source=REPLAYED)
+        assert fleet.ingest.waiting.used <= 20_000
+    assert fleet.replays.asked
+    assert fleet.stream.continuity.counts.overflows >= 1
+    assert fleet.state()[0] is not State.EXACT
+    held = len(fleet.stream.continuity.held)
+    assert fleet.blocks + held == 495  # what is not held was applied
+
+
+def test_a_pod_whose_blocks_were_evicted_for_our_memory_is_partial() -> None:
+    fleet = Fleet()
+    fleet.index = MemoryIndex(1024**2)
+    fleet.ingest = Ingest(
+        fleet.index, cache(lambda model: KeyScheme(model, 16, "")), fleet.replays, None
+    )
+    for sequence in range(60_000):
+        fleet.publish(sequence)
+        if fleet.state()[0] is not State.EXACT:
+            break
+    assert fleet.state() == (State.PARTIAL, "evicted")
+    clear = msgpack.packb([1.0, [{"type": "AllBlocksCleared"}], 0])
+    fleet.ingest.take(BOUND, [b"kv@a:1@m", (sequence + 1).to_bytes(8, "big"), clear], 1)
+    assert fleet.state() == (State.EXACT, "")
+
+
+def test_a_child_joins_the_index_when_its_parent_is_known() -> None:
+    fleet = Fleet()
+    fleet.publish(8, parent=8)
+    assert fleet.blocks == 0
+    assert fleet.stream.applier.orphans.blocks == 1
+    event = {
+        "type": "BlockStored",
+        "block_hashes": [8],
+        "parent_block_hash": None,
+        "token_ids": [1] * 16,
+        "block_size": 16,
+        "medium": "GPU",
+    }
+    payload = msgpack.packb([9.0, [event], 0])
+    fleet.ingest.take(BOUND, [b"kv@a:1@m", (9).to_bytes(8, "big"), payload], 1)
+    assert fleet.blocks == 2
+    assert not fleet.stream.applier.orphans
+
+
+def test_forgetting_a_pod_leaves_the_others() -> None:
+    fleet = Fleet()
+    fleet.publish(0)
+    payload = msgpack.packb([0.0, [], 0])
+    fleet.ingest.take(BOUND, [b"kv@b:1@m", bytes(8), payload], 2)
+    assert fleet.ingest.forget("a:1")
+    assert not fleet.ingest.forget("a:1")
+    assert set(fleet.ingest.streams) == {Worker("b:1", 0)}
+    assert fleet.index.pods_of("m") == ["b:1"]
