@@ -1,33 +1,32 @@
-"""What ListPods says of a fleet that is set up wrong."""
+"""What is said of a fleet that is set up wrong."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import random
+import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc
 import msgpack
 import zmq
-import zmq.asyncio
+from engine import NaiveEngine, Prompt
+from faulty_engine import Faults, FaultyEngine
+from fleet import Publisher, Running, configure, running
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 
-from service.application import Application
-from service.configuration import load
-
-Publish = Callable[[str, int, int, int | None, int], None]
+HOST = "127.0.0.2"
 
 
-class Fixture:
+class Fleet:
     """A running service, with a publisher that speaks for any pod."""
 
-    def __init__(
-        self, application: Application, channel: grpc.aio.Channel, socket: zmq.Socket[bytes]
-    ):
-        self.application = application
-        self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
-        self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
-        self._socket = socket
+    def __init__(self, service: Running, publisher: Publisher) -> None:
+        self.service = service
+        self.application = service.application
+        self.fleet = fleet_pb2_grpc.FleetServiceStub(service.channel)
+        self.scoring = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+        self._publisher = publisher
         self._sent = 0
 
     def publish(self, pod: str, sequence: int, blocks: int, parent: int | None, size: int) -> None:
@@ -40,53 +39,55 @@ class Fixture:
             "medium": "GPU",
         }
         payload = msgpack.packb([float(sequence), [event], 0])
-        self._socket.send_multipart([f"kv@{pod}@m".encode(), sequence.to_bytes(8, "big"), payload])
+        self._publisher.send([f"kv@{pod}@m".encode(), sequence.to_bytes(8, "big"), payload])
         self._sent += 1
 
+    async def list(self, model: str = "") -> list[fleet_pb2.FleetWarning]:
+        answer = await self.fleet.ListPods(fleet_pb2.ListPodsRequest(model=model))
+        return list(answer.warnings)
+
     async def warnings(self) -> dict[str, fleet_pb2.FleetWarning]:
+        """By kind, once all that was published has arrived."""
         async with asyncio.timeout(10):
             while self.application.ingest.frames < self._sent:
-                await self.fleet.ListPods(fleet_pb2.ListPodsRequest())
-        answer = await self.fleet.ListPods(fleet_pb2.ListPodsRequest())
-        return {warning.kind: warning for warning in answer.warnings}
+                await self.list()
+        return {warning.kind: warning for warning in await self.list()}
+
+    async def until_warned(self, kind: str) -> fleet_pb2.FleetWarning:
+        async with asyncio.timeout(10):
+            while True:
+                found = await self.warnings()
+                if kind in found:
+                    return found[kind]
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Fixture]:
-    configuration = load(
-        None,
-        {
-            "grpc": {"listen": ["127.0.0.1:0"]},
-            "metrics": {"listen": ""},
-            "sources": [{"endpoint": "tcp://127.0.0.1:*", "bind": True}],
-        },
-    )
-    async with (
-        Application(configuration) as application,
-        grpc.aio.insecure_channel(application.addresses[0]) as channel,
-    ):
-        with zmq.asyncio.Context() as context, context.socket(zmq.XPUB) as subscriptions:
-            subscriptions.connect(application.endpoints[0])
-            assert await subscriptions.poll(10_000)
-            yield Fixture(application, channel, zmq.Socket(subscriptions))
+async def fleet(replay: str = "") -> AsyncIterator[Fleet]:
+    source = {"endpoint": "tcp://127.0.0.1:*", "bind": True, "replay": replay}
+    with zmq.Context() as context:
+        async with running(configure(sources=[source])) as service:
+            publisher = Publisher(context, service.application.endpoints[0])
+            await publisher.subscribed()
+            yield Fleet(service, publisher)
+            publisher.close()
 
 
 def test_a_healthy_fleet_gives_no_warning() -> None:
     async def main() -> None:
-        async with running() as fixture:
+        async with fleet() as here:
             for pod in ("a:1", "b:1"):
-                fixture.publish(pod, 0, 40, None, 16)
-            assert await fixture.warnings() == {}
+                here.publish(pod, 0, 40, None, 16)
+            assert await here.warnings() == {}
 
     asyncio.run(main())
 
 
 def test_different_block_sizes_of_a_model_are_told() -> None:
     async def main() -> None:
-        async with running() as fixture:
-            fixture.publish("a:1", 0, 2, None, 16)
-            fixture.publish("b:1", 0, 2, None, 32)
-            warning = (await fixture.warnings())["block_sizes_differ"]
+        async with fleet() as here:
+            here.publish("a:1", 0, 2, None, 16)
+            here.publish("b:1", 0, 2, None, 32)
+            warning = (await here.warnings())["block_sizes_differ"]
             assert list(warning.pods) == ["a:1", "b:1"]
             assert warning.model == "m"
             assert "16 tokens on a:1; 32 tokens on b:1" in warning.detail
@@ -96,46 +97,87 @@ def test_different_block_sizes_of_a_model_are_told() -> None:
 
 def test_events_that_never_resolve_are_told_with_the_likely_cause() -> None:
     async def main() -> None:
-        async with running() as fixture:
-            fixture.publish("late:1", 5, 40, 999, 16)
-            fixture.publish("odd:1", 0, 40, None, 24)
-            await fixture.warnings()
-            found = await fixture.fleet.ListPods(fleet_pb2.ListPodsRequest(model="m"))
-            details = {
-                w.pods[0]: w.detail for w in found.warnings if w.kind == "events_never_resolve"
-            }
+        async with fleet() as here:
+            here.publish("late:1", 5, 40, 999, 16)
+            here.publish("odd:1", 0, 40, None, 24)
+            await here.warnings()
+            found = await here.list("m")
+            details = {w.pods[0]: w.detail for w in found if w.kind == "events_never_resolve"}
             assert "replay socket" in details["late:1"]
             assert "neither a multiple nor a fraction" in details["odd:1"]
-            other = await fixture.fleet.ListPods(fleet_pb2.ListPodsRequest(model="other"))
-            assert not other.warnings
-            fixture.publish("late:1", 6, 1, None, 16)
-            remaining = await fixture.fleet.ListPods(fleet_pb2.ListPodsRequest())
-            async with asyncio.timeout(10):
-                while any(
-                    "late:1" in w.pods and w.kind == "events_never_resolve"
-                    for w in remaining.warnings
-                ):
-                    remaining = await fixture.fleet.ListPods(fleet_pb2.ListPodsRequest())
+            assert await here.list("other") == []
+            here.publish("late:1", 6, 1, None, 16)
+            await here.warnings()
+            remaining = [w.pods for w in await here.list() if w.kind == "events_never_resolve"]
+            assert remaining == [["odd:1"]]
 
     asyncio.run(main())
 
 
 def test_prompts_that_never_match_are_told_until_one_does() -> None:
     async def main() -> None:
-        async with running() as fixture:
-            fixture.publish("a:1", 0, 2, None, 16)
-            await fixture.warnings()
+        async with fleet() as here:
+            here.publish("a:1", 0, 2, None, 16)
+            await here.warnings()
 
             def request(first: int) -> scoring_pb2.ScoreRequest:
                 ids = scoring_pb2.TokenIds(ids=range(first, first + 32))
                 return scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(token_ids=ids))
 
             for number in range(499):
-                await fixture.scoring.Score(request(1000 + number))
-            assert await fixture.warnings() == {}
-            await fixture.scoring.Score(request(5000))
-            assert "another tokenizer" in (await fixture.warnings())["scores_never_match"].detail
-            assert (await fixture.scoring.Score(request(0))).pods[0].matched_blocks == 2
-            assert await fixture.warnings() == {}
+                await here.scoring.Score(request(1000 + number))
+            assert await here.warnings() == {}
+            await here.scoring.Score(request(5000))
+            assert "another tokenizer" in (await here.warnings())["scores_never_match"].detail
+            assert (await here.scoring.Score(request(0))).pods[0].matched_blocks == 2
+            assert await here.warnings() == {}
+
+    asyncio.run(main())
+
+
+def test_a_replay_socket_of_another_pod_is_told() -> None:
+    async def main() -> None:
+        with zmq.Context() as context:
+            ports = []
+            for host in ("127.0.0.1", HOST):
+                with context.socket(zmq.PUB) as free:
+                    ports.append(
+                        free.bind_to_random_port(f"tcp://{host}", min_port=10_000, max_port=32_000)
+                    )
+            other = FaultyEngine(
+                context,
+                NaiveEngine("other:1", "m", 16, 100, random.Random(1)),
+                f"tcp://127.0.0.1:{ports[0]}",
+                f"tcp://{HOST}:{ports[1]}",
+                Faults(replay="whole"),
+                random.Random(2),
+            )
+            await other.start()
+            other.engine.serve(Prompt(tuple(range(64))))
+            other.publish()
+            try:
+                async with fleet(f"tcp://{{host}}:{ports[1]}") as here:
+                    here.publish(f"{HOST}:1", 5, 1, None, 16)
+                    warning = await here.until_warned("wrong_replay_socket")
+                    assert list(warning.pods) == [f"{HOST}:1"]
+                    assert f"tcp://{HOST}:{ports[1]}" in warning.detail
+                    rank = (await here.service.pods())[f"{HOST}:1", 0]
+                    assert rank.replayed_frames == 0
+            finally:
+                await other.close()
+
+    asyncio.run(main())
+
+
+def test_the_metric_tells_as_well() -> None:
+    async def main() -> None:
+        async with fleet() as here:
+            here.publish("a:1", 0, 2, None, 16)
+            here.publish("b:1", 0, 2, None, 32)
+            await here.warnings()
+            url = f"http://127.0.0.1:{here.application.metrics_port}/metrics"
+            page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+            line = 'kvatlas_misconfigurations{kind="block_sizes_differ",model="m"} 1.0'
+            assert line in page.splitlines()
 
     asyncio.run(main())

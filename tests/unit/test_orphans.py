@@ -19,7 +19,7 @@ def stored(parent: int, *hashes: int) -> BlockStored:
     return BlockStored(
         block_hashes=array("Q", hashes),
         parent_block_hash=parent,
-        token_ids=array("I", range(16 * len(hashes))),
+        token_ids=array("Q", range(16 * len(hashes))),
         block_size=16,
     )
 

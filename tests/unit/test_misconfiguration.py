@@ -1,0 +1,35 @@
+"""The log tells of a misconfiguration as it appears, and as it is gone."""
+
+from __future__ import annotations
+
+from array import array
+
+from structlog.testing import capture_logs
+
+from indexer import KeyScheme, MemoryIndex, Place, Worker
+from service.misconfiguration import Misconfiguration, UnmatchedPrompts
+
+
+def test_each_is_told_once_and_so_is_its_end() -> None:
+    index, worker = MemoryIndex(1024**2), Worker("a:1", 0)
+    index.join(worker, "m")
+    scheme = KeyScheme("m", 16, "")
+    index.store(
+        worker,
+        Place("gpu", 0),
+        array("Q", [1]),
+        scheme.keys(scheme.root(""), array("Q", range(16)), None),
+    )
+    unmatched = UnmatchedPrompts()
+    misconfiguration = Misconfiguration(index, {}, unmatched)
+    with capture_logs() as log:
+        for _ in range(500):
+            unmatched.asked("m", matched=False)
+        misconfiguration.tell()
+        misconfiguration.tell()
+        unmatched.asked("m", matched=True)
+        misconfiguration.tell()
+    assert [(line["event"], line["kind"]) for line in log] == [
+        ("misconfigured", "scores_never_match"),
+        ("no_longer_misconfigured", "scores_never_match"),
+    ]
