@@ -279,6 +279,8 @@ class MemoryIndex:
                 f"it takes {index.table.bytes_used:,} bytes, and the limit is {limit_bytes:,}"
             )
         index._numbers, index._free_numbers = first["numbers"], list(first["free"])
+        if index.table.members:  # retired ones still stand in sets, and count for nobody
+            index._place_member(index.table.members - 1, -1, 0)
         for dumped in first["caches"]:
             index._load_cache(dumped)
         return index

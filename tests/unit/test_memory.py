@@ -217,3 +217,14 @@ def test_it_prints_what_it_holds() -> None:
     index.store(POD, GPU, keys, keys)
     assert repr(index) == "<MemoryIndex 1,234 blocks, 1 workers>"
     assert "1,234 blocks, 1,234 mappings, 2 holder sets" in repr(index.table)
+
+
+def test_retired_holders_of_a_snapshot_count_for_nobody() -> None:
+    index, keys = index_of(), numbers(10)
+    for number in range(100):
+        index.store(POD, Place(f"tier-{number}", 0), keys, keys)
+    index.clear(POD, [f"tier-{number}" for number in range(1, 100)])
+    loaded = MemoryIndex.load(iter(list(index.dump())), 64 * 1024**2, {})
+    best = loaded.match("m", keys).best_of("a:1")
+    assert best is not None
+    assert best.by_tier == {"tier-0": 10}
