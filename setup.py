@@ -16,6 +16,7 @@ KERNEL = (
     "indexer/copies.py",
     "indexer/slots.py",
     "indexer/table.py",
+    "indexer/rows.py",
     "indexer/prefix.py",
     "kvevents/reader.py",
 )

@@ -2,8 +2,9 @@
 
 In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
 itself (compiled), `scheme` tokens -> block keys, `index` the contract, `memory` the embedded index
-over `table`, its `slots`, `segment`, `holder_sets`, `members` and `copies` (compiled), `prefix` the
-walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours.
+over `rows`, `table`, its `slots`, `segment`, `holder_sets`, `members` and `copies` (compiled),
+`prefix` the walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours, `shared`
+the embedded index as one copy of several, `seats` what they call a worker's places.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from indexer.index import Index, PrefixMatch
 from indexer.keys import COMPILED
 from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
 from indexer.scheme import KeyScheme
+from indexer.seats import Seats
+from indexer.shared import Changes, SharedIndex
 from indexer.types import (
     BlockKey,
     EngineHash,
@@ -28,6 +31,7 @@ __all__ = [
     "COMPILED",
     "DEFAULT_TIER_WEIGHTS",
     "BlockKey",
+    "Changes",
     "EngineHash",
     "Extra",
     "Hashes",
@@ -37,6 +41,8 @@ __all__ = [
     "MultimodalItem",
     "Place",
     "PrefixMatch",
+    "Seats",
+    "SharedIndex",
     "Tokens",
     "Worker",
     "WorkerBlocks",

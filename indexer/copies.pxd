@@ -4,4 +4,5 @@ cdef class Copies:
     cdef dict _of
     cdef void up(self, unsigned int member, unsigned long long name)
     cdef bint down(self, unsigned int member, unsigned long long name)
+    cdef Py_ssize_t beyond_first(self, unsigned int member, unsigned long long name)
     cdef void forget(self, unsigned int member)

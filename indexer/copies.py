@@ -40,6 +40,12 @@ class Copies:
             self.count -= 1
         return True
 
+    def beyond_first(self, member: cython.uint, name: cython.ulonglong) -> cython.Py_ssize_t:
+        """How many."""
+        if self.count == 0:
+            return 0
+        return self._of[member].get(name, 0) if member in self._of else 0
+
     def forget(self, member: cython.uint) -> cython.void:
         """The member has none any more."""
         self.count -= len(self._of.pop(member, ()))

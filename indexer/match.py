@@ -54,7 +54,17 @@ class MemoryPrefixMatch:
             new, old = cache.number, best.number
             if (scores[new], self._matched[new]) > (scores[old], self._matched[old]):
                 best = cache
-        number = best.number
+        return self._of(best)
+
+    def of(self, worker: Worker) -> WorkerMatch | None:
+        """How much this very worker holds; None for one unheard of."""
+        for cache in self._pods.get(worker.pod, ()):
+            if cache.worker == worker:
+                return self._of(cache)
+        return None
+
+    def _of(self, cache: Cache) -> WorkerMatch:
+        number = cache.number
         matched = self._matched[number]
         by_tier = {}
         if matched:
@@ -64,4 +74,4 @@ class MemoryPrefixMatch:
                 if blocks:
                     by_tier[tier] = blocks
                 cell += 1
-        return WorkerMatch(best.worker, scores[number], matched, by_tier)
+        return WorkerMatch(cache.worker, self._scores[number], matched, by_tier)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
 from indexer.match import Cache, MemoryPrefixMatch
 from indexer.prefix import walk_prefix
-from indexer.table import BlockTable
+from indexer.rows import RowTable
 from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class MemoryIndex:
         tier_weights: Mapping[str, float] = DEFAULT_TIER_WEIGHTS,
         count_copies: bool = True,
     ) -> None:
-        self.table = BlockTable(limit_bytes, count_copies)
+        self.table = RowTable(limit_bytes, count_copies)
         self.tier_names: list[str] = []
         self._tier_numbers: dict[str, int] = {}
         self._weights = array("d")

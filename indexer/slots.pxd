@@ -16,6 +16,8 @@ cdef class Slots:
     cdef readonly object evicted_mappings
     cdef readonly bint count_copies
     cdef readonly list losers
+    cdef public bint note_evictions
+    cdef readonly list evictions
     cdef Members _members
     cdef Copies _copies
     cdef Copies _shared

@@ -34,6 +34,7 @@ class Slots:
     slot_bytes, block_count, mapping_count, copy_count: what is there now.
     evicted_blocks, evicted_mappings: how many were evicted for the memory bound so far.
     losers: members that have lost their first block so; the caller empties it.
+    evictions: mappings evicted so, if `note_evictions` is set: name, block key, members; likewise.
     """
 
     def __init__(self, limit_bytes: int, count_copies: bool = True) -> None:
@@ -46,6 +47,8 @@ class Slots:
         self.block_count = self.mapping_count = 0
         self.evicted_blocks = self.evicted_mappings = 0
         self.losers = []
+        self.note_evictions = False
+        self.evictions = []
         self._members = Members()
         self._copies = Copies()
         self._shared = Copies()
@@ -207,6 +210,8 @@ class Slots:
         if segment.width == _MAPPING_WORDS:
             self.mapping_count -= 1
             self.evicted_mappings += 1
+            if self.note_evictions:
+                self.evictions.append((name, key, self.sets.members[number]))
         else:
             self.block_count -= 1
             self.evicted_blocks += 1

@@ -10,4 +10,4 @@ cdef class BlockTable(Slots):
     cdef bint _remove_one(self, unsigned long long engine_hash, unsigned int member)
     cdef void _add_holder(self, Segment segment, Py_ssize_t at, unsigned int member)
 
-cdef unsigned long long _part(unsigned long long engine_hash, unsigned long long index) noexcept
+cpdef unsigned long long part_name(unsigned long long engine_hash, unsigned long long index) noexcept

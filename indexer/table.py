@@ -85,7 +85,7 @@ class BlockTable(Slots):
         self._warm(hashes, keys, member)
         for i in range(count):
             for j in range(span - 1):
-                self._store_one(_part(hashes[i], j), keys[i * span + j], member, known, 1)
+                self._store_one(part_name(hashes[i], j), keys[i * span + j], member, known, 1)
             self._store_one(hashes[i], keys[(i + 1) * span - 1], member, known, span)
 
     def store_known(
@@ -108,8 +108,8 @@ class BlockTable(Slots):
             span = segment.span_at(at)
             self._add_holder(segment, at, member)
             for j in range(span - 1):
-                segment = self._mappings[segment_of(_part(hashes[i], j))]
-                at = self._mapping_of(segment, _part(hashes[i], j), known)
+                segment = self._mappings[segment_of(part_name(hashes[i], j))]
+                at = self._mapping_of(segment, part_name(hashes[i], j), known)
                 if at >= 0:
                     self._add_holder(segment, at, member)
         return unknown
@@ -131,7 +131,7 @@ class BlockTable(Slots):
             span = segment.span_at(at)
             self._remove_one(hashes[i], member)
             for j in range(span - 1):
-                self._remove_one(_part(hashes[i], j), member)
+                self._remove_one(part_name(hashes[i], j), member)
         return unknown
 
     def key_of(self, engine_hash: cython.ulonglong, known: cython.uint) -> int | None:
@@ -275,10 +275,9 @@ class BlockTable(Slots):
         )
 
 
-@cython.cfunc
-@cython.inline
+@cython.ccall
 @cython.exceptval(check=False)
-def _part(engine_hash: cython.ulonglong, index: cython.ulonglong) -> cython.ulonglong:
+def part_name(engine_hash: cython.ulonglong, index: cython.ulonglong) -> cython.ulonglong:
     """The name under which the block `index` of an engine block of several of ours is mapped."""
     mixed: cython.ulonglong = engine_hash + (index + 1) * 0x632BE5AB
     if cython.compiled:

@@ -1,0 +1,146 @@
+"""Copies of a shared index: what is noted in one and put into another makes them the same."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from indexer import Changes, EngineHash, Place, SharedIndex, Worker
+
+MODEL = "m"
+WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0)]
+PLACES = [Place("gpu", 0), Place("cpu", 0), Place("disk", 0), Place("gpu", 1)]
+CHAIN = array("Q", [10_000 + number for number in range(12)])
+
+workers = st.sampled_from(WORKERS)
+places = st.sampled_from(PLACES)
+runs = st.tuples(st.integers(0, 7), st.integers(1, 4), st.integers(0, 2))
+
+
+def hashes_of(run: tuple[int, int, int]) -> array[int]:
+    first, count, salt = run
+    return array("Q", [block * 8 + salt + 1 for block in range(first, min(8, first + count))])
+
+
+def keys_of(run: tuple[int, int, int], span: int) -> array[int]:
+    first, count, _ = run
+    blocks = range(first, min(8, first + count))
+    return array("Q", [CHAIN[(b + j) % len(CHAIN)] for b in blocks for j in range(span)])
+
+
+class CopiesMachine(RuleBasedStateMachine):
+    """Each worker's events are applied to one copy; the other is told, by and by."""
+
+    @initialize(count_copies=st.booleans())
+    def begin(self, count_copies: bool) -> None:
+        self.ours = SharedIndex(64 * 1024**2, count_copies=count_copies)
+        self.theirs = SharedIndex(64 * 1024**2, count_copies=count_copies)
+        self.told: dict[Worker, list[Changes]] = {worker: [] for worker in WORKERS}
+        for worker in WORKERS:
+            self.ours.join(worker, MODEL)
+            self.theirs.join(worker, MODEL)
+            self.ours.note(worker)
+
+    @rule(worker=workers, place=places, run=runs, span=st.integers(1, 3))
+    def store(self, worker: Worker, place: Place, run: tuple[int, int, int], span: int) -> None:
+        self.ours.store(worker, place, hashes_of(run), keys_of(run, span))
+
+    @rule(worker=workers, place=places, run=runs)
+    def store_known(self, worker: Worker, place: Place, run: tuple[int, int, int]) -> None:
+        self.ours.store_known(worker, place, hashes_of(run))
+
+    @rule(worker=workers, place=places, run=runs)
+    def remove(self, worker: Worker, place: Place, run: tuple[int, int, int]) -> None:
+        self.ours.remove(worker, place, hashes_of(run))
+
+    @rule(worker=workers, tier=st.sampled_from(["gpu", "cpu"]))
+    def clear(self, worker: Worker, tier: str) -> None:
+        self.ours.clear(worker, (tier,))
+
+    @rule(worker=workers)
+    def restart(self, worker: Worker) -> None:
+        self.ours.restart(worker, ("gpu", "cpu"))
+
+    @rule(segments=st.integers(1, 300))
+    def tidy(self, segments: int) -> None:
+        self.ours.tidy(segments)
+        self.theirs.tidy(segments)
+
+    @rule(worker=workers, again=st.integers(0, 3))
+    def tell(self, worker: Worker, again: int) -> None:
+        """The newest changes, after some that were told before."""
+        changes = self.ours.take(worker)
+        if changes is not None:
+            self.told[worker].append(changes)
+        if again:
+            for told in self.told[worker][-again:]:
+                self._put(worker, told)
+            self._agree(worker)
+        elif changes is not None:
+            self._put(worker, changes)
+            self._agree(worker)
+
+    @rule(worker=workers)
+    def tell_everything(self, worker: Worker) -> None:
+        """To a copy that knows nothing of the worker."""
+        self.tell(worker, 0)
+        self.theirs.leave(worker)
+        self.theirs.join(worker, MODEL)
+        self.ours.note_everything(worker)
+        self.tell(worker, 0)
+
+    @rule(worker=workers)
+    def hand_over(self, worker: Worker) -> None:
+        """The events of all workers are applied to the other copy from now on."""
+        for each in WORKERS:
+            self.tell(each, 0)
+            seats = self.ours.seats_of(each)
+            self.ours.note_no_more(each)
+            self.theirs.note(each, seats.copy() if seats is not None else None)
+            self.told[each].clear()
+        self.ours, self.theirs = self.theirs, self.ours
+
+    def _put(self, worker: Worker, changes: Changes) -> None:
+        self.theirs.put(worker, changes.seats, changes.names, changes.counts, changes.rows)
+        self._check_masks(worker, changes)
+
+    def _check_masks(self, worker: Worker, changes: Changes) -> None:
+        """The blocks that changed are held where the masks say."""
+        scored = {seat: bit for bit, seat in enumerate(changes.scored)}
+        members = {
+            place.tier: scored[seat]
+            for place, seat in changes.seats.numbers.items()
+            if place is not None and seat in scored
+        }
+        for key, mask in zip(changes.keys, changes.masks, strict=True):
+            found = self.theirs.match(MODEL, array("Q", [key])).of(worker)
+            assert found.by_tier == {t: 1 for t, bit in members.items() if mask >> bit & 1}
+
+    def _agree(self, worker: Worker) -> None:
+        for first in range(len(CHAIN)):
+            keys = CHAIN[first:]
+            assert self.ours.match(MODEL, keys).of(worker) == self.theirs.match(MODEL, keys).of(
+                worker
+            )
+        for run in ((0, 8, salt) for salt in range(3)):
+            for name in hashes_of(run):
+                mine = self.ours.key_of(worker, EngineHash(name))
+                assert mine == self.theirs.key_of(worker, EngineHash(name))
+        assert self._held(self.ours, worker) == self._held(self.theirs, worker)
+
+    @staticmethod
+    def _held(index: SharedIndex, worker: Worker) -> dict[str, int]:
+        of_worker = next(w for w in index.workers() if w.worker == worker)
+        return {tier: count for tier, count in of_worker.by_tier.items() if count}
+
+
+TestCopiesOfTheIndex = CopiesMachine.TestCase
+TestCopiesOfTheIndex.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
