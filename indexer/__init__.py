@@ -3,8 +3,8 @@
 In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
 itself (compiled), `scheme` tokens -> block keys, `index` the contract, `memory` the embedded index
 over `rows`, `table`, its `slots`, `segment`, `holder_sets`, `members` and `copies` (compiled),
-`prefix` the walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours, `shared`
-the embedded index as one copy of several, `seats` what they call a worker's places.
+`prefix` the walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours;
+`shared` the embedded index as one copy of several, `seats` what they call a worker's places.
 """
 
 from __future__ import annotations

@@ -15,14 +15,13 @@ import numpy as np
 
 from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
 from indexer.seats import KNOWLEDGE, Seats
-from indexer.types import Place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from indexer.match import Cache
     from indexer.seats import Occupant
-    from indexer.types import Hashes, Worker
+    from indexer.types import Hashes, Place, Worker
 
 _SEGMENTS = 256
 
@@ -128,8 +127,9 @@ class SharedIndex(MemoryIndex):
 
     def _members_of(self, worker: Worker) -> tuple[array[int], array[int]]:
         cache, seats = self._caches[worker], self._seats[worker]
-        occupants: dict[Occupant, int] = {KNOWLEDGE: cache.knowing, **cache.members}
-        return array("I", occupants.values()), array("I", map(seats.of, occupants))
+        occupants: list[Occupant] = [KNOWLEDGE, *cache.members]
+        members = array("I", [cache.knowing, *cache.members.values()])
+        return members, array("I", map(seats.of, occupants))
 
     def _note_evictions(self) -> None:
         evictions = self.table.evictions

@@ -25,8 +25,10 @@ def hashes_of(run: tuple[int, int, int]) -> array[int]:
     return array("Q", [block * 8 + salt + 1 for block in range(first, min(8, first + count))])
 
 
-def keys_of(run: tuple[int, int, int], span: int) -> array[int]:
-    first, count, _ = run
+def keys_of(run: tuple[int, int, int]) -> array[int]:
+    """The blocks of a run; the salt says how many of ours an engine block is."""
+    first, count, salt = run
+    span = salt + 1
     blocks = range(first, min(8, first + count))
     return array("Q", [CHAIN[(b + j) % len(CHAIN)] for b in blocks for j in range(span)])
 
@@ -44,9 +46,9 @@ class CopiesMachine(RuleBasedStateMachine):
             self.theirs.join(worker, MODEL)
             self.ours.note(worker)
 
-    @rule(worker=workers, place=places, run=runs, span=st.integers(1, 3))
-    def store(self, worker: Worker, place: Place, run: tuple[int, int, int], span: int) -> None:
-        self.ours.store(worker, place, hashes_of(run), keys_of(run, span))
+    @rule(worker=workers, place=places, run=runs)
+    def store(self, worker: Worker, place: Place, run: tuple[int, int, int]) -> None:
+        self.ours.store(worker, place, hashes_of(run), keys_of(run))
 
     @rule(worker=workers, place=places, run=runs)
     def store_known(self, worker: Worker, place: Place, run: tuple[int, int, int]) -> None:
@@ -75,13 +77,12 @@ class CopiesMachine(RuleBasedStateMachine):
         changes = self.ours.take(worker)
         if changes is not None:
             self.told[worker].append(changes)
-        if again:
-            for told in self.told[worker][-again:]:
-                self._put(worker, told)
-            self._agree(worker)
-        elif changes is not None:
-            self._put(worker, changes)
-            self._agree(worker)
+        news = self.told[worker][-again - (changes is not None) :] if again or changes else []
+        for told in news:
+            self.theirs.put(worker, told.seats, told.names, told.counts, told.rows)
+        if news:
+            self._check_masks(worker, news[-1])
+        self._agree(worker)
 
     @rule(worker=workers)
     def tell_everything(self, worker: Worker) -> None:
@@ -103,10 +104,6 @@ class CopiesMachine(RuleBasedStateMachine):
             self.told[each].clear()
         self.ours, self.theirs = self.theirs, self.ours
 
-    def _put(self, worker: Worker, changes: Changes) -> None:
-        self.theirs.put(worker, changes.seats, changes.names, changes.counts, changes.rows)
-        self._check_masks(worker, changes)
-
     def _check_masks(self, worker: Worker, changes: Changes) -> None:
         """The blocks that changed are held where the masks say."""
         scored = {seat: bit for bit, seat in enumerate(changes.scored)}
@@ -117,6 +114,7 @@ class CopiesMachine(RuleBasedStateMachine):
         }
         for key, mask in zip(changes.keys, changes.masks, strict=True):
             found = self.theirs.match(MODEL, array("Q", [key])).of(worker)
+            assert found is not None
             assert found.by_tier == {t: 1 for t, bit in members.items() if mask >> bit & 1}
 
     def _agree(self, worker: Worker) -> None:
