@@ -208,7 +208,8 @@ def workload(
             f"10.0.0.{number}:8000",
             "sim/model",
             block_size,
-            capacity=60 * scale,
+            # An eviction costs a prompt one of our blocks, however small the engine's are.
+            capacity=(60 if scale == 1 else 180) * scale,
             random=random.Random(source.random()),
             bytes_hashes=number % 3 == 1,
             arrays=number % 2 == 1,

@@ -80,8 +80,19 @@ def test_a_class_that_one_worker_uses_counts_for_all_of_the_model() -> None:
         assert trust.state is State.EXACT
     classes.use(TierClass.MEMORY)
     assert one.state is other.state is State.PARTIAL
+
+
+def test_a_worker_that_has_left_is_told_nothing_more() -> None:
+    classes = ClassesInUse()
+    classes.stored_on_gpu(16)
+    one, other = Trust(classes), Trust(classes)
+    for trust in (one, other):
+        trust.join_late("joined_late", mendable=True)
+        trust.cleared()
     classes.leave(other)
-    classes.use(TierClass.STORAGE)
+    classes.use(TierClass.MEMORY)
+    assert one.state is State.PARTIAL
+    assert other.state is State.EXACT
 
 
 def test_a_new_engine_has_empty_memories_but_its_storage_is_in_doubt() -> None:
