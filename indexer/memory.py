@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Self
 
-from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
 from indexer.match import Cache, MemoryPrefixMatch
 from indexer.prefix import walk_prefix
 from indexer.rows import RowTable
+from indexer.scheme import model_scope
 from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class MemoryIndex:
             self._leave(cache)
         number = self._free_numbers.pop() if self._free_numbers else self._numbers
         self._numbers = max(self._numbers, number + 1)
-        scope = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
+        scope = model_scope(model)
         knowing = self._member(scope, -1, 0)
         cache = Cache(worker, model, number, scope, knowing)
         self._caches[worker] = cache
@@ -192,7 +192,7 @@ class MemoryIndex:
 
     def match(self, model: str, keys: array[int]) -> MemoryPrefixMatch:
         """See `Index.match`."""
-        scope = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
+        scope = model_scope(model)
         walked = walk_prefix(
             self.table.sets_of(keys, scope),
             self.table.sets.members,
@@ -287,7 +287,7 @@ class MemoryIndex:
 
     def _load_cache(self, dumped: dict[str, Any]) -> None:
         worker, model = Worker(*dumped["worker"]), dumped["model"]
-        scope = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
+        scope = model_scope(model)
         cache = Cache(worker, model, dumped["number"], scope, dumped["knowing"])
         self._place_member(cache.knowing, -1, 0)
         for tier, group, member in dumped["members"]:

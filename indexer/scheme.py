@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from indexer.types import Tokens
 
 
+def model_scope(model: str) -> int:
+    """What a model's blocks are told apart by from those of others: their names are key ^ scope."""
+    scope: int = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
+    return scope
+
+
 @dataclass(frozen=True)
 class KeyScheme:
     """How prompts of `model` become block keys.

@@ -39,6 +39,14 @@ class Seats:
         for occupant in occupants:
             self.numbers.pop(occupant, None)
 
+    def scored(self) -> dict[int, str]:
+        """Seat -> tier of the places that count in scores."""
+        return {
+            seat: place.tier
+            for place, seat in self.numbers.items()
+            if place is not None and place.group == 0
+        }
+
     def copy(self) -> Seats:
         """The same seats, to be changed apart."""
         return Seats(self.numbers, self.next)

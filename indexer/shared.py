@@ -105,19 +105,22 @@ class SharedIndex(MemoryIndex):
                 notes.hashes.extend(self.table.names_in(segment, members))
             notes.seats_changed = True
 
-    def take(self, worker: Worker) -> Changes | None:
-        """What has changed since the last call, None if nothing has."""
+    def take(self, worker: Worker, most: int = 2**63) -> Changes | None:
+        """What has changed since the last call, None if nothing has.
+
+        most: hashes, and blocks besides theirs, to be taken; what is beyond remains noted.
+        """
         self._note_evictions()
         notes = self._notes.get(worker)
         cache = self._caches.get(worker)
         if not notes or cache is None:
             return None
-        self._notes[worker] = Notes(seats_changed=False)
+        hashes, others = _distinct(notes.hashes), _distinct(notes.keys)
+        self._notes[worker] = Notes(hashes[most:], others[most:], seats_changed=False)
         members, seats = self._members_of(worker)
-        names = _distinct(self.table.names_of(_distinct(notes.hashes), members))
+        names = _distinct(self.table.names_of(hashes[:most], members))
         counts, rows = self.table.rows_of(names, members, seats)
-        notes.keys.extend(rows[::2])
-        keys = _distinct(notes.keys)
+        keys = _distinct(others[:most] + rows[::2])
         of_worker = self._seats[worker]
         scored = [place for place in cache.members if place.group == 0]
         masks = self.table.holding(keys, array("I", [cache.members[place] for place in scored]))
@@ -198,7 +201,9 @@ class SharedIndex(MemoryIndex):
         return cache.knowing if occupant is None else self._holder(cache.worker, occupant)[0]
 
     def seats_of(self, worker: Worker) -> Seats | None:
-        """The worker's seats as they are known here."""
+        """The worker's seats, of all its places if it is noted; None if none are known here."""
+        if worker in self._notes and worker in self._caches:
+            self._members_of(worker)
         return self._seats.get(worker)
 
     # Events; see `Index` for what they mean

@@ -1,0 +1,116 @@
+"""What nobody needs any more is dropped from the store, in the background, a few pages at a time.
+
+Clearing a worker leaves its seats, and their slots, to nobody: that is a constant number of
+commands. Here the rows and bits that they had are found by the worker's own pages and dropped, and
+only then may the slots be allotted again. So are generations that were left: those of workers that
+are gone, and those that were written again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.layout import PAGES, block_names
+from store.server import Call
+from store.store import all_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from indexer import SharedIndex
+    from store.flush import Written
+    from store.records import Garbage
+    from store.store import Store
+    from store.writer import Writer
+
+_PAGES_AT_A_TIME = 16
+
+
+class Cleaner:
+    """Cleans up after `writer`'s workers, and what was put aside as garbage.
+
+    scope_of: model -> what its block keys are told apart by. oldest: seconds after which garbage is
+    nobody's any more: whoever takes a worker over has read it by then. Raises StoreError.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: SharedIndex,
+        writer: Writer,
+        scope_of: Callable[[str], int],
+        garbage_seconds: float = 60.0,
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._writer = writer
+        self._scope_of = scope_of
+        self._garbage_seconds = garbage_seconds
+        self.slots_freed = 0
+
+    async def clean_worker(self, of: Written) -> None:
+        """Drop what the worker's retired slots hold, and free them."""
+        generation, retired = of.generation, dict(of.retired)
+        home = self._store.layout.home(of.worker)
+        for first in range(0, PAGES, _PAGES_AT_A_TIME):
+            last = first + _PAGES_AT_A_TIME - 1
+            found = await self._store.some_pages(home, generation, first, last)
+            if self._writer.owned.get(of.worker) is not of or of.generation != generation:
+                return
+            seats = self._index.seats_of(of.worker)
+            live = set(seats.numbers.values()) if seats is not None else set()
+            names, keys = _rows_of_others(found, live)
+            if names:
+                self._index.note_again(of.worker, names, keys)
+                self._writer.wake()
+                await self._writer.settled(of.worker)
+        await self._writer.settled(of.worker)
+        if self._writer.owned.get(of.worker) is not of or of.generation != generation:
+            return
+        await self._store.free(of.model, [of.label(seat) for seat in retired])
+        for seat in retired:
+            of.retired.pop(seat, None)
+        self.slots_freed += len(retired)
+
+    async def drop(self, garbage: Garbage) -> None:
+        """Drop a generation."""
+        slots = np.array(list(garbage.slots.values()), dtype="<u4").tobytes()
+        layout, scope = self._store.layout, self._scope_of(garbage.model)
+        for first in range(0, PAGES, _PAGES_AT_A_TIME):
+            last = first + _PAGES_AT_A_TIME - 1
+            found = await self._store.some_pages(garbage.home, garbage.generation, first, last)
+            _, keys = _rows_of_others(found, set())
+            if keys and slots:
+                names = np.unique(block_names(keys, scope))
+                shards = layout.shards_of(names)
+                calls = [
+                    Call("wipe", int(shard), (names[shards == shard].tobytes(), slots))
+                    for shard in np.unique(shards)
+                ]
+                all_of(await self._store.call_all(calls))
+            if last < PAGES - 1:
+                await self._store.call("sweep", garbage.home, garbage.generation, first, last, 0)
+        if garbage.reusable and garbage.slots:
+            await self._store.free(garbage.model, list(garbage.slots))
+            self.slots_freed += len(garbage.slots)
+        final = PAGES - _PAGES_AT_A_TIME
+        await self._store.call("sweep", garbage.home, garbage.generation, final, PAGES - 1, 1)
+
+    def is_due(self, garbage: Garbage, now: float) -> bool:
+        """Whether nobody reads it any more, at `now` (seconds since 1970)."""
+        return now - garbage.since > self._garbage_seconds
+
+
+def _rows_of_others(found: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
+    """Names with rows of seats that are not among `live`, and the blocks of those rows."""
+    names, keys = array("Q"), array("Q")
+    for name, of_name in zip(found[::2], found[1::2], strict=True):
+        rows = array("Q", of_name)
+        gone = [at for at in range(0, len(rows), 2) if rows[at + 1] >> 32 not in live]
+        if gone:
+            names.frombytes(name)
+            keys.extend(rows[at] for at in gone)
+    return names, keys

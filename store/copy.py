@@ -1,0 +1,289 @@
+"""The workers of other replicas, as a copy in this one's memory, fed by the store's journal.
+
+A worker is loaded once from its pages, and then followed by the numbers of the journal's entries:
+one that is missing, or of another generation, has it loaded again. Entries are absolute, so those
+that the pages had already are put again without harm; until the last of them has come the worker
+is said to be *loading*. Without a copy (`with_blocks` false) only standings and reports are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from indexer import Seats
+from store.errors import StoreError
+from store.layout import worker_name
+from store.records import Entry, Standing, State
+
+if TYPE_CHECKING:
+    from indexer import SharedIndex, Worker
+    from store.store import Bulletin, Store
+
+_ENTRIES_AT_A_TIME = 100
+_WAIT = 0.25
+_BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 1.0
+_SLICE_SECONDS = 0.0005
+
+_log = structlog.get_logger("kvatlas.store")
+
+
+@dataclass
+class Followed:
+    """A worker that another replica owns.
+
+    revision: of the newest entry put. target: the one from which on the blocks are as they should
+    be. report: as its owner renewed it at `reported_at` (`time.monotonic`), "" if it never has.
+    """
+
+    standing: Standing
+    revision: int
+    target: int
+    report: bytes = b""
+    reported_at: float = 0.0
+
+    @property
+    def loading(self) -> bool:
+        """Whether blocks may be missing, or too many."""
+        return self.revision < self.target
+
+
+class Copy:
+    """Follows the workers of others; see the module.
+
+    ours: this replica's workers, which are none of its business. followed: all others. loads,
+    entries: how many workers were loaded, and entries put. failures: of calls, by kind.
+    """
+
+    def __init__(self, store: Store, index: SharedIndex, *, with_blocks: bool) -> None:
+        self._store = store
+        self._index = index
+        self._with_blocks = with_blocks
+        self.ours: set[Worker] = set()
+        self.followed: dict[Worker, Followed] = {}
+        self.bulletins: list[Bulletin] = []
+        self.failures: Counter[str] = Counter()
+        self.loads = 0
+        self.entries = 0
+        self._caught_up: dict[int, float] = {}
+        self._stale: set[Worker] = set()
+
+    # How good it is
+
+    def behind(self, now: float) -> float | None:
+        """Seconds since it was known to be as the store; None if it never was."""
+        shards = range(self._store.layout.shards)
+        if not all(shard in self._caught_up for shard in shards):
+            return None
+        return now - min(self._caught_up[shard] for shard in shards)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether every worker was loaded."""
+        return self.behind(time.monotonic()) is not None and not any(
+            followed.loading for followed in self.followed.values()
+        )
+
+    # Owners come and go
+
+    def holds(self, worker: Worker, generation: str, revision: int) -> bool:
+        """Whether the worker is here as it was then."""
+        known = self.followed.get(worker)
+        return (
+            self._with_blocks
+            and known is not None
+            and not known.loading
+            and (known.standing.generation, known.revision) == (generation, revision)
+            and worker not in self._stale
+        )
+
+    def hand_over(self, worker: Worker) -> None:
+        """The worker is this replica's from now on."""
+        self._stale.discard(worker)
+        self.followed.pop(worker, None)
+
+    def take_back(self, worker: Worker, standing: Standing, revision: int) -> None:
+        """The worker is another replica's from now on; it is here as of `revision`."""
+        self.ours.discard(worker)
+        self.followed[worker] = Followed(standing, revision, revision)
+
+    def forget(self, worker: Worker) -> None:
+        """The worker is another replica's from now on, and to be loaded."""
+        self.ours.discard(worker)
+        self._index.leave(worker)
+        self._stale.add(worker)
+
+    # Following
+
+    async def run(self, shard: int) -> None:
+        """Follow one shard for ever."""
+        wait, position = _BACKOFF_FIRST, b""
+        while True:
+            try:
+                if not position:
+                    position = await self._begin(shard)
+                position = await self._follow(shard, position)
+            except StoreError as error:
+                self._failed(error)
+            except Exception:  # noqa: BLE001 - what is here is not to be trusted, but can be again
+                _log.exception("copy_failed", shard=shard)
+                self._mistrust(shard)
+            else:
+                wait = _BACKOFF_FIRST
+                continue
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
+            wait = min(2 * wait, _BACKOFF_MOST)
+
+    async def _begin(self, shard: int) -> bytes:
+        bulletin = (await self._store.bulletins())[shard]
+        for standing in bulletin.standings.values():
+            await self._load(standing)
+        return bulletin.newest
+
+    async def _follow(self, shard: int, position: bytes) -> bytes:
+        for worker in [w for w in self._stale if self._store.layout.home(w) == shard]:
+            await self._load_again(worker)
+        asked_at = time.monotonic()
+        key = self._store.layout.prefix(shard) + "journal"
+        entries = await self._store.server.read_journal(key, position, _ENTRIES_AT_A_TIME, _WAIT)
+        slice_end = time.perf_counter() + _SLICE_SECONDS
+        for entry_id, blob in entries:
+            await self._put(Entry.unpack(blob))
+            position = entry_id
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + _SLICE_SECONDS
+        if len(entries) < _ENTRIES_AT_A_TIME:
+            self._caught_up[shard] = asked_at
+        return position
+
+    def _mistrust(self, shard: int) -> None:
+        for worker, followed in self.followed.items():
+            if self._store.layout.home(worker) == shard:
+                followed.target = followed.revision + 1
+                self._stale.add(worker)
+
+    async def _put(self, entry: Entry) -> None:
+        worker, standing = entry.worker, entry.standing
+        if worker in self.ours:
+            return
+        if entry.left or standing is None:
+            self._drop(worker)
+            return
+        known = self.followed.get(worker)
+        same = known is not None and known.standing.generation == standing.generation
+        if standing.revision == 1 and not same:
+            self._join_anew(standing, 0, 0)
+            known = self.followed[worker]
+        elif known is None or not same or standing.revision > known.revision + 1:
+            await self._load(standing)
+            return
+        elif standing.revision <= known.revision:
+            return
+        self.entries += 1
+        if self._with_blocks:
+            self._index.put(worker, entry.seats, entry.names, entry.counts, entry.rows)
+        known.standing, known.revision = standing, standing.revision
+
+    def _drop(self, worker: Worker) -> None:
+        if self.followed.pop(worker, None) is not None:
+            self._index.leave(worker)
+        self._stale.discard(worker)
+
+    def _join_anew(self, standing: Standing, revision: int, target: int) -> None:
+        worker = standing.worker
+        former = self.followed.get(worker)
+        self._index.leave(worker)
+        self._index.join(worker, standing.model)
+        followed = self.followed[worker] = Followed(standing, revision, target)
+        if former is not None:
+            followed.report, followed.reported_at = former.report, former.reported_at
+
+    async def _load_again(self, worker: Worker) -> None:
+        bulletin = (await self._store.bulletins())[self._store.layout.home(worker)]
+        standing = bulletin.standings.get(worker_name(worker))
+        if standing is not None:
+            await self._load(standing)
+        elif worker not in self.ours:
+            self._drop(worker)
+        self._stale.discard(worker)
+
+    async def _load(self, standing: Standing) -> None:
+        """Read all of a worker. `standing` is not newer than what will be read."""
+        worker = standing.worker
+        if worker in self.ours:
+            return
+        self._join_anew(standing, standing.revision, standing.revision + 1)
+        if not self._with_blocks:
+            self.followed[worker].target = 0
+            return
+        home = self._store.layout.home(worker)
+        rows = await self.read(home, standing.generation)
+        state = await self._store.state(worker)
+        if worker in self.ours or worker not in self.followed:
+            return
+        self._index.put(worker, State.unpack(state).seats if state else Seats(), *rows)
+        bulletin = (await self._store.bulletins())[home]
+        newest = bulletin.standings.get(worker_name(worker))
+        known = self.followed.get(worker)
+        if newest is None or known is None or newest.generation != standing.generation:
+            self._stale.add(worker)
+        else:
+            known.target = newest.revision
+            self.loads += 1
+
+    async def read(self, home: int, generation: str) -> tuple[array[int], array[int], array[int]]:
+        """All names, counts and rows of a generation; see `indexer.Changes`."""
+        names, counts, rows = array("Q"), array("H"), array("Q")
+        for name, of_name in await self._store.pages(home, generation):
+            names.frombytes(name)
+            counts.append(len(of_name) // 16)
+            rows.frombytes(of_name)
+        return names, counts, rows
+
+    # Standings and reports, every second
+
+    async def refresh(self) -> None:
+        """Read the bulletins. Raises StoreError."""
+        bulletins = self.bulletins = await self._store.bulletins()
+        now = time.monotonic()
+        standings = {s.worker: s for b in bulletins for s in b.standings.values()}
+        for worker in [w for w in self.followed if w not in standings and w not in self.ours]:
+            self._drop(worker)
+        self._stale.difference_update(w for w in list(self._stale) if w not in standings)
+        for standing in standings.values():
+            self._compare(standing)
+        for name, report in ((n, r) for b in bulletins for n, r in b.reports.items()):
+            self._report(name, report, now)
+
+    def _compare(self, standing: Standing) -> None:
+        worker = standing.worker
+        if worker in self.ours:
+            return
+        known = self.followed.get(worker)
+        if not self._with_blocks:
+            if known is None or known.standing.model != standing.model:
+                self._join_anew(standing, standing.revision, 0)
+            else:
+                known.standing, known.revision = standing, standing.revision
+        elif known is None or known.standing.generation != standing.generation:
+            self._stale.add(worker)  # unless the journal says so at once
+
+    def _report(self, name: str, report: bytes, now: float) -> None:
+        for worker, followed in self.followed.items():
+            if worker_name(worker) == name:
+                if followed.report != report:
+                    followed.report, followed.reported_at = report, now
+                return
+
+    def _failed(self, error: StoreError) -> None:
+        if not self.failures[error.kind]:
+            _log.warning("copy_stuck", kind=error.kind, detail=str(error))
+        self.failures[error.kind] += 1

@@ -1,0 +1,148 @@
+"""One write of what has changed of one worker: to its home, and bits to other shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from store.layout import block_names, pages_of, worker_name
+from store.records import Entry, Standing, State, packed
+from store.server import Call
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from indexer import Changes, Seats, Worker
+    from store.layout import Layout
+    from store.records import Claim
+
+JOURNAL_ENTRIES = 2000
+
+
+@dataclass
+class Written:
+    """A worker as the store has it.
+
+    slots: of seats; retired: of seats that were left, with bits to be cleared. vector: shard ->
+    what was written there last. applied: shard -> what may have been. unsure: the last write may
+    have come through. afresh: all is to be written again. told, standing: as written last.
+    """
+
+    worker: Worker
+    model: str
+    scope: int
+    endpoint: str
+    epoch: int = 0
+    generation: str = ""
+    revision: int = 0
+    slots: dict[int, int] = field(default_factory=dict)
+    retired: dict[int, int] = field(default_factory=dict)
+    vector: dict[int, str] = field(default_factory=dict)
+    applied: dict[int, set[str]] = field(default_factory=dict)
+    told: Claim | None = None
+    standing: Standing | None = None
+    unsure: bool = False
+    afresh: bool = False
+
+    def label(self, seat: int) -> str:
+        """What a seat is called when it comes to slots."""
+        return f"{self.generation}:{seat}"
+
+    def labels(self) -> dict[str, int]:
+        """Label -> slot of all that have bits."""
+        return {self.label(seat): slot for seat, slot in {**self.slots, **self.retired}.items()}
+
+
+class Flush(NamedTuple):
+    """A write under way. calls: one to the home, then one to each shard that is `touched` besides.
+
+    standing: of the worker, as it will have been told.
+    """
+
+    of: Written
+    changes: Changes | None
+    standing: Standing
+    touched: list[int]
+    calls: list[Call]
+
+
+def make_flush(
+    layout: Layout,
+    replica: str,
+    of: Written,
+    seats: Seats,
+    changes: Changes | None,
+    claim: Claim,
+    dump: dict[str, Any] | None,
+) -> Flush:
+    """The calls that write `changes`, with how far the worker's stream has got.
+
+    All its seats must have slots. Slots of seats that were left are retired here.
+    """
+    tiers = seats.scored()
+    for seat in [seat for seat in of.slots if seat not in tiers]:
+        of.retired[seat] = of.slots.pop(seat)
+    bits = Bits(of, changes)
+    home, now = layout.home(of.worker), of.revision + 1
+    parts = bits.by_shard(layout.shards_of(bits.names)) if layout.shards > 1 else {home: bits}
+    here = parts.pop(home, None) or Bits(of, None)
+    stamp = f"{of.epoch}:{now}"
+    vector = {**of.vector, **dict.fromkeys(parts, stamp)}
+    standing = Standing(
+        worker=of.worker,
+        model=of.model,
+        endpoint=of.endpoint,
+        owner=replica,
+        generation=of.generation,
+        epoch=of.epoch,
+        revision=now,
+        claim=claim,
+        tiers={of.slots[seat]: tier for seat, tier in tiers.items()},
+        vector=vector,
+    )
+    entry = Entry.of(standing, seats, changes)
+    name = worker_name(of.worker)
+    arguments = (
+        (name, of.epoch, of.revision),
+        (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
+        (entry.rows.tobytes(), *here.arguments()),
+        (State(dump, seats, of.slots, of.retired, vector).pack(), packed(of.labels())),
+        (standing.pack(), entry.pack(), JOURNAL_ENTRIES),
+    )
+    calls = [Call("flush", home, tuple(each for some in arguments for each in some))]
+    for shard, there in parts.items():
+        acceptable = ",".join(sorted(of.applied.get(shard, set())))
+        calls.append(Call("bits", shard, (name, of.epoch, now, acceptable, *there.arguments())))
+    return Flush(of, changes, standing, list(parts), calls)
+
+
+class Bits:
+    """Blocks of a worker by name, and which of its slots hold them."""
+
+    def __init__(self, of: Written, changes: Changes | None) -> None:
+        self._of = of
+        self.names: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+        self._masks = self.names
+        self._slots = b""
+        if changes is not None:
+            self.names = block_names(changes.keys, of.scope)
+            self._masks = np.frombuffer(changes.masks, dtype=np.uint64)
+            slots = [of.slots[seat] for seat in changes.scored]
+            self._slots = np.array(slots, dtype="<u4").tobytes()
+
+    def by_shard(self, shards: NDArray[np.uint64]) -> dict[int, Bits]:
+        """The same, apart."""
+        found = {}
+        for shard in np.unique(shards):
+            part = Bits(self._of, None)
+            part.names, part._masks = self.names[shards == shard], self._masks[shards == shard]
+            part._slots = self._slots
+            found[int(shard)] = part
+        return found
+
+    def arguments(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """As the scripts take them."""
+        retired = np.array(list(self._of.retired.values()), dtype="<u4")
+        return self.names.tobytes(), self._masks.tobytes(), self._slots, retired.tobytes()

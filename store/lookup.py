@@ -1,0 +1,130 @@
+"""A prompt asked of the store itself: one parallel round trip, whatever the number of pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from indexer import Slots
+from store.errors import StoreError
+from store.layout import block_names, worker_name
+from store.records import Standing
+from store.server import Call
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Mapping, Sequence
+
+    from indexer import PrefixMatch, Worker
+    from store.store import Store
+
+_MOST_DECODED = 65_536
+
+
+class Found(NamedTuple):
+    """What the store says of a prompt. pods: that serve the model, in the order of their names.
+
+    unsettled: workers whose bits are being written: theirs may be of before or after.
+    """
+
+    match: PrefixMatch
+    pods: Sequence[str]
+    standings: dict[Worker, Standing]
+    unsettled: set[Worker]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    bits: list[bytes]
+    standings: list[bytes]
+    applied: dict[bytes, bytes]
+
+
+class Lookup:
+    """Asks `store`. Raises StoreError."""
+
+    def __init__(self, store: Store, tier_weights: Mapping[str, float]) -> None:
+        self._store = store
+        self._weights = tier_weights
+        self._decoded: dict[bytes, Standing] = {}
+        self._slots: dict[tuple[str, tuple[tuple[Any, ...], ...]], Slots] = {}
+
+    async def match(self, model: str, scope: int, keys: array[int]) -> Found:
+        """How much of the prompt with block keys `keys` each worker of `model` holds."""
+        found = await self._ask(model, scope, keys)
+        if found.unsettled:
+            again = await self._ask(model, scope, keys)
+            return again if len(again.unsettled) <= len(found.unsettled) else found
+        return found
+
+    async def _ask(self, model: str, scope: int, keys: array[int]) -> Found:
+        layout = self._store.layout
+        names = block_names(keys, scope)
+        shards = layout.shards_of(names)
+        calls = [
+            Call("look", shard, (names[shards == shard].tobytes(),))
+            for shard in range(layout.shards)
+        ]
+        answers = [_read(answer) for answer in await self._store.call_all(calls)]
+        bits = np.empty(len(keys), dtype=object)
+        for shard, answer in enumerate(answers):
+            bits[shards == shard] = _objects(answer.bits)
+        standings = self._standings(model, answers)
+        slots = self._slots_of(model, standings)
+        touched = {int(shard) for shard in np.unique(shards)}
+        return Found(
+            slots.match(bits.tolist()),
+            list(slots.pods),
+            standings,
+            {w for w, of in standings.items() if self._is_unsettled(of, touched, answers)},
+        )
+
+    def _is_unsettled(
+        self, standing: Standing, touched: set[int], answers: Sequence[_Answer]
+    ) -> bool:
+        """Whether the worker's bits that were read may not be those its standing is about."""
+        name = worker_name(standing.worker).encode()
+        for shard in touched - {self._store.layout.home(standing.worker)}:
+            applied = answers[shard].applied.get(name, b"").decode()
+            told = standing.vector.get(shard)
+            if told is None and applied.startswith(f"{standing.epoch}:"):
+                return True
+            if told is not None and applied != told:
+                return True
+        return False
+
+    def _standings(self, model: str, answers: Sequence[_Answer]) -> dict[Worker, Standing]:
+        found = []
+        if len(self._decoded) > _MOST_DECODED:
+            self._decoded.clear()
+        for blob in (blob for answer in answers for blob in answer.standings):
+            standing = self._decoded.get(blob)
+            if standing is None:
+                standing = self._decoded[blob] = Standing.unpack(blob)
+            if standing.model == model:
+                found.append(standing)
+        return {standing.worker: standing for standing in sorted(found, key=lambda s: s.worker)}
+
+    def _slots_of(self, model: str, standings: dict[Worker, Standing]) -> Slots:
+        names = tuple((of.worker, *of.tiers.items()) for of in standings.values())
+        slots = self._slots.get((model, names))
+        if slots is None:
+            self._slots = {key: kept for key, kept in self._slots.items() if key[0] != model}
+            tiers = ((of.worker, of.tiers) for of in standings.values())
+            slots = self._slots[model, names] = Slots(tiers, self._weights)
+        return slots
+
+
+def _read(answer: Any) -> _Answer:
+    if isinstance(answer, StoreError):
+        raise answer
+    bits, standings, applied = answer
+    return _Answer(bits, standings[1::2], dict(zip(applied[::2], applied[1::2], strict=True)))
+
+
+def _objects(values: list[bytes]) -> Any:
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found

@@ -1,0 +1,6 @@
+-- ARGV: prefix. Returns the workers at home here with their standings, and reports; the newest entry
+-- of the journal; the garbage; and what of every worker was applied here.
+local last = redis.call('XREVRANGE', prefix .. 'journal', '+', '-', 'COUNT', 1)
+return {redis.call('HGETALL', prefix .. 'workers'), redis.call('HGETALL', prefix .. 'reports'),
+  last[1] and last[1][1] or '0-0', redis.call('HGETALL', prefix .. 'garbage'),
+  redis.call('HGETALL', prefix .. 'applied')}

