@@ -2,13 +2,13 @@
 
 In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `connections` through
 which connection, `frame` parts -> frame, `source` who speaks, `link` who through what; `events`
-payload -> typed events over `reader` (compiled); `ingest` whose stream a frame is of, `stream` one
-worker's; there `continuity` which frame comes next, over `progress` how far it has got, `steps` its
-words, `life` what is remembered of an engine, `held` frames that wait, and `trust` the states;
-`replays` asks for what is missing; `applier` event -> index write, with `extra_keys` what an event
-says besides tokens, and `orphans` blocks that wait for their parents; `budget` memory for all that
-waits. `recording` frames to a file and back, `playback` published again; `simulated` a pod to try
-it with.
+payload -> typed events over `reader` (compiled); `ingest` whose stream a frame is of (`lobby` while
+it is not known whether it is ours), `stream` one worker's, `report` what is told of it; there
+`continuity` which frame comes next, over `progress` how far it has got, `steps` its words, `life`
+what is remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for
+what is missing; `applier` event -> index write, with `extra_keys` what an event says besides
+tokens, and `orphans` blocks that wait for their parents; `budget` memory for all that waits.
+`recording` frames to a file and back, `playback` published again; `simulated` a pod to try it with.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from kvevents.events import (
 from kvevents.frame import Frame, FrameError, parse_frame
 from kvevents.ingest import Ingest, IngestPolicy
 from kvevents.intake import Intake
+from kvevents.lobby import Custody
 from kvevents.playback import PlaybackError, play
 from kvevents.recording import RecordedFrame, RecordingError, format_frame, read_recording
+from kvevents.report import Report
 from kvevents.source import ExtraStrings, Source, Speaker, UnknownSpeakerError
 from kvevents.stream import Standing, WorkerStream
 from kvevents.subscriber import SubscribeError, Subscriber
@@ -38,6 +40,7 @@ __all__ = [
     "Batch",
     "BlockRemoved",
     "BlockStored",
+    "Custody",
     "ExtraStrings",
     "Frame",
     "FrameError",
@@ -48,6 +51,7 @@ __all__ = [
     "PlaybackError",
     "RecordedFrame",
     "RecordingError",
+    "Report",
     "Source",
     "Speaker",
     "Standing",

@@ -14,6 +14,7 @@ from kvevents.budget import Budget
 from kvevents.events import PayloadError, decode_batch
 from kvevents.frame import FrameError, parse_frame
 from kvevents.link import Link
+from kvevents.lobby import Lobby, Waiting
 from kvevents.orphans import Orphans
 from kvevents.source import UnknownSpeakerError
 from kvevents.stream import WorkerStream
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Index, KeyScheme
+    from kvevents.events import Batch
     from kvevents.frame import Frame
-    from kvevents.source import Source
+    from kvevents.lobby import Custody
+    from kvevents.source import Source, Speaker
     from kvevents.steps import Ask
 
 _MOST_ROUTES = 65_536
@@ -67,7 +70,8 @@ class Ingest:
 
     replays: told which stream wants what replayed. skipped: frames that belong to no worker, by
     reason; those of a worker are in its stream's `applier.tally`. waiting: memory in use for what
-    has to wait.
+    has to wait. custody: says whose events are applied here; None: all. changed: told whenever
+    something of a stream may have.
     """
 
     def __init__(
@@ -76,18 +80,22 @@ class Ingest:
         scheme_of: Callable[[str], KeyScheme],
         replays: AsksForReplays,
         policy: IngestPolicy | None = None,
+        custody: Custody | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._index = index
         self._scheme_of = scheme_of
         self._replays = replays
         self.policy = policy or IngestPolicy()
         self.waiting = Budget(self.policy.waiting_bytes)
+        self._lobby = None if custody is None else Lobby(custody, self.waiting)
+        self._changed = changed
         self._streams: dict[Worker, WorkerStream] = {}
         self._links: dict[Source, Link] = {}
         self._classes: dict[str, ClassesInUse] = {}
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
         self._complained: set[tuple[str, str]] = set()
-        self.skipped: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter() if self._lobby is None else self._lobby.dropped
         self.frames = 0
         self.departed = 0
 
@@ -102,7 +110,11 @@ class Ingest:
         """Register a source, and its pod if the configuration names it, before it has spoken."""
         self._link(source)
         if source.pod and source.model:
-            self._stream(source, Worker(source.pod, source.rank or 0), source.model)
+            worker = Worker(source.pod, source.rank or 0)
+            if self._lobby is None or worker in self._streams:
+                self._stream(source, worker, source.model)
+            else:
+                self._lobby.ask(worker, source.model, source)
 
     def _link(self, source: Source) -> Link:
         link = self._links.get(source)
@@ -118,6 +130,10 @@ class Ingest:
         if not source.bind:
             for stream in list(link.streams):
                 stream.speaks_through(connection)
+
+    def closed(self, source: Source) -> None:
+        """Nobody listens to the source any more."""
+        self._link(source).up.clear()
 
     def disconnected(self, source: Source, connection: int) -> None:
         """A connection of the source was lost."""
@@ -145,34 +161,94 @@ class Ingest:
         rank = None if batch is None else batch.rank
         stream = self._routes.get((source, frame.topic, rank))
         if stream is None:
-            stream = self._route(source, frame.topic, rank)
+            stream = self._route(Waiting(source, frame, batch, connection), rank)
+            if stream is None:
+                return
             if rank is not None and len(self._routes) < _MOST_ROUTES:
                 self._routes[source, frame.topic, rank] = stream
+        self._give(stream, frame, batch, connection)
+
+    @staticmethod
+    def _give(stream: WorkerStream, frame: Frame, batch: Batch | None, connection: int) -> None:
         if stream.connection != connection:
             stream.speaks_through(connection)
         stream.take(frame.sequence, frame.payload, batch)
 
-    def _notice_evictions(self) -> None:
+    def notice_evictions(self) -> None:
+        """Mark the workers that have lost blocks to the memory bound."""
         for worker, tier in self._index.evicted():
             stream = self._streams.get(worker)
             if stream is not None:
                 stream.trust.doubt(State.PARTIAL, "evicted", [class_of(tier)], mendable=False)
+            elif self._lobby is not None:
+                self._lobby.custody.evicted(worker)
 
-    def _route(self, source: Source, topic: bytes, said_rank: int | None) -> WorkerStream:
-        speaker = source.speaker(topic)
-        rank = source.rank if source.rank is not None else said_rank
-        if rank is None:  # not said, or the payload broke off before it
-            ranks = [worker.rank for worker in self._streams if worker.pod == speaker.pod]
-            if len(ranks) > 1:
-                raise UnknownSpeakerError(
-                    "unknown_rank", f"a frame of pod {speaker.pod} does not say of which rank it is"
-                )
-            rank = ranks[0] if ranks else 0
+    def _applied(self) -> None:
+        self.notice_evictions()
+        self._changed()
+
+    def _route(self, waiting: Waiting, said_rank: int | None) -> WorkerStream | None:
+        """Whose stream a frame is of; None if it waits until that is known, or was dropped."""
+        source = waiting.source
+        speaker = source.speaker(waiting.frame.topic)
+        worker = Worker(speaker.pod, self._rank_of(source, speaker, said_rank))
         self._routes.clear()  # a worker may have changed its model: let no old stream linger
-        worker = Worker(speaker.pod, rank)
-        if worker not in self._streams:
+        stream = self._streams.get(worker)
+        if self._lobby is None:
+            if stream is None:
+                self._drop_expectation(source)
+            return self._stream(source, worker, speaker.model)
+        if stream is not None and stream.model == speaker.model:
+            self._attach(stream, source)
+            return stream
+        if stream is not None:
+            self._leave(stream)
+        self._lobby.enter(worker, speaker.model, waiting)
+        return None
+
+    def _rank_of(self, source: Source, speaker: Speaker, said: int | None) -> int:
+        rank = source.rank if source.rank is not None else said
+        if rank is not None:
+            return rank
+        # not said, or the payload broke off before it
+        ranks = [worker.rank for worker in self._streams if worker.pod == speaker.pod]
+        if len(ranks) > 1:
+            raise UnknownSpeakerError(
+                "unknown_rank", f"a frame of pod {speaker.pod} does not say of which rank it is"
+            )
+        return ranks[0] if ranks else 0
+
+    # Workers whose events are applied by one of several replicas
+
+    def admit(
+        self, worker: Worker, model: str, source: Source, dumped: dict[str, Any] | None
+    ) -> None:
+        """The worker's events are applied here from now on.
+
+        dumped: the stream to go on with; the index holds what it held then. None: it starts anew.
+        """
+        if self._lobby is None or worker in self._streams:
+            return
+        waiting = self._lobby.leave(worker)
+        if waiting:
             self._drop_expectation(source)
-        return self._stream(source, worker, speaker.model)
+        stream = self._stream(source, worker, model)
+        if dumped is not None:
+            stream.restore(dumped)
+        for each in waiting:
+            self._give(stream, each.frame, each.batch, each.connection)
+        self._applied()
+
+    def refuse(self, worker: Worker) -> None:
+        """The worker's events are applied by another replica."""
+        if self._lobby is not None:
+            self._lobby.drop(worker)
+
+    def hand_over(self, worker: Worker) -> None:
+        """The worker's events are applied by another replica from now on; its blocks stay."""
+        stream = self._streams.get(worker)
+        if stream is not None:
+            self._part_with(stream)
 
     def _drop_expectation(self, source: Source) -> None:
         """The pod behind `source` has a rank other than the one that was expected."""
@@ -223,7 +299,7 @@ class Ingest:
             applier,
             self.waiting,
             self._replays.ask,
-            self._notice_evictions,
+            self._applied,
             forget_on_doubt=policy.forget_on_doubt,
             stale_after=policy.stale_after,
         )
@@ -299,9 +375,14 @@ class Ingest:
         return [(stream.worker, stream.continuity.can_replay) for stream in found]
 
     def _leave(self, stream: WorkerStream) -> None:
+        self._part_with(stream)
+        self._index.leave(stream.worker)
+        if self._lobby is not None:
+            self._lobby.custody.left(stream.worker)
+
+    def _part_with(self, stream: WorkerStream) -> None:
         self._replays.leave(stream)
         stream.leave()
         self._classes[stream.model].leave(stream.trust)
-        self._index.leave(stream.worker)
         del self._streams[stream.worker]
         self._routes.clear()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from indexer import Index, KeyScheme, Worker
     from kvevents.ingest import IngestPolicy
+    from kvevents.lobby import Custody
     from kvevents.source import Source
 
 _TICK_SECONDS = 0.25
@@ -32,7 +33,8 @@ class Intake:
 
     sources: as given. ingest: what is known of every worker's stream. recorders: who wants to see
     frames as they arrive. restored: streams to go on with, as `Ingest.dump` returned them; the
-    index must hold what it held then.
+    index must hold what it held then. custody: see `Ingest`; with it only sources that are bound
+    are listened to from the start.
     """
 
     def __init__(
@@ -46,32 +48,41 @@ class Intake:
         concurrent_replays: int = 4,
         queue_messages: int = 1000,
         restored: Sequence[dict[str, Any]] = (),
+        custody: Custody | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sources = sources
         self._queue_messages = queue_messages
         self._restored = restored
         self._replays = Replays(self._context, replay_timeout, concurrent_replays)
-        self._subscribers: list[Subscriber] = []
-        self.ingest = Ingest(index, scheme_of, self._replays, policy)
+        self._subscribers: dict[Source, Subscriber] = {}
+        self._shared = custody is not None
+        self.ingest = Ingest(index, scheme_of, self._replays, policy, custody, changed)
         self.recorders = Recorders()
 
     @property
     def endpoints(self) -> list[str]:
         """Where frames come from, one address for each source."""
-        return [subscriber.endpoint for subscriber in self._subscribers]
+        subscribers = (self._subscribers.get(source) for source in self.sources)
+        return [
+            source.endpoint if subscriber is None else subscriber.endpoint
+            for source, subscriber in zip(self.sources, subscribers, strict=True)
+        ]
 
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if an endpoint cannot be had; what was begun is undone then."""
         async with AsyncExitStack() as stack:
             stack.callback(self._context.term)
             await stack.enter_async_context(self._replays)
-            for source in self.sources:
+            stack.push_async_callback(self._close)
+            at_once = [source for source in self.sources if source.bind or not self._shared]
+            for source in at_once:
                 self.ingest.expect(source)
-            self.ingest.restore(self._restored)
-            for source in self.sources:
-                subscriber = Subscriber(self._context, source, self, self._queue_messages)
-                self._subscribers.append(await stack.enter_async_context(subscriber))
+            if not self._shared:
+                self.ingest.restore(self._restored)
+            for source in at_once:
+                await self.listen(source)
             ticking = asyncio.create_task(self._tick(), name="tick")
             stack.push_async_callback(_cancelled, ticking)
             self._stack = stack.pop_all()
@@ -79,19 +90,40 @@ class Intake:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
-        self._subscribers.clear()
+
+    async def _close(self) -> None:
+        for source in list(self._subscribers):
+            await self.close(source)
+
+    # Sources
+
+    def listens_to(self, source: Source) -> bool:
+        """Whether there is a socket for it."""
+        return source in self._subscribers
+
+    async def listen(self, source: Source) -> None:
+        """Receive what the source publishes. Raises SubscribeError."""
+        subscriber = Subscriber(self._context, source, self, self._queue_messages)
+        self._subscribers[source] = await subscriber.__aenter__()
+
+    async def close(self, source: Source) -> None:
+        """Receive nothing of it any more."""
+        subscriber = self._subscribers.pop(source, None)
+        if subscriber is not None:
+            await subscriber.__aexit__()
+            self.ingest.closed(source)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Nothing is applied within this block; what comes waits, bounded, and is taken after."""
         self._replays.pause()
-        for subscriber in self._subscribers:
+        for subscriber in self._subscribers.values():
             subscriber.pause()
         try:
             yield
         finally:
             self._replays.resume()
-            for subscriber in self._subscribers:
+            for subscriber in self._subscribers.values():
                 subscriber.resume()
 
     async def resync(self, pod: str) -> list[tuple[Worker, bool]]:

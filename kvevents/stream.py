@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import zlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from kvevents.continuity import Continuity
 from kvevents.life import Life
+from kvevents.report import Report
 from kvevents.source import UnknownSpeakerError
 from kvevents.steps import Apply, Arrival, Ask, Purpose, Rebuild, Restart
 from kvevents.trust import EVERYWHERE, State
@@ -236,6 +238,24 @@ class WorkerStream:
                 reason=trust.reason,
             )
             self._reported = trust.state
+        self._applied()
+
+    def report(self, now: float) -> Report:
+        """What an operator is told, at `now` (`time.monotonic`)."""
+        applier = self.applier
+        return Report(
+            last_event_age=None if self.last_event is None else now - self.last_event,
+            silent=self.silent_for(now),
+            counts=asdict(self.continuity.counts),
+            events=dict(applier.tally.events),
+            skipped=dict(applier.tally.skipped),
+            engine_block_size=applier.engine_block_size,
+            orphan_blocks=applier.orphans.blocks,
+            replay_endpoint=self.replay_endpoint,
+            foreign_replay=self.foreign_replay,
+            live_frames=self.batches,
+            resolved=applier.resolved,
+        )
 
     # Snapshots
 

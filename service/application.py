@@ -15,7 +15,7 @@ from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
-from indexer import COMPILED, KeyScheme, MemoryIndex
+from indexer import COMPILED, KeyScheme, MemoryIndex, SharedIndex, model_scope
 from kvevents import IngestPolicy, Intake, Source
 from service.calls import add_service
 from service.fleet import FleetServicer
@@ -23,15 +23,20 @@ from service.metrics import CallMetrics, MetricsServer, StateCollector
 from service.misconfiguration import Misconfiguration, UnmatchedPrompts
 from service.prompts import Prompts
 from service.reflection import enable_reflection
+from service.replica import Replica
 from service.scoring import ScoringServicer
+from service.sharing import SharedAnswers
 from service.snapshot import Keys, Restored, SnapshotError, Snapshots, read_snapshot
 from service.tokenizing import TokenizationServicer
+from service.workers import OwnWorkers
+from store import Server, Store
 from tokenization import Tokenizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.configuration import Configuration
+    from service.workers import Workers
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -89,8 +94,14 @@ class Application:
         restored = self._restored()
         index = self.index = restored.index
         scheme_of = cache(self._scheme)
-        intake = self.intake = self._intake(index, scheme_of, restored.streams)
+        replica = self.replica = await self._replica(stack, index)
+        intake = self.intake = self._intake(index, scheme_of, restored.streams, replica)
         ingest = self.ingest = intake.ingest
+        workers: Workers = OwnWorkers(ingest.streams)
+        shared = None
+        if replica is not None:
+            replica.listen_with(intake)
+            workers, shared = replica.workers, self._shared_answers(replica)
         snapshots = self.snapshots = self._snapshots(restored.written_at)
         tokenizers = await stack.enter_async_context(self._tokenizers())
         for model in configuration.models:
@@ -98,7 +109,7 @@ class Application:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
         unmatched = UnmatchedPrompts()
-        misconfiguration = Misconfiguration(index, ingest.streams, unmatched)
+        misconfiguration = Misconfiguration(index, workers, unmatched)
         registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
@@ -106,19 +117,22 @@ class Application:
         if snapshots is not None:
             stack.push_async_callback(self._write_last, snapshots)
         await stack.enter_async_context(intake)
+        if replica is not None:
+            await stack.enter_async_context(replica)
         self.endpoints = intake.endpoints
         tidying = asyncio.create_task(_tidy(index), name="tidy")
         stack.push_async_callback(_cancelled, tidying)
         prompts = Prompts(tokenizers, configuration.limits)
         scoring = ScoringServicer(
             index,
-            ingest.streams,
+            workers,
             prompts,
             scheme_of,
             [model.name for model in configuration.models],
             unmatched,
+            shared,
         )
-        fleet = FleetServicer(index, intake, misconfiguration)
+        fleet = FleetServicer(index, intake, workers, misconfiguration, replica)
         await stack.enter_async_context(misconfiguration)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
@@ -148,8 +162,28 @@ class Application:
             else:
                 _log.info("snapshot_read", path=str(path), workers=len(restored.streams))
                 return restored
-        index = MemoryIndex(section.limit, section.tier_weights, section.count_copies)
+        kind = SharedIndex if self._configuration.store.url else MemoryIndex
+        index = kind(section.limit, section.tier_weights, section.count_copies)
         return Restored(index, [], None)
+
+    async def _replica(self, stack: AsyncExitStack, index: MemoryIndex) -> Replica | None:
+        section = self._configuration.store
+        if not isinstance(index, SharedIndex):
+            return None
+        server = await stack.enter_async_context(Server(section.address))
+        store = Store(server, section.namespace)
+        stale_after = self._configuration.events.stale_seconds
+        return Replica(store, index, section, model_scope, stale_after)
+
+    def _shared_answers(self, replica: Replica) -> SharedAnswers:
+        configuration = self._configuration
+        return SharedAnswers(
+            replica,
+            configuration.store,
+            configuration.index.tier_weights,
+            model_scope,
+            configuration.events.stale_seconds,
+        )
 
     def _keys(self) -> Keys:
         section = self._configuration.index
@@ -198,6 +232,7 @@ class Application:
         index: MemoryIndex,
         scheme_of: Callable[[str], KeyScheme],
         restored: list[dict[str, Any]],
+        replica: Replica | None,
     ) -> Intake:
         configuration, events = self._configuration, self._configuration.events
         sources = [
@@ -227,6 +262,8 @@ class Application:
             concurrent_replays=events.concurrent_replays,
             queue_messages=events.queue_messages,
             restored=restored,
+            custody=replica,
+            changed=_nothing if replica is None else replica.writer.wake,
         )
 
     async def _serve(
@@ -257,6 +294,10 @@ class Application:
         await server.start()
         stack.push_async_callback(server.stop, self._configuration.grpc.drain_seconds)
         for name in ("", *_SERVICES):
+            await healthy.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self.replica is not None:
+            await self.replica.ready()
+        for name in ("", *_SERVICES):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
         stack.push_async_callback(healthy.enter_graceful_shutdown)
         _log.info("serving", addresses=self.addresses, metrics_port=self.metrics_port)
@@ -270,6 +311,10 @@ def _bind(server: grpc.aio.Server, address: str) -> str:
     if address.startswith("unix:"):
         return address
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _nothing() -> None:
+    """Where nobody is to be told."""
 
 
 async def _tidy(index: MemoryIndex) -> None:

@@ -97,6 +97,9 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument("--default-model", metavar="MODEL", help="where a topic does not say")
     parser.add_argument("--block-size", metavar="TOKENS", help="tokens per block (default: 16)")
     parser.add_argument("--hash-seed", metavar="SEED", help="seed of the block keys")
+    parser.add_argument(
+        "--index", metavar="URL", help="share the index: redis://host:port, valkey://... and more"
+    )
     parser.add_argument("--index-limit", metavar="SIZE", help="memory of the index, such as 2GiB")
     parser.add_argument("--snapshot", metavar="FILE", help="keep the index here over a restart")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
@@ -119,6 +122,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
             "limit": options.index_limit,
         },
         "snapshot": {"path": options.snapshot},
+        "store": {"url": options.index},
         "log": {"level": options.log_level, "format": options.log_format},
         "default_model": options.default_model,
         "sources": sources or None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import grpc
 
+from store import StoreError
 from tokenization import TokenizationError, TokenizerBrokenError, TokenizerMissingError
 
 
@@ -44,10 +45,11 @@ _STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (UnknownModelError, grpc.StatusCode.NOT_FOUND),
     (UnknownPodError, grpc.StatusCode.NOT_FOUND),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (StoreError, grpc.StatusCode.UNAVAILABLE),
     (TokenizerMissingError, grpc.StatusCode.FAILED_PRECONDITION),
     (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION),
 )
-KNOWN_ERRORS = (RequestError, TokenizationError)
+KNOWN_ERRORS = (RequestError, StoreError, TokenizationError)
 
 
 def status_of(error: Exception) -> grpc.StatusCode:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import grpc
 
     from indexer import Index, WorkerBlocks
-    from kvevents import Intake, WorkerStream
+    from kvevents import Intake
     from service.misconfiguration import Misconfiguration
+    from service.replica import Replica
+    from service.workers import Workers
 
 _MOST = 2**64 - 1  # a sequence may leap as far as it likes
 
@@ -25,11 +27,19 @@ _MOST = 2**64 - 1  # a sequence may leap as far as it likes
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     """Answers `ListPods`, and does what an operator asks."""
 
-    def __init__(self, index: Index, intake: Intake, misconfiguration: Misconfiguration) -> None:
+    def __init__(
+        self,
+        index: Index,
+        intake: Intake,
+        workers: Workers,
+        misconfiguration: Misconfiguration,
+        replica: Replica | None = None,
+    ) -> None:
         self._index = index
         self._intake = intake
+        self._workers = workers
         self._misconfiguration = misconfiguration
-        self._ingest = intake.ingest
+        self._replica = replica
 
     async def ListPods(  # noqa: N802
         self,
@@ -44,13 +54,46 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
                 continue
             name = (blocks.worker.pod, blocks.model)
             pod = pods.setdefault(name, fleet_pb2.Pod(pod=name[0], model=name[1]))
-            pod.ranks.append(_rank(blocks, self._ingest.streams[blocks.worker], now))
+            pod.ranks.append(self._rank(blocks, now))
         warnings = [
             fleet_pb2.FleetWarning(**suspicion._asdict())
             for suspicion in self._misconfiguration.found()
             if request.model in ("", suspicion.model)
         ]
-        return fleet_pb2.ListPodsResponse(pods=pods.values(), warnings=warnings)
+        shared = None if self._replica is None else _shared_index(self._replica, now)
+        return fleet_pb2.ListPodsResponse(
+            pods=pods.values(), warnings=warnings, shared_index=shared
+        )
+
+    def _rank(self, blocks: WorkerBlocks, now: float) -> fleet_pb2.Rank:
+        worker = blocks.worker
+        standing, report = self._workers.standing(worker, now), self._workers.report(worker, now)
+        counts = {name: min(count, _MOST) for name, count in report.counts.items()}
+        return fleet_pb2.Rank(
+            rank=worker.rank,
+            blocks_by_tier=self._workers.blocks_by_tier(blocks),
+            last_event_age_seconds=report.last_event_age,
+            last_sequence=standing.as_of,
+            missed_frames=counts.get("missed"),
+            events=report.events,
+            skipped=report.skipped,
+            engine_block_size=report.engine_block_size,
+            trust_state=TRUST_STATES[standing.state],
+            trust_reason=standing.reason,
+            silent_seconds=standing.silent,
+            gaps=counts.get("gaps"),
+            replayed_frames=counts.get("replayed"),
+            duplicate_frames=counts.get("duplicates"),
+            late_frames=counts.get("late"),
+            restarts=counts.get("restarts"),
+            replays=counts.get("replays"),
+            replay_failures=counts.get("replay_failures"),
+            orphan_blocks=report.orphan_blocks,
+            overflows=counts.get("overflows"),
+            replay_endpoint=report.replay_endpoint,
+            live_frames=report.live_frames,
+            owner=self._workers.owner(worker),
+        )
 
     async def ForgetPod(  # noqa: N802
         self,
@@ -58,7 +101,12 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         context: grpc.aio.ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
     ) -> fleet_pb2.ForgetPodResponse:
         """See fleet.proto."""
-        if not self._ingest.forget(self._named(request.pod)):
+        pod = self._named(request.pod)
+        if not (
+            self._intake.ingest.forget(pod)
+            if self._replica is None
+            else await self._replica.forget(pod)
+        ):
             raise UnknownPodError(request.pod)
         return fleet_pb2.ForgetPodResponse()
 
@@ -68,7 +116,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         context: grpc.aio.ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
     ) -> fleet_pb2.ResyncPodResponse:
         """See fleet.proto."""
-        ranks = await self._intake.resync(self._named(request.pod))
+        resync = (self._replica or self._intake).resync
+        ranks = await resync(self._named(request.pod))
         if not ranks:
             raise UnknownPodError(request.pod)
         return fleet_pb2.ResyncPodResponse(
@@ -107,30 +156,10 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         return pod
 
 
-def _rank(blocks: WorkerBlocks, stream: WorkerStream, now: float) -> fleet_pb2.Rank:
-    standing = stream.standing(now)
-    counts, tally = stream.continuity.counts, stream.applier.tally
-    return fleet_pb2.Rank(
-        rank=blocks.worker.rank,
-        blocks_by_tier=blocks.by_tier,
-        last_event_age_seconds=None if stream.last_event is None else now - stream.last_event,
-        last_sequence=standing.as_of,
-        missed_frames=min(counts.missed, _MOST),
-        events=tally.events,
-        skipped=tally.skipped,
-        engine_block_size=stream.applier.engine_block_size,
-        trust_state=TRUST_STATES[standing.state],
-        trust_reason=standing.reason,
-        silent_seconds=standing.silent,
-        gaps=counts.gaps,
-        replayed_frames=counts.replayed,
-        duplicate_frames=counts.duplicates,
-        late_frames=counts.late,
-        restarts=counts.restarts,
-        replays=counts.replays,
-        replay_failures=counts.replay_failures,
-        orphan_blocks=stream.applier.orphans.blocks,
-        overflows=counts.overflows,
-        replay_endpoint=stream.replay_endpoint,
-        live_frames=stream.batches,
+def _shared_index(replica: Replica, now: float) -> fleet_pb2.SharedIndex:
+    return fleet_pb2.SharedIndex(
+        replica=replica.name,
+        live_replicas=sorted(replica.live),
+        copy_behind_seconds=replica.copy.behind(now),
+        store_failure=replica.writer.failing,
     )

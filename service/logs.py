@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from service.configuration import LogSection
+    from service.sections import LogSection
 
 
 def configure_logs(section: LogSection) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from indexer import Index, Worker
-    from kvevents import WorkerStream
+    from kvevents import Report
+    from service.workers import Workers
 
 _ENOUGH_BLOCKS = 32
 _ENOUGH_PROMPTS = 500
@@ -61,11 +63,11 @@ class Misconfiguration:
     def __init__(
         self,
         index: Index,
-        streams: Mapping[Worker, WorkerStream],
+        workers: Workers,
         unmatched: UnmatchedPrompts,
     ) -> None:
         self._index = index
-        self._streams = streams
+        self._workers = workers
         self._unmatched = unmatched
         self._told: dict[tuple[str, str, tuple[str, ...]], Suspicion] = {}
 
@@ -92,21 +94,23 @@ class Misconfiguration:
 
     def found(self) -> list[Suspicion]:
         """All there is now."""
-        by_model: dict[str, list[WorkerStream]] = {}
-        for stream in list(self._streams.values()):
-            by_model.setdefault(stream.model, []).append(stream)
+        by_model: dict[str, dict[Worker, Report]] = {}
+        now = time.monotonic()
+        for worker, model in self._workers.models():
+            by_model.setdefault(model, {})[worker] = self._workers.report(worker, now)
         found: list[Suspicion] = []
-        for model, streams in by_model.items():
-            found += self._block_sizes(model, streams)
-            found += [s for stream in streams for s in _of_stream(stream)]
+        for model, reports in by_model.items():
+            found += self._block_sizes(model, reports)
+            for worker, report in reports.items():
+                found += _of_worker(worker, model, report)
         return [*found, *self._never_matched()]
 
-    def _block_sizes(self, model: str, streams: list[WorkerStream]) -> Iterator[Suspicion]:
+    @staticmethod
+    def _block_sizes(model: str, reports: dict[Worker, Report]) -> Iterator[Suspicion]:
         pods_by_size: dict[int, set[str]] = {}
-        for stream in streams:
-            size = stream.applier.engine_block_size
-            if size is not None:
-                pods_by_size.setdefault(size, set()).add(stream.worker.pod)
+        for worker, report in reports.items():
+            if report.engine_block_size is not None:
+                pods_by_size.setdefault(report.engine_block_size, set()).add(worker.pod)
         if len(pods_by_size) > 1:
             sizes = "; ".join(
                 f"{size} tokens on {', '.join(sorted(pods))}"
@@ -117,7 +121,11 @@ class Misconfiguration:
             yield Suspicion("block_sizes_differ", model, pods, detail)
 
     def _never_matched(self) -> Iterator[Suspicion]:
-        held = {blocks.model for blocks in self._index.workers() if any(blocks.by_tier.values())}
+        held = {
+            blocks.model
+            for blocks in self._index.workers()
+            if any(self._workers.blocks_by_tier(blocks).values())
+        }
         for model, count in self._unmatched.in_a_row.items():
             if count >= _ENOUGH_PROMPTS and model in held:
                 detail = (
@@ -128,18 +136,17 @@ class Misconfiguration:
                 yield Suspicion("scores_never_match", model, (), detail)
 
 
-def _of_stream(stream: WorkerStream) -> Iterator[Suspicion]:
-    pod, applier = stream.worker.pod, stream.applier
-    if stream.foreign_replay:
-        yield Suspicion("wrong_replay_socket", stream.model, (pod,), stream.foreign_replay)
-    if applier.resolved:
+def _of_worker(worker: Worker, model: str, report: Report) -> Iterator[Suspicion]:
+    if report.foreign_replay:
+        yield Suspicion("wrong_replay_socket", model, (worker.pod,), report.foreign_replay)
+    if report.resolved:
         return
     unresolved = Counter(
-        {reason: n for reason, n in applier.tally.skipped.items() if reason not in _HARMLESS}
+        {reason: n for reason, n in report.skipped.items() if reason not in _HARMLESS}
     )
-    unresolved["unknown_parent"] += applier.orphans.blocks
+    unresolved["unknown_parent"] += report.orphan_blocks
     if unresolved.total() >= _ENOUGH_BLOCKS:
         reason, _ = unresolved.most_common(1)[0]
         cause = _CAUSES.get(reason, "see what the pod's events were skipped for")
-        detail = f"no block of rank {stream.worker.rank} was ever understood ({reason}): {cause}"
-        yield Suspicion("events_never_resolve", stream.model, (pod,), detail)
+        detail = f"no block of rank {worker.rank} was ever understood ({reason}): {cause}"
+        yield Suspicion("events_never_resolve", model, (worker.pod,), detail)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kvatlas.v1 import scoring_pb2
 
     from indexer import Tokens
-    from service.configuration import LimitsSection
+    from service.sections import LimitsSection
     from tokenization import Tokenizers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -13,30 +14,40 @@ from service.prompts import multimodal_items
 from service.trust import TRUST_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from array import array
+    from collections.abc import Callable, Collection
 
     import grpc
 
     from indexer import Index, KeyScheme, PrefixMatch, Worker
-    from kvevents import WorkerStream
+    from kvevents import Standing
     from service.misconfiguration import UnmatchedPrompts
     from service.prompts import Prompts
+    from service.sharing import SharedAnswers
+    from service.workers import Workers
+
+    StandingOf = Callable[[Worker, float], Standing]
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
-    """Answers `Score`. Between its tokens and its answer a request never waits."""
+    """Answers `Score`. Between its tokens and its answer a request never waits for a pod.
+
+    Where the index is shared, and this process's copy of it is too old, it waits for the store.
+    """
 
     def __init__(
         self,
         index: Index,
-        streams: Mapping[Worker, WorkerStream],
+        workers: Workers,
         prompts: Prompts,
         scheme_of: Callable[[str], KeyScheme],
         configured_models: Collection[str],
         unmatched: UnmatchedPrompts,
+        shared: SharedAnswers | None = None,
     ) -> None:
         self._index = index
-        self._streams = streams
+        self._workers = workers
+        self._shared = shared
         self._prompts = prompts
         self._scheme_of = scheme_of
         self._configured_models = configured_models
@@ -64,8 +75,17 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         response = scoring_pb2.ScoreResponse(
             total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
         )
-        pods = request.pods or self._index.pods_of(model)
-        matched = self._answer(response, self._index.match(model, keys), pods)
+        found = None
+        if self._shared is not None:
+            found = await self._ask_store(self._shared, response, model, keys)
+        if found is None:
+            found = (
+                self._index.pods_of(model),
+                self._index.match(model, keys),
+                self._workers.standing,
+            )
+        pods, match, standing_of = found
+        matched = _answer(response, match, request.pods or pods, standing_of)
         if keys:
             self._unmatched.asked(model, matched=matched)
         return response
@@ -76,35 +96,56 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    def _answer(
-        self, response: scoring_pb2.ScoreResponse, match: PrefixMatch, pods: Collection[str]
-    ) -> bool:
-        """Fill in the pods; whether any of them holds a block."""
-        any_matched = False
-        block_size = response.block_size
-        add = response.pods.add
-        streams = self._streams
+    async def _ask_store(
+        self,
+        shared: SharedAnswers,
+        response: scoring_pb2.ScoreResponse,
+        model: str,
+        keys: array[int],
+    ) -> tuple[Collection[str], PrefixMatch, StandingOf] | None:
+        """What the store says, None if the copy answers, fresh or not."""
         now = time.monotonic()
-        for pod in pods:
-            best = match.best_of(pod)
-            if best is None:
-                response.unknown_pods.append(pod)
-                continue
-            state, reason, silent, as_of = streams[best.worker].standing(now)
-            score = add(
-                pod=pod,
-                rank=best.worker.rank,
-                trust_state=TRUST_STATES[state],
-                trust_reason=reason,
-                silent_seconds=silent,
-                as_of_sequence=as_of,
-            )
-            blocks = best.matched_blocks
-            if blocks:
-                any_matched = True
-                score.score = best.score
-                score.matched_blocks = blocks
-                score.matched_tokens = blocks * block_size
-                for tier, count in best.by_tier.items():
-                    score.matched_blocks_by_tier[tier] = count
-        return any_matched
+        if not shared.is_fresh(now):
+            found = await shared.look(model, keys)
+            if found is not None:
+                return found.pods, found.match, partial(shared.standing, found)
+        behind = shared.behind(now)
+        if behind is not None:
+            response.copy_behind_seconds = behind
+        return None
+
+
+def _answer(
+    response: scoring_pb2.ScoreResponse,
+    match: PrefixMatch,
+    pods: Collection[str],
+    standing_of: StandingOf,
+) -> bool:
+    """Fill in the pods; whether any of them holds a block."""
+    any_matched = False
+    block_size = response.block_size
+    add = response.pods.add
+    now = time.monotonic()
+    for pod in pods:
+        best = match.best_of(pod)
+        if best is None:
+            response.unknown_pods.append(pod)
+            continue
+        state, reason, silent, as_of = standing_of(best.worker, now)
+        score = add(
+            pod=pod,
+            rank=best.worker.rank,
+            trust_state=TRUST_STATES[state],
+            trust_reason=reason,
+            silent_seconds=silent,
+            as_of_sequence=as_of,
+        )
+        blocks = best.matched_blocks
+        if blocks:
+            any_matched = True
+            score.score = best.score
+            score.matched_blocks = blocks
+            score.matched_tokens = blocks * block_size
+            for tier, count in best.by_tier.items():
+                score.matched_blocks_by_tier[tier] = count
+    return any_matched

@@ -67,6 +67,7 @@ def token_ids(answer: tokenization_pb2.TokenizeResponse) -> str:
 def pods(answer: fleet_pb2.ListPodsResponse) -> str:
     """A line for each rank, and one for each warning."""
     rows = []
+    is_shared = answer.HasField("shared_index")
     for pod in answer.pods:
         for rank in pod.ranks:
             heard = rank.HasField("last_event_age_seconds")
@@ -81,17 +82,29 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
                     _losses(rank),
                     _counts(rank.skipped),
+                    *([rank.owner or answer.shared_index.replica] if is_shared else []),
                 ]
             )
     if not rows:
         return "no pod is known: none is configured, and no event has arrived"
     header = [
-        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED")
+        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED"),
+        *(["OWNER"] if is_shared else []),
     ]
     warnings = [
         f"warning: {warning.kind}: {warning.model}: {warning.detail}" for warning in answer.warnings
     ]
-    return "\n".join([table(header, rows), *warnings])
+    shared = [_shared_index(answer.shared_index)] if is_shared else []
+    return "\n".join([table(header, rows), *shared, *warnings])
+
+
+def _shared_index(shared: fleet_pb2.SharedIndex) -> str:
+    live = ", ".join(shared.live_replicas) or "nobody"
+    behind = "no copy of the others' blocks here"
+    if shared.HasField("copy_behind_seconds"):
+        behind = f"its copy {shared.copy_behind_seconds:.1f}s behind at most"
+    failure = f"; the store fails: {shared.store_failure}" if shared.store_failure else ""
+    return f"shared index: this is {shared.replica}, {behind}; live: {live}{failure}"
 
 
 def resync(pod: str, answer: fleet_pb2.ResyncPodResponse) -> str:

@@ -16,7 +16,7 @@ from store.errors import StoreError
 from store.flush import Written
 from store.layout import VERSION, Layout
 from store.lookup import Found, Lookup
-from store.records import Claim, Standing, State
+from store.records import Claim, Standing, State, packed, unpacked
 from store.rendezvous import chosen
 from store.server import Server
 from store.store import Store
@@ -44,5 +44,7 @@ __all__ = [
     "Writer",
     "Written",
     "chosen",
+    "packed",
     "parse_address",
+    "unpacked",
 ]

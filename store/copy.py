@@ -24,6 +24,8 @@ from store.layout import worker_name
 from store.records import Entry, Standing, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from indexer import SharedIndex, Worker
     from store.store import Bulletin, Store
 
@@ -40,12 +42,14 @@ class Followed:
     """A worker that another replica owns.
 
     revision: of the newest entry put. target: the one from which on the blocks are as they should
-    be. report: as its owner renewed it at `reported_at` (`time.monotonic`), "" if it never has.
+    be. thinned: blocks are missing here for want of memory. report: as its owner renewed it at
+    `reported_at` (`time.monotonic`), empty if it never has.
     """
 
     standing: Standing
     revision: int
     target: int
+    thinned: bool = False
     report: bytes = b""
     reported_at: float = 0.0
 
@@ -59,19 +63,22 @@ class Copy:
     """Follows the workers of others; see the module.
 
     ours: this replica's workers, which are none of its business. followed: all others. loads,
-    entries: how many workers were loaded, and entries put. failures: of calls, by kind.
+    entries: how many workers were loaded, and entries put. failures: of calls, by kind. noticed:
+    told when blocks were put.
     """
 
     def __init__(self, store: Store, index: SharedIndex, *, with_blocks: bool) -> None:
         self._store = store
         self._index = index
-        self._with_blocks = with_blocks
+        self.with_blocks = with_blocks
         self.ours: set[Worker] = set()
         self.followed: dict[Worker, Followed] = {}
         self.bulletins: list[Bulletin] = []
         self.failures: Counter[str] = Counter()
+        self.noticed: Callable[[], None] = lambda: None
         self.loads = 0
         self.entries = 0
+        self._moved = asyncio.Event()
         self._caught_up: dict[int, float] = {}
         self._stale: set[Worker] = set()
 
@@ -91,13 +98,18 @@ class Copy:
             followed.loading for followed in self.followed.values()
         )
 
+    async def moved(self) -> None:
+        """Wait until more of the store is here, or it is known to be all."""
+        self._moved.clear()
+        await self._moved.wait()
+
     # Owners come and go
 
     def holds(self, worker: Worker, generation: str, revision: int) -> bool:
         """Whether the worker is here as it was then."""
         known = self.followed.get(worker)
         return (
-            self._with_blocks
+            self.with_blocks
             and known is not None
             and not known.loading
             and (known.standing.generation, known.revision) == (generation, revision)
@@ -162,6 +174,7 @@ class Copy:
                 slice_end = time.perf_counter() + _SLICE_SECONDS
         if len(entries) < _ENTRIES_AT_A_TIME:
             self._caught_up[shard] = asked_at
+        self._moved.set()
         return position
 
     def _mistrust(self, shard: int) -> None:
@@ -175,7 +188,7 @@ class Copy:
         if worker in self.ours:
             return
         if entry.left or standing is None:
-            self._drop(worker)
+            self.drop(worker)
             return
         known = self.followed.get(worker)
         same = known is not None and known.standing.generation == standing.generation
@@ -188,11 +201,13 @@ class Copy:
         elif standing.revision <= known.revision:
             return
         self.entries += 1
-        if self._with_blocks:
+        if self.with_blocks:
             self._index.put(worker, entry.seats, entry.names, entry.counts, entry.rows)
+            self.noticed()
         known.standing, known.revision = standing, standing.revision
 
-    def _drop(self, worker: Worker) -> None:
+    def drop(self, worker: Worker) -> None:
+        """The worker never was."""
         if self.followed.pop(worker, None) is not None:
             self._index.leave(worker)
         self._stale.discard(worker)
@@ -212,7 +227,7 @@ class Copy:
         if standing is not None:
             await self._load(standing)
         elif worker not in self.ours:
-            self._drop(worker)
+            self.drop(worker)
         self._stale.discard(worker)
 
     async def _load(self, standing: Standing) -> None:
@@ -221,7 +236,7 @@ class Copy:
         if worker in self.ours:
             return
         self._join_anew(standing, standing.revision, standing.revision + 1)
-        if not self._with_blocks:
+        if not self.with_blocks:
             self.followed[worker].target = 0
             return
         home = self._store.layout.home(worker)
@@ -230,6 +245,7 @@ class Copy:
         if worker in self.ours or worker not in self.followed:
             return
         self._index.put(worker, State.unpack(state).seats if state else Seats(), *rows)
+        self.noticed()
         bulletin = (await self._store.bulletins())[home]
         newest = bulletin.standings.get(worker_name(worker))
         known = self.followed.get(worker)
@@ -256,7 +272,7 @@ class Copy:
         now = time.monotonic()
         standings = {s.worker: s for b in bulletins for s in b.standings.values()}
         for worker in [w for w in self.followed if w not in standings and w not in self.ours]:
-            self._drop(worker)
+            self.drop(worker)
         self._stale.difference_update(w for w in list(self._stale) if w not in standings)
         for standing in standings.values():
             self._compare(standing)
@@ -268,7 +284,7 @@ class Copy:
         if worker in self.ours:
             return
         known = self.followed.get(worker)
-        if not self._with_blocks:
+        if not self.with_blocks:
             if known is None or known.standing.model != standing.model:
                 self._join_anew(standing, standing.revision, 0)
             else:

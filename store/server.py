@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -15,7 +16,7 @@ from redis.backoff import NoBackoff
 from store.errors import StoreError, store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from store.address import StoreAddress
     from store.layout import Layout
@@ -134,57 +135,49 @@ class Server:
             prefix = layout.prefix(shard)
             command, what = ("EVALSHA", _DIGESTS) if by_name else ("EVAL", _SCRIPTS)
             pipeline.execute_command(command, what[script], 1, prefix + "w", prefix, *arguments)
-        try:
-            async with asyncio.timeout(2 * self.address.timeout):
-                answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        except (exceptions.RedisError, TimeoutError, OSError) as error:
-            raise _failure(error) from error
+        async with self._within(2 * self.address.timeout):
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """What the client raises becomes a StoreError, and a cancellation is not lost in it."""
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        failure: StoreError | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except (exceptions.RedisError, TimeoutError, OSError) as error:
+            failure = store_error(error)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        if failure is not None:
+            raise failure
 
     async def layout_record(
         self, key: str, version: int, shards: int
     ) -> tuple[int, dict[int, int]]:
         """The number of shards of `version`, `shards` if it is new; and of every version."""
-        try:
-            async with asyncio.timeout(2 * self.address.timeout):
-                await self._client.hsetnx(key, str(version), shards)
-                found = await self._client.hgetall(key)
-        except (exceptions.RedisError, TimeoutError, OSError) as error:
-            raise _failure(error) from error
+        async with self._within(2 * self.address.timeout):
+            await self._client.hsetnx(key, str(version), shards)
+            found = await self._client.hgetall(key)
         versions = {int(name): int(value) for name, value in found.items()}
         return versions.get(version, shards), versions
-
-    async def forget_version(self, key: str, version: int) -> None:
-        """The version was never used."""
-        try:
-            await self._client.hdel(key, str(version))
-        except (exceptions.RedisError, TimeoutError, OSError) as error:
-            raise _failure(error) from error
 
     async def read_journal(
         self, key: str, after: bytes, count: int, wait: float
     ) -> list[tuple[bytes, bytes]]:
         """Entries after `after`, with their ids; waits up to `wait` seconds for the first."""
         wait = min(wait, self.address.timeout / 2)
-        try:
-            async with asyncio.timeout(wait + 2 * self.address.timeout):
-                found: Any = await self._client.xread(
-                    {key: after}, count=count, block=max(1, round(wait * 1000))
-                )
-        except (exceptions.RedisError, TimeoutError, OSError) as error:
-            raise _failure(error) from error
+        async with self._within(wait + 2 * self.address.timeout):
+            found: Any = await self._client.xread(
+                {key: after}, count=count, block=max(1, round(wait * 1000))
+            )
         if not found:
             return []
         entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
         return [(entry_id, fields[b"e"]) for entry_id, fields in entries]
-
-
-def _failure(error: Exception) -> BaseException:
-    """What to raise. The client takes a cancellation that comes with a timeout for the timeout."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        return asyncio.CancelledError()
-    return store_error(error)
 
 
 def _path(path: Any) -> str | None:

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from indexer import KeyScheme, MemoryIndex, Place, Worker
 from service.misconfiguration import Misconfiguration, UnmatchedPrompts
+from service.workers import OwnWorkers
 
 
 def test_each_is_told_once_and_so_is_its_end() -> None:
@@ -21,7 +22,7 @@ def test_each_is_told_once_and_so_is_its_end() -> None:
         scheme.keys(scheme.root(""), array("Q", range(16)), None),
     )
     unmatched = UnmatchedPrompts()
-    misconfiguration = Misconfiguration(index, {}, unmatched)
+    misconfiguration = Misconfiguration(index, OwnWorkers({}), unmatched)
     with capture_logs() as log:
         for _ in range(500):
             unmatched.asked("m", matched=False)

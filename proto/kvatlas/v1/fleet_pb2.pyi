@@ -14,12 +14,26 @@ class ListPodsRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class ListPodsResponse(_message.Message):
-    __slots__ = ("pods", "warnings")
+    __slots__ = ("pods", "warnings", "shared_index")
     PODS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_INDEX_FIELD_NUMBER: _ClassVar[int]
     pods: _containers.RepeatedCompositeFieldContainer[Pod]
     warnings: _containers.RepeatedCompositeFieldContainer[FleetWarning]
-    def __init__(self, pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[FleetWarning, _Mapping]]] = ...) -> None: ...
+    shared_index: SharedIndex
+    def __init__(self, pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[FleetWarning, _Mapping]]] = ..., shared_index: _Optional[_Union[SharedIndex, _Mapping]] = ...) -> None: ...
+
+class SharedIndex(_message.Message):
+    __slots__ = ("replica", "live_replicas", "copy_behind_seconds", "store_failure")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    LIVE_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    COPY_BEHIND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STORE_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    live_replicas: _containers.RepeatedScalarFieldContainer[str]
+    copy_behind_seconds: float
+    store_failure: str
+    def __init__(self, replica: _Optional[str] = ..., live_replicas: _Optional[_Iterable[str]] = ..., copy_behind_seconds: _Optional[float] = ..., store_failure: _Optional[str] = ...) -> None: ...
 
 class FleetWarning(_message.Message):
     __slots__ = ("kind", "model", "pods", "detail")
@@ -44,7 +58,7 @@ class Pod(_message.Message):
     def __init__(self, pod: _Optional[str] = ..., model: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
 
 class Rank(_message.Message):
-    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames")
+    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames", "owner")
     class BlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +102,7 @@ class Rank(_message.Message):
     OVERFLOWS_FIELD_NUMBER: _ClassVar[int]
     REPLAY_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     LIVE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     rank: int
     blocks_by_tier: _containers.ScalarMap[str, int]
     last_event_age_seconds: float
@@ -110,7 +125,8 @@ class Rank(_message.Message):
     overflows: int
     replay_endpoint: str
     live_frames: int
-    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ...) -> None: ...
+    owner: str
+    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ForgetPodRequest(_message.Message):
     __slots__ = ("pod",)

@@ -50,18 +50,20 @@ class MultimodalItem(_message.Message):
     def __init__(self, hash: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("pods", "unknown_pods", "total_blocks", "total_tokens", "block_size")
+    __slots__ = ("pods", "unknown_pods", "total_blocks", "total_tokens", "block_size", "copy_behind_seconds")
     PODS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_PODS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    COPY_BEHIND_SECONDS_FIELD_NUMBER: _ClassVar[int]
     pods: _containers.RepeatedCompositeFieldContainer[PodScore]
     unknown_pods: _containers.RepeatedScalarFieldContainer[str]
     total_blocks: int
     total_tokens: int
     block_size: int
-    def __init__(self, pods: _Optional[_Iterable[_Union[PodScore, _Mapping]]] = ..., unknown_pods: _Optional[_Iterable[str]] = ..., total_blocks: _Optional[int] = ..., total_tokens: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
+    copy_behind_seconds: float
+    def __init__(self, pods: _Optional[_Iterable[_Union[PodScore, _Mapping]]] = ..., unknown_pods: _Optional[_Iterable[str]] = ..., total_blocks: _Optional[int] = ..., total_tokens: _Optional[int] = ..., block_size: _Optional[int] = ..., copy_behind_seconds: _Optional[float] = ...) -> None: ...
 
 class PodScore(_message.Message):
     __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank", "trust_state", "trust_reason", "silent_seconds", "as_of_sequence")

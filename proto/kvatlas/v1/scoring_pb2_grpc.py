@@ -54,6 +54,7 @@ class ScoringServiceServicer:
         NOT_FOUND: no pod serves the model and none is configured to.
         FAILED_PRECONDITION: the prompt is text and there is no tokenizer for the model.
         RESOURCE_EXHAUSTED: more tokens than the configured limit.
+        UNAVAILABLE: the index is shared, no copy of it is kept here, and its store does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

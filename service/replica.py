@@ -1,0 +1,339 @@
+"""This service as one of several replicas: whose events are applied here, and who is told.
+
+Each second: a beat keeps this replica's lease and tells who else is live; every source that can be
+connected to is listened to by one of them, by rendezvous; reports of our workers are renewed, those
+of others are read, and what the store has lost of ours is written again. A worker is taken from the
+store with all that is known of it before its events are applied here, and given up in good order
+when another replica is to have its source. The writer fences: who was taken for dead and is not
+finds its writes refused, and lets go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+
+from kvevents import SubscribeError
+from service.workers import SharedWorkers
+from store import Claim, Cleaner, Copy, StoreError, Succession, Writer, chosen, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from indexer import SharedIndex, Worker
+    from kvevents import Intake, Source
+    from service.sections import StoreSection
+    from store import Store
+
+_SIGN_SECONDS = 1.0
+_RETRY_SECONDS = 0.1
+_GARBAGE_SECONDS = 60.0
+_LAST_SECONDS = 5.0
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class Replica:
+    """One of several, within an `async with` block; `intake` is given by `listen_with` before it.
+
+    name: of this replica. workers: all of them, whoever applies their events. failures: of calls of
+    the store, by kind. copy, writer: see `store`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: SharedIndex,
+        section: StoreSection,
+        scope_of: Callable[[str], int],
+        stale_after: float,
+    ) -> None:
+        self.name = section.replica_name
+        self.store = store
+        self._index = index
+        self._section = section
+        self._stale_after = stale_after
+        self.copy = Copy(store, index, with_blocks=section.copy_blocks)
+        self.writer = Writer(store, index, self.name, self)
+        self._succession = Succession(store, index, self.writer, self.copy, self.name)
+        self._cleaner = Cleaner(store, index, self.writer, scope_of)
+        self.live: set[str] = set()
+        self.failures: Counter[str] = Counter()
+        self._wanted: dict[Worker, tuple[str, Source]] = {}
+        self._refused: dict[Worker, str] = {}
+        self._leaving: dict[Worker, int] = {}
+        self._garbage: dict[str, float] = {}
+        self._settled = asyncio.Event()
+        self._kick = asyncio.Event()
+
+    def listen_with(self, intake: Intake) -> None:
+        """What receives and applies events."""
+        self._intake = intake
+        self._ingest = intake.ingest
+        self.copy.noticed = intake.ingest.notice_evictions
+        self.workers = SharedWorkers(
+            intake.ingest.streams, self.copy, self._section.max_lag_seconds, self._stale_after
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._withdraw)
+            jobs = {
+                "write": self.writer.run(),
+                "take over": self._take_all(),
+                "beat": self._every(self._section.lease_seconds / 3, self._beat),
+                "sign": self._every(_SIGN_SECONDS, self._sign),
+                "clean": self._every(_SIGN_SECONDS, self._clean),
+            }
+            for shard in range(self.store.layout.shards):
+                if self._section.copy_blocks:
+                    jobs[f"follow {shard}"] = self.copy.run(shard)
+            self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def ready(self) -> None:
+        """Wait until answers are as good as they get, or it has taken too long."""
+        try:
+            async with asyncio.timeout(self._section.ready_seconds):
+                await self._settled.wait()
+                while self._section.copy_blocks and not self.copy.is_warm:
+                    await asyncio.wait_for(self.copy.moved(), 1.0)
+        except TimeoutError:
+            _log.warning("not_warm", detail="ready without a copy of the others' blocks")
+
+    async def _every(self, seconds: float, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await do()
+            except StoreError as error:
+                self.failures[error.kind] += 1
+            except Exception:  # noqa: BLE001 - the next time may be better
+                _log.exception("replica_failed")
+            await asyncio.sleep(seconds)
+
+    # Who is live, and who listens to what
+
+    async def _beat(self) -> None:
+        live = set(await self.store.beat(self.name, self._section.lease_seconds))
+        if live != self.live:
+            _log.info("replicas_live", replicas=sorted(live))
+        self.live = live
+        self.writer.live = self.workers.live = live
+        if not self._settled.is_set():
+            await self.store.settle_layout()
+            await self.copy.refresh()
+        await self._settle_sources()
+        self._settled.set()
+        self._kick.set()
+
+    async def _settle_sources(self) -> None:
+        for source in self._intake.sources:
+            if source.bind:
+                continue
+            is_ours = chosen(source.endpoint, self.live) == self.name
+            if is_ours and not self._intake.listens_to(source):
+                try:
+                    await self._intake.listen(source)
+                except SubscribeError as error:
+                    _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+                    continue
+                self._ingest.expect(source)
+                self._want_workers_of(source)
+            elif not is_ours and self._intake.listens_to(source):
+                await self._intake.close(source)
+                await self._give_up_workers_of(source)
+
+    def _want_workers_of(self, source: Source) -> None:
+        for worker, followed in self.copy.followed.items():
+            standing = followed.standing
+            if standing.endpoint == source.endpoint and source.may_be(worker.pod, standing.model):
+                self._wanted[worker] = (standing.model, source)
+
+    async def _give_up_workers_of(self, source: Source) -> None:
+        for worker in [w for w, (_, of) in self._wanted.items() if of is source]:
+            del self._wanted[worker]
+            self._ingest.refuse(worker)
+        for worker, stream in list(self._ingest.streams.items()):
+            if stream.source is source:
+                await self._give_up(worker)
+
+    async def _give_up(self, worker: Worker) -> None:
+        if await self._succession.give_up(worker):
+            self._ingest.hand_over(worker)
+
+    async def _withdraw(self) -> None:
+        """Give up everything in good order, so that others go on at once."""
+        stopped = [task for task in self._tasks if task.get_name() != "write"]
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                for source in self._intake.sources:
+                    await self._intake.close(source)
+                for worker in list(self._ingest.streams):
+                    await self._give_up(worker)
+                await self.store.retreat(self.name)
+        except (StoreError, TimeoutError) as error:
+            _log.warning("not_withdrawn", detail=str(error))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Whose events are applied here; see `kvevents.Custody`
+
+    def asks(self, worker: Worker, model: str, source: Source) -> bool:
+        """See `Custody.asks`."""
+        holder = self._refused.get(worker)
+        if holder is not None:
+            if holder in self.live:
+                return False
+            del self._refused[worker]
+        if worker not in self._wanted:
+            self._wanted[worker] = (model, source)
+            self._kick.set()
+        return True
+
+    def left(self, worker: Worker) -> None:
+        """See `Custody.left`."""
+        of = self.writer.disown(worker)
+        self.copy.ours.discard(worker)
+        if of is not None:
+            self._leaving[worker] = of.epoch
+            self._kick.set()
+
+    def evicted(self, worker: Worker) -> None:
+        """See `Custody.evicted`."""
+        followed = self.copy.followed.get(worker)
+        if followed is not None:
+            followed.thinned = True
+
+    async def _take_all(self) -> None:
+        """Take what is wanted, one after the other, for ever."""
+        while True:
+            await self._kick.wait()
+            self._kick.clear()
+            await self._settled.wait()
+            again = False
+            for worker, epoch in list(self._leaving.items()):
+                again |= not await self._leave(worker, epoch)
+            for worker, (model, source) in list(self._wanted.items()):
+                again |= not await self._take(worker, model, source)
+            if again:
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._kick.set()
+
+    async def _leave(self, worker: Worker, epoch: int) -> bool:
+        try:
+            await self.store.leave(worker, epoch)
+        except StoreError as error:
+            self.failures[error.kind] += 1
+            return False
+        self._leaving.pop(worker, None)
+        return True
+
+    async def _take(self, worker: Worker, model: str, source: Source) -> bool:
+        """Whether it is clear whose the worker is."""
+        if worker in self._ingest.streams:
+            del self._wanted[worker]
+            return True
+        try:
+            taken = await self._succession.take(worker, model, source.endpoint, self.live)
+        except StoreError as error:
+            self.failures[error.kind] += 1
+            return False
+        if self._wanted.get(worker) != (model, source):  # no more
+            if not isinstance(taken, str):
+                await self._succession.give_up(worker)
+            return True
+        if isinstance(taken, str):
+            if not source.bind:
+                return False  # its owner is about to give it up, or to be found dead
+            self._refused[worker] = taken
+            self._ingest.refuse(worker)
+        else:
+            self._ingest.admit(worker, model, source, taken.dump)
+        del self._wanted[worker]
+        return True
+
+    # What the writer asks; see `store.Writer`
+
+    def claim(self, worker: Worker) -> Claim:
+        """See `Streams.claim`."""
+        stream = self._ingest.streams.get(worker)
+        if stream is None:
+            return Claim("recovering", "changing_hands", None)
+        state, reason, _, as_of = stream.standing(time.monotonic())
+        return Claim(state.value, reason, as_of)
+
+    def dump(self, worker: Worker) -> dict[str, Any] | None:
+        """See `Streams.dump`."""
+        stream = self._ingest.streams.get(worker)
+        return None if stream is None else stream.dump()
+
+    def lost(self, worker: Worker) -> None:
+        """See `Streams.lost`."""
+        self._ingest.hand_over(worker)
+        self._succession.lost(worker)
+
+    # Every second
+
+    async def _sign(self) -> None:
+        if not self._settled.is_set():
+            return
+        now = time.monotonic()
+        reports = {}
+        for blocks in self._index.workers():
+            of = self.writer.owned.get(blocks.worker)
+            stream = self._ingest.streams.get(blocks.worker)
+            if of is not None and stream is not None:
+                report = {**asdict(stream.report(now)), "blocks": blocks.by_tier}
+                reports[blocks.worker] = (of.epoch, packed(report))
+        wishes = await self.store.sign(reports)
+        for worker in list(self._ingest.streams):
+            if wishes.get(f"{worker.pod}/{worker.rank}") == "resync":
+                self._ingest.streams[worker].resync()
+        await self.copy.refresh()
+        await self.writer.check()
+        self.writer.wake()
+
+    async def _clean(self) -> None:
+        for of in list(self.writer.owned.values()):
+            if of.retired:
+                await self._cleaner.clean_worker(of)
+        now = time.monotonic()
+        found = {garbage.generation: garbage for b in self.copy.bulletins for garbage in b.garbage}
+        self._garbage = {name: self._garbage.get(name, now) for name in found}
+        for name, garbage in found.items():
+            is_due = now - self._garbage[name] > _GARBAGE_SECONDS
+            if is_due and chosen(name, self.live) == self.name:
+                await self._cleaner.drop(garbage)
+
+    # What an operator wants of workers that are not ours
+
+    async def forget(self, pod: str) -> bool:
+        """The pod is gone, whoever applies its events. Raises StoreError."""
+        followed = [worker for worker in self.copy.followed if worker.pod == pod]
+        for worker in followed:
+            await self.store.leave(worker, None)
+            self.copy.drop(worker)
+        return self._ingest.forget(pod) or bool(followed)
+
+    async def resync(self, pod: str) -> list[tuple[Worker, bool]]:
+        """See `Ingest.resync`; workers of others are told their owners. Raises StoreError."""
+        found = await self._intake.resync(pod)
+        now = time.monotonic()
+        for worker in [worker for worker in self.copy.followed if worker.pod == pod]:
+            await self.store.wish(worker, "resync")
+            found.append((worker, bool(self.workers.report(worker, now).replay_endpoint)))
+        return found
