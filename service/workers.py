@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from kvevents import WorkerStream
     from store import Claim, Copy, Followed
 
+_REFRESH_SECONDS = 1.5  # bulletins are read every second
+
 
 class Workers(Protocol):
     """Every worker heard of or expected."""
@@ -94,16 +96,23 @@ class SharedWorkers:
         followed = self._copy.followed.get(worker)
         if followed is None:
             return Standing(State.RECOVERING, "changing_hands", None, None)
-        behind = self._copy.behind(now)
         reason = ""
         if followed.loading:
             reason = "copy_loading"
-        elif behind is None or behind > self._most_behind:
+        elif self._is_behind(now):
             reason = "copy_behind"
         standing = self.followed_standing(followed, now, reason)
         if followed.thinned and standing.state is State.EXACT:
             return standing._replace(state=State.PARTIAL, reason="evicted")
         return standing
+
+    def _is_behind(self, now: float) -> bool:
+        """Whether what is known of the workers of others is too old."""
+        if self._copy.with_blocks:
+            behind = self._copy.behind(now)
+            return behind is None or behind > self._most_behind
+        refreshed_at = self._copy.refreshed_at
+        return refreshed_at is None or now - refreshed_at > self._most_behind + _REFRESH_SECONDS
 
     def followed_standing(self, followed: Followed, now: float, doubt: str = "") -> Standing:
         """What its owner claims of a worker, as far as that can be believed.

@@ -64,7 +64,7 @@ class Copy:
 
     ours: this replica's workers, which are none of its business. followed: all others. loads,
     entries: how many workers were loaded, and entries put. failures: of calls, by kind. noticed:
-    told when blocks were put.
+    told when blocks were put. refreshed_at: when the bulletins were read last (`time.monotonic`).
     """
 
     def __init__(self, store: Store, index: SharedIndex, *, with_blocks: bool) -> None:
@@ -74,6 +74,7 @@ class Copy:
         self.ours: set[Worker] = set()
         self.followed: dict[Worker, Followed] = {}
         self.bulletins: list[Bulletin] = []
+        self.refreshed_at: float | None = None
         self.failures: Counter[str] = Counter()
         self.noticed: Callable[[], None] = lambda: None
         self.loads = 0
@@ -268,8 +269,9 @@ class Copy:
 
     async def refresh(self) -> None:
         """Read the bulletins. Raises StoreError."""
+        asked_at = time.monotonic()
         bulletins = self.bulletins = await self._store.bulletins()
-        now = time.monotonic()
+        self.refreshed_at, now = asked_at, time.monotonic()
         standings = {s.worker: s for b in bulletins for s in b.standings.values()}
         for worker in [w for w in self.followed if w not in standings and w not in self.ours]:
             self.drop(worker)

@@ -196,7 +196,13 @@ class NaiveEngine:
 
 
 def workload(
-    seed: int, block_size: int, scale: int, pods: int, requests: int, images: bool = True
+    seed: int,
+    block_size: int,
+    scale: int,
+    pods: int,
+    requests: int,
+    images: bool = True,
+    now: Callable[[], float] = lambda: 1.0,
 ) -> tuple[list[NaiveEngine], list[Prompt]]:
     """Engines that have served a generated workload, and prompts to probe with.
 
@@ -213,6 +219,7 @@ def workload(
             random=random.Random(source.random()),
             bytes_hashes=number % 3 == 1,
             arrays=number % 2 == 1,
+            now=now,
         )
         for number in range(pods)
     ]

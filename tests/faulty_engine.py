@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import zmq
+from engine import contents, leading
 from fleet import PATIENCE
+from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_PARTIAL
 
 if TYPE_CHECKING:
-    from engine import Content, NaiveEngine
+    from engine import Content, NaiveEngine, Prompt
+    from kvatlas.v1 import scoring_pb2
 
 END = b"\xff" * 8
 
@@ -99,6 +102,27 @@ class FaultyEngine:
         self._late.clear()
         self._next = unheard
         await self.start()
+
+    # What must hold
+
+    def check(self, prompt: Prompt, score: scoring_pb2.PodScore, story: str) -> None:
+        """A pod called exact as of a frame has the score of then; one called partial no more."""
+        if score.trust_state not in (TRUST_STATE_EXACT, TRUST_STATE_PARTIAL):
+            return
+        chain = contents(prompt, self.engine.block_size)
+        said = score.matched_blocks, score.matched_blocks_by_tier.get("gpu", 0)
+        truths = []
+        for life in self.lives:
+            if not score.HasField("as_of_sequence"):
+                truths.append((0, 0))
+            elif score.as_of_sequence < len(life):
+                gpu, cpu = life[score.as_of_sequence]
+                truths.append((leading(chain, gpu | cpu), leading(chain, gpu)))
+        if score.trust_state == TRUST_STATE_EXACT:
+            assert said in truths, (score, truths, story)
+        else:
+            less = [said[0] <= truth[0] and said[1] <= truth[1] for truth in truths]
+            assert any(less), (score, truths, story)
 
     # Publishing
 

@@ -20,13 +20,12 @@ from typing import Any
 
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt, contents, leading
+from engine import NaiveEngine, Prompt
 from faulty_engine import Faults, FaultyEngine
 from fleet import PATIENCE, Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import (
     TRUST_STATE_EXACT,
-    TRUST_STATE_PARTIAL,
     TRUST_STATE_RECOVERING,
     TrustState,
 )
@@ -229,28 +228,8 @@ class Schedule:
                 raise
             for score in answer.pods:
                 self.states[score.trust_state] += 1
-                if score.trust_state in (TRUST_STATE_EXACT, TRUST_STATE_PARTIAL):
-                    self._check_score(prompt, score)
-
-    def _check_score(self, prompt: Prompt, score: scoring_pb2.PodScore) -> None:
-        (faulty,) = [f for f in self.engines if f.engine.name == score.pod]
-        chain = contents(prompt, SIZE)
-        said = score.matched_blocks, score.matched_blocks_by_tier.get("gpu", 0)
-        truths = []
-        for life in faulty.lives:
-            if not score.HasField("as_of_sequence"):
-                truths.append((0, 0))
-            elif score.as_of_sequence < len(life):
-                gpu, cpu = life[score.as_of_sequence]
-                truths.append((leading(chain, gpu | cpu), leading(chain, gpu)))
-        if score.trust_state == TRUST_STATE_EXACT:
-            assert said in truths, (score, truths, self.describe())
-        else:
-            assert any(said[0] <= truth[0] and said[1] <= truth[1] for truth in truths), (
-                score,
-                truths,
-                self.describe(),
-            )
+                (faulty,) = [f for f in self.engines if f.engine.name == score.pod]
+                faulty.check(prompt, score, self.describe())
 
     async def _end(self, service: Running) -> None:
         """The faults are over. Whoever can be exact again is, and all claims are of this life."""

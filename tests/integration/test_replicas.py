@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ import zmq
 from engine import NaiveEngine, Prompt, workload
 from fleet import PATIENCE, Publisher, Running, configure, running
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from servers import StoreProcess, binary, free_port, store_process
+from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
+from servers import StoreProcess, binary, store_process
+
+from store import chosen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -50,7 +51,10 @@ class Fleet:
         self._stacks: dict[str, AsyncExitStack] = {}
 
     def settings(self, name: str, **more: Any) -> dict[str, Any]:
-        sources = [{"endpoint": publisher.endpoint} for publisher in self.publishers]
+        sources = [
+            {"endpoint": publisher.endpoint, "pod": engine.name, "model": MODEL}
+            for publisher, engine in zip(self.publishers, self.engines, strict=True)
+        ]
         store = {
             "url": self.url,
             "namespace": self.namespace,
@@ -71,8 +75,34 @@ class Fleet:
         await self._stacks.pop(name).aclose()
 
     async def connected(self) -> None:
+        """Wait until each engine has a subscriber, and all agree on whose it is."""
         for publisher in self.publishers:
             await publisher.subscribed()
+        names = sorted(self.replicas)
+        want = {
+            engine.name: chosen(publisher.endpoint, names)
+            for publisher, engine in zip(self.publishers, self.engines, strict=True)
+        }
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                answers = {name: await self.listed(name) for name in names}
+                if all(
+                    list(answer.shared_index.live_replicas) == names
+                    and self.owners(name, answer) == want
+                    and not is_recovering(answer)
+                    for name, answer in answers.items()
+                ):
+                    return
+
+    async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
+        stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
+        answer: fleet_pb2.ListPodsResponse = await stub.ListPods(fleet_pb2.ListPodsRequest())
+        return answer
+
+    @staticmethod
+    def owners(name: str, answer: fleet_pb2.ListPodsResponse) -> dict[str, str]:
+        """Pod -> the replica that applies its events."""
+        return {pod.pod: rank.owner or name for pod in answer.pods for rank in pod.ranks}
 
     def publish(self) -> None:
         for number, (engine, publisher) in enumerate(
@@ -118,11 +148,16 @@ class Fleet:
         return found
 
 
+def is_recovering(answer: fleet_pb2.ListPodsResponse) -> bool:
+    states = [rank.trust_state for pod in answer.pods for rank in pod.ranks]
+    return TRUST_STATE_RECOVERING in states
+
+
 @asynccontextmanager
 async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prompt]]]:
     """Three engines that have served a workload, of which nothing is published yet."""
     async with AsyncExitStack() as stack:
-        engines, prompts = workload(seed, 8, 1, pods=3, requests=40, images=False)
+        engines, prompts = workload(seed, 8, 1, pods=3, requests=40, images=False, now=time.time)
         yield Fleet(url, stack, engines), prompts
 
 
@@ -136,18 +171,13 @@ def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: bool) -> 
             of.publish()
             await of.agreed()
             assert await of.check(prompts) > 30
-            owners = {
-                name: {worker: rank.owner or name for worker, rank in (await s.pods()).items()}
-                for name, s in of.replicas.items()
-            }
-            assert owners["a"] == owners["b"] == owners["c"]
 
     asyncio.run(main())
 
 
 def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
     async def main() -> None:
-        async with fleet(redis.url, seed=2) as (of, prompts):
+        async with fleet(redis.url, seed=2) as (of, _):
             for name in "ab":
                 await of.start(name)
             await of.connected()

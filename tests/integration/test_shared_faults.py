@@ -1,0 +1,326 @@
+"""Seeded schedules of faults for replicas and their store, each a process of its own.
+
+A fleet publishes; replicas are killed, paused and cut off from the store, the store is killed (and
+forgets everything) and paused. Nobody who says exact, or partial, is wrong; at quiescence every
+replica says of every pod what the engine holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+import pytest
+import zmq
+from engine import NaiveEngine, Prompt
+from faulty_engine import Faults, FaultyEngine
+from fleet import PATIENCE
+from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING, TrustState
+from proxy import Proxy
+from replica_process import ReplicaProcess
+from servers import binary, free_port, store_process
+
+SEEDS = range(4)
+SOAK_SEEDS = range(5000, 5200)
+MODEL = "sim/model"
+SIZE = 8
+STEPS = 60
+NAMES = ("a", "b", "c")
+
+CONFIGURATION = """
+[index]
+block_size = {size}
+[events]
+poll_seconds = 0.3
+replay_timeout_seconds = 0.3
+stale_seconds = 0
+[store]
+url = "redis://127.0.0.1:{store}"
+replica = "{name}"
+copy_blocks = {copy}
+lease_seconds = 0.6
+max_lag_seconds = 0.5
+timeout_seconds = 0.3
+ready_seconds = 5.0
+"""
+
+
+class Schedule:
+    """One seed: a store, three replicas, three engines, and what befalls them."""
+
+    def __init__(self, seed: int, faultless: bool = False) -> None:
+        self.seed = seed
+        self.source = source = random.Random(seed)
+        self.faultless = faultless
+        self.kind = ["redis", "valkey"][seed % 2]
+        self.copy_blocks = source.random() < 0.7
+        self.replay = source.choice(["whole", "whole", "whole", "none"])
+        self.rate = 0.0 if faultless else source.choice([0.08, 0.15, 0.25])
+        self.states: Counter[int] = Counter()
+        self.happened: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.prompts: list[Prompt] = []
+        self.engines: list[FaultyEngine] = []
+        self.replicas: list[ReplicaProcess] = []
+        self.proxies: list[Proxy] = []
+        self.healing: list[tuple[float, str, int]] = []
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            self.store = stack.enter_context(store_process(self.kind))
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            stack.callback(context.term)
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            await self._start_engines(context, stack)
+            for name in NAMES:
+                proxy = await stack.enter_async_context(Proxy(self.store.port))
+                self.proxies.append(proxy)
+                text = self._configuration(name, proxy.port)
+                replica = ReplicaProcess(name, text, free_port(), folder)
+                stack.push_async_callback(replica.close)
+                self.replicas.append(replica)
+                replica.start()
+            for replica in self.replicas:
+                await replica.serving()
+            for faulty in self.engines:
+                await faulty.subscribed()
+            await self._shared_out()
+            try:
+                for _ in range(STEPS):
+                    await self._step()
+                await self._end()
+            except BaseException as error:
+                error.add_note(self.describe())
+                for replica in self.replicas:
+                    error.add_note(f"{replica.name}: {replica.log.read_text()[-4000:]}")
+                raise
+
+    async def _start_engines(
+        self, context: zmq.Context[zmq.Socket[bytes]], stack: AsyncExitStack
+    ) -> None:
+        clock = itertools.count(1)
+        replay_port = free_port()
+        for number in (2, 3, 4):
+            engine = NaiveEngine(
+                f"127.0.0.{number}:8000",
+                MODEL,
+                SIZE,
+                capacity=50,
+                random=random.Random(self.source.random()),
+                now=lambda: time.time() + next(clock) * 1e-6,
+            )
+            faulty = FaultyEngine(
+                context,
+                engine,
+                f"tcp://127.0.0.1:{free_port()}",
+                f"tcp://127.0.0.{number}:{replay_port}",
+                Faults(replay=self.replay),
+                self.source,
+            )
+            self.engines.append(faulty)
+            stack.push_async_callback(faulty.close)
+            await faulty.start()
+
+    def _configuration(self, name: str, store: int) -> str:
+        copy = str(self.copy_blocks).lower()
+        text = CONFIGURATION.format(size=SIZE, name=name, store=store, copy=copy)
+        for faulty in self.engines:
+            text += f'\n[[sources]]\nendpoint = "{faulty.endpoint}"\n'
+            text += f'pod = "{faulty.engine.name}"\nmodel = "{MODEL}"\n'
+            if self.replay != "none":
+                text += f'replay = "{faulty.replay_endpoint}"\n'
+        return text
+
+    # What happens
+
+    async def _step(self) -> None:
+        faulty = self.source.choice(self.engines)
+        if self.source.random() < 0.05:
+            faulty.engine.reset()
+        else:
+            faulty.engine.serve(self._prompt())
+        faulty.publish()
+        if self.source.random() < self.rate:
+            self._fault()
+        await self._heal(all_of_it=False)
+        await self.check(self.source.choice(self.replicas))
+        await asyncio.sleep(self.source.choice([0, 0, 0.02, 0.1]))
+
+    def _fault(self) -> None:
+        number = self.source.randrange(len(self.replicas))
+        replica, proxy = self.replicas[number], self.proxies[number]
+        fault = self.source.choice(
+            ["kill", "pause", "cut", "partition", "store killed", "store paused"]
+        )
+        if any(number == other or "store" in what for _, what, other in self.healing):
+            return
+        self.happened[fault] += 1
+        match fault:
+            case "kill":
+                replica.kill()
+            case "pause":
+                replica.pause()
+            case "cut":
+                proxy.cut()
+            case "partition":
+                proxy.silence()
+            case "store killed":
+                self.store.kill()
+            case "store paused":
+                self.store.pause()
+        lasts = self.source.choice([0.1, 0.4, 1.5])
+        self.healing.append((time.monotonic() + lasts, fault, number))
+
+    async def _heal(self, *, all_of_it: bool) -> None:
+        now = time.monotonic()
+        for due in [due for due in self.healing if all_of_it or due[0] <= now]:
+            self.healing.remove(due)
+            _, fault, number = due
+            match fault:
+                case "kill":
+                    self.replicas[number].start()
+                case "pause":
+                    self.replicas[number].resume()
+                case "partition":
+                    self.proxies[number].heal()
+                case "store killed":
+                    await asyncio.to_thread(self.store.start)
+                case "store paused":
+                    self.store.resume()
+
+    def _prompt(self) -> Prompt:
+        source = self.source
+        start: tuple[int, ...] = ()
+        if self.prompts and source.random() < 0.7:
+            start = source.choice(self.prompts).tokens
+            start = start[: source.randrange(len(start) + 1)]
+        length = source.randrange(SIZE, SIZE * 6)
+        prompt = Prompt((*start, *(source.randrange(1000) for _ in range(length)))[: SIZE * 16])
+        self.prompts.append(prompt)
+        return prompt
+
+    # What must hold
+
+    async def check(self, replica: ReplicaProcess) -> None:
+        """What a replica says of a few prompts. It may refuse, but it may not keep us waiting."""
+        if replica.paused or not replica.running or not self.prompts:
+            return
+        stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
+        for prompt in self.source.choices(self.prompts, k=3):
+            request = scoring_pb2.ScoreRequest(model=MODEL)
+            request.prompt.token_ids.ids.extend(prompt.tokens)
+            try:
+                answer = await stub.Score(request, timeout=3.0)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() != grpc.StatusCode.DEADLINE_EXCEEDED
+                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
+                self.refused[error.code().name] += 1
+                return
+            for score in answer.pods:
+                self.states[score.trust_state] += 1
+                (faulty,) = [f for f in self.engines if f.engine.name == score.pod]
+                faulty.check(prompt, score, f"{replica.name}: {self.describe()}")
+
+    async def _end(self) -> None:
+        """The faults are over: everybody agrees with the engines, and so with each other."""
+        await self._heal(all_of_it=True)
+        for faulty in self.engines:
+            faulty.publish(perfectly=True)
+        for replica in self.replicas:
+            await replica.serving()
+        for faulty in self.engines:
+            faulty.engine.serve(self._prompt())
+            faulty.publish(perfectly=True)
+        for replica in self.replicas:
+            await self._settled(replica)
+        self.states_before = Counter(self.states)
+        for replica in self.replicas:
+            for _ in range(6):
+                await self.check(replica)
+        if self.replay == "whole" or self.faultless:
+            assert set(self.states - self.states_before) <= {TRUST_STATE_EXACT}
+
+    async def _shared_out(self) -> None:
+        """Wait until every replica knows of all, and no pod changes hands."""
+        for replica in self.replicas:
+            stub = fleet_pb2_grpc.FleetServiceStub(replica.channel)
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    answer = await stub.ListPods(fleet_pb2.ListPodsRequest())
+                    states = [rank.trust_state for pod in answer.pods for rank in pod.ranks]
+                    if (
+                        len(answer.shared_index.live_replicas) == len(NAMES)
+                        and len(states) == len(self.engines)
+                        and TRUST_STATE_RECOVERING not in states
+                    ):
+                        break
+
+    async def _settled(self, replica: ReplicaProcess) -> None:
+        """Wait until it has heard of every last frame, or cannot any more."""
+        deadline = time.monotonic() + PATIENCE
+        service = replica.as_running()
+        while True:
+            pods = await service.pods()
+            ranks = [pods.get((faulty.engine.name, 0)) for faulty in self.engines]
+            if all(
+                rank is not None
+                and rank.HasField("last_sequence")
+                and rank.last_sequence == len(faulty.engine.frames) - 1
+                and rank.trust_state != TRUST_STATE_RECOVERING
+                and (rank.trust_state == TRUST_STATE_EXACT or self.replay != "whole")
+                for faulty, rank in zip(self.engines, ranks, strict=True)
+            ):
+                return
+            if time.monotonic() > deadline:
+                wanted = {f.engine.name: len(f.engine.frames) - 1 for f in self.engines}
+                raise TimeoutError(f"{replica.name}: {wanted}, still {pods}")
+            await asyncio.sleep(0.02)
+
+    def describe(self) -> str:
+        return (
+            f"seed {self.seed} {self.kind} copy={self.copy_blocks} replay={self.replay} "
+            f"{dict(self.happened)} refused={dict(self.refused)}"
+        )
+
+
+def run(seed: int, faultless: bool = False) -> Schedule:
+    schedule = Schedule(seed, faultless)
+    if binary(schedule.kind) is None:
+        pytest.skip(f"there is no {schedule.kind}-server on this machine")
+    asyncio.run(schedule.run())
+    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    if report:
+        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
+        line = {"seed": seed, "faults": schedule.happened, "answers": states}
+        with Path(report).open("a") as file:
+            file.write(json.dumps({**line, "refused": schedule.refused}) + "\n")
+    return schedule
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_replicas_are_certain_of_nothing_that_is_not_so(seed: int) -> None:
+    run(seed)
+
+
+@pytest.mark.parametrize("seed", [100, 101])
+def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None:
+    schedule = run(seed, faultless=True)
+    assert schedule.states[TRUST_STATE_EXACT] > 50
+    assert set(schedule.states) <= {TRUST_STATE_EXACT, 6}  # unknown, before the first frame
+    assert not schedule.refused
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", SOAK_SEEDS)
+def test_many_schedules_of_faults_for_replicas(seed: int) -> None:
+    run(seed)
