@@ -70,6 +70,8 @@ class Replica:
         self._leaving: dict[Worker, int] = {}
         self._garbage: dict[str, float] = {}
         self._settled = asyncio.Event()
+        self._beaten_at = self._presumed_until = 0.0
+        self._presumed: set[str] = set()
         self._kick = asyncio.Event()
 
     def listen_with(self, intake: Intake) -> None:
@@ -124,7 +126,9 @@ class Replica:
     # Who is live, and who listens to what
 
     async def _beat(self) -> None:
+        before = time.monotonic()
         live = set(await self.store.beat(self.name, self._section.lease_seconds))
+        live |= self._presumed_live(before)
         if live != self.live:
             _log.info("replicas_live", replicas=sorted(live))
         self.live = live
@@ -133,8 +137,17 @@ class Replica:
             await self.store.settle_layout()
             await self.copy.refresh()
         await self._settle_sources()
+        await self._succession.release_abandoned()
         self._settled.set()
         self._kick.set()
+
+    def _presumed_live(self, now: float) -> set[str]:
+        """Whoever was live before the store was away has a lease's time to beat again."""
+        lease = self._section.lease_seconds
+        if now - self._beaten_at > lease / 2 and self._settled.is_set():
+            self._presumed, self._presumed_until = set(self.live), now + lease
+        self._beaten_at = now
+        return self._presumed if now < self._presumed_until else set()
 
     async def _settle_sources(self) -> None:
         for source in self._intake.sources:
@@ -148,8 +161,9 @@ class Replica:
                     _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
                     continue
                 self._ingest.expect(source)
+            if is_ours:  # also those that another has let go of since
                 self._want_workers_of(source)
-            elif not is_ours and self._intake.listens_to(source):
+            else:
                 await self._intake.close(source)
                 await self._give_up_workers_of(source)
 

@@ -290,7 +290,7 @@ class Copy:
             if known is None or known.standing.model != standing.model:
                 self._join_anew(standing, standing.revision, 0)
             else:
-                known.standing, known.revision = standing, standing.revision
+                known.standing, known.revision, known.target = standing, standing.revision, 0
         elif known is None or known.standing.generation != standing.generation:
             self._stale.add(worker)  # unless the journal says so at once
 

@@ -99,9 +99,9 @@ class Store:
         _, epoch, generation, revision, state, former = answer
         return Owned(int(epoch), generation.decode(), int(revision), state, former.decode())
 
-    async def release(self, worker: Worker, epoch: int) -> None:
-        """Let go of a worker of which everything is written."""
-        await self.call("release", self.layout.home(worker), worker_name(worker), epoch)
+    async def release(self, worker: Worker, replica: str) -> None:
+        """Let go of a worker of which everything is written, or nothing was begun."""
+        await self.call("release", self.layout.home(worker), worker_name(worker), replica)
 
     async def leave(self, worker: Worker, epoch: int | None) -> bool:
         """The worker never was; epoch: None for whoever its owner is. False if it was not known."""

@@ -24,7 +24,10 @@ class Taken(NamedTuple):
 
 
 class Succession:
-    """Who `writer` writes for, and who `copy` follows, is decided here. Raises StoreError."""
+    """Who `writer` writes for, and who `copy` follows, is decided here. Raises StoreError.
+
+    abandoned: workers that this replica may hold in the store although it does not want them.
+    """
 
     def __init__(
         self, store: Store, index: SharedIndex, writer: Writer, copy: Copy, replica: str
@@ -34,6 +37,7 @@ class Succession:
         self._writer = writer
         self._copy = copy
         self._replica = replica
+        self.abandoned: set[Worker] = set()
 
     async def take(
         self, worker: Worker, model: str, endpoint: str, live: Collection[str]
@@ -44,10 +48,12 @@ class Succession:
         was in the store.
         """
         self._copy.ours.add(worker)
+        self.abandoned.add(worker)  # unless all goes well
         try:
             owned = await self._store.acquire(worker, model, self._replica, live, afresh=False)
             if isinstance(owned, str):
                 self._copy.ours.discard(worker)
+                self.abandoned.discard(worker)
                 return owned
             state = State.unpack(owned.state) if owned.state else None
             written = Written(worker, model, model_scope(model), endpoint)
@@ -62,6 +68,7 @@ class Succession:
             self._copy.ours.discard(worker)
             raise
         self._copy.hand_over(worker)
+        self.abandoned.discard(worker)
         self._writer.own(written, owned, state)
         return Taken(None if state is None else state.stream)
 
@@ -89,8 +96,16 @@ class Succession:
             self._copy.forget(worker)
         else:
             self._copy.take_back(worker, standing, of.revision)
-        await self._store.release(worker, of.epoch)
+        self.abandoned.add(worker)
+        await self.release_abandoned()
         return True
+
+    async def release_abandoned(self) -> None:
+        """Let others have what may be held in this replica's name without being its."""
+        for worker in list(self.abandoned):
+            if worker not in self._copy.ours:
+                await self._store.release(worker, self._replica)
+                self.abandoned.discard(worker)
 
     def lost(self, worker: Worker) -> None:
         """Another replica has taken the worker; what is here of it may be too much."""

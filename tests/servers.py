@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,19 +32,22 @@ def binary(kind: str) -> str | None:
     return shutil.which("redis-server")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that was free a moment ago, as was the one 10,000 above."""
+    """A port nobody has, nor the one 10,000 above, and nobody is given by chance."""
     while True:
+        port = random.randrange(10_000, 22_000)
         with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
             try:
+                one.bind(("127.0.0.1", port))
                 other.bind(("127.0.0.1", port + 10_000))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
-            if port < 32_000 or port > 50_000:
-                return int(port)
-            return int(port)
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 class StoreProcess:

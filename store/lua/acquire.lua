@@ -15,7 +15,8 @@ end
 local clock = redis.call('TIME')
 local epoch = math.max((tonumber(known[1]) or 0) + 1, clock[1] * 1000 + math.floor(clock[2] / 1000))
 epoch = string.format('%.0f', epoch)
-local generation, revision, state, former = known[4], known[5], known[6], ''
+local generation, revision, state, former = known[4], known[5], known[6] or '', ''
+local kept = state
 local other = known[3] ~= ARGV[3]
 if not generation or other or ARGV[6] == 'always' or (ARGV[6] == 'unreleased' and owner ~= '') then
   if generation then
@@ -27,9 +28,10 @@ if not generation or other or ARGV[6] == 'always' or (ARGV[6] == 'unreleased' an
     redis.call('HDEL', prefix .. 'workers', ARGV[2])
   end
   generation, revision = ARGV[5], '0'
+  kept = ''  -- until all is written into the new one, nobody else could go on with it
   if other then state = '' end
 end
 redis.call('HSET', record, 'epoch', epoch, 'owner', ARGV[4], 'model', ARGV[3],
-  'generation', generation, 'revision', revision, 'state', state or '')
+  'generation', generation, 'revision', revision, 'state', kept)
 redis.call('PERSIST', record)
-return {'OWNED', epoch, generation, revision, state or '', former}
+return {'OWNED', epoch, generation, revision, state, former}

@@ -1,4 +1,4 @@
--- ARGV: prefix, worker, epoch. Its owner lets go of it.
+-- ARGV: prefix, worker, replica. Its owner lets go of it.
 local record = prefix .. 'w:' .. ARGV[2]
-if redis.call('HGET', record, 'epoch') == ARGV[3] then redis.call('HSET', record, 'owner', '') end
+if redis.call('HGET', record, 'owner') == ARGV[3] then redis.call('HSET', record, 'owner', '') end
 return 1

@@ -30,6 +30,8 @@ from proxy import Proxy
 from replica_process import ReplicaProcess
 from servers import binary, free_port, store_process
 
+from store import chosen
+
 SEEDS = range(4)
 SOAK_SEEDS = range(5000, 5200)
 MODEL = "sim/model"
@@ -238,6 +240,7 @@ class Schedule:
             faulty.publish(perfectly=True)
         for replica in self.replicas:
             await replica.serving()
+        await self._shared_out()
         for faulty in self.engines:
             faulty.engine.serve(self._prompt())
             faulty.publish(perfectly=True)
@@ -257,10 +260,13 @@ class Schedule:
             async with asyncio.timeout(PATIENCE):
                 while True:
                     answer = await stub.ListPods(fleet_pb2.ListPodsRequest())
-                    states = [rank.trust_state for pod in answer.pods for rank in pod.ranks]
+                    ranks = {pod.pod: rank for pod in answer.pods for rank in pod.ranks}
+                    states = [rank.trust_state for rank in ranks.values()]
+                    owners = {pod: rank.owner or replica.name for pod, rank in ranks.items()}
                     if (
-                        len(answer.shared_index.live_replicas) == len(NAMES)
-                        and len(states) == len(self.engines)
+                        list(answer.shared_index.live_replicas) == list(NAMES)
+                        and owners
+                        == {f.engine.name: chosen(f.endpoint, NAMES) for f in self.engines}
                         and TRUST_STATE_RECOVERING not in states
                     ):
                         break
@@ -278,6 +284,8 @@ class Schedule:
                 and rank.last_sequence == len(faulty.engine.frames) - 1
                 and rank.trust_state != TRUST_STATE_RECOVERING
                 and (rank.trust_state == TRUST_STATE_EXACT or self.replay != "whole")
+                and rank.HasField("silent_seconds")
+                and rank.silent_seconds < 3.0  # everybody lives
                 for faulty, rank in zip(self.engines, ranks, strict=True)
             ):
                 return
