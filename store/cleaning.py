@@ -70,15 +70,20 @@ class Cleaner:
         await self._writer.settled(of.worker)
         if self._writer.owned.get(of.worker) is not of or of.generation != generation:
             return
-        await self._store.free(of.model, [of.label(seat) for seat in retired])
         for seat in retired:
             of.retired.pop(seat, None)
-        self.slots_freed += len(retired)
+        of.told = None  # nobody who takes the worker over is to clear these bits once more
+        self._writer.wake()
+        await self._writer.settled(of.worker)
+        if self._writer.owned.get(of.worker) is of and of.generation == generation:
+            await self._store.free(of.model, [of.label(seat) for seat in retired])
+            self.slots_freed += len(retired)
 
     async def drop(self, garbage: Garbage) -> None:
         """Drop a generation."""
         slots = np.array(list(garbage.slots.values()), dtype="<u4").tobytes()
         layout, scope = self._store.layout, self._scope_of(garbage.model)
+        registry = garbage.registry
         for first in range(0, PAGES, _PAGES_AT_A_TIME):
             last = first + _PAGES_AT_A_TIME - 1
             found = await self._store.some_pages(garbage.home, garbage.generation, first, last)
@@ -87,14 +92,14 @@ class Cleaner:
                 names = np.unique(block_names(keys, scope))
                 shards = layout.shards_of(names)
                 calls = [
-                    Call("wipe", int(shard), (names[shards == shard].tobytes(), slots))
+                    Call("wipe", int(shard), (names[shards == shard].tobytes(), slots, registry))
                     for shard in np.unique(shards)
                 ]
                 all_of(await self._store.call_all(calls))
             if last < PAGES - 1:
                 await self._store.call("sweep", garbage.home, garbage.generation, first, last, 0)
-        if garbage.reusable and garbage.slots:
-            await self._store.free(garbage.model, list(garbage.slots))
+        if garbage.reusable:
+            await self._store.free_generation(garbage.model, garbage.generation)
             self.slots_freed += len(garbage.slots)
         final = PAGES - _PAGES_AT_A_TIME
         await self._store.call("sweep", garbage.home, garbage.generation, final, PAGES - 1, 1)

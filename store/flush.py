@@ -26,8 +26,9 @@ class Written:
     """A worker as the store has it.
 
     slots: of seats; retired: of seats that were left, with bits to be cleared. vector: shard ->
-    what was written there last. applied: shard -> what may have been. unsure: the last write may
-    have come through. afresh: all is to be written again. told, standing: as written last.
+    what was written there last. applied: shard -> what may have been. registry: that slots are of.
+    unsure: the last write may have come through. afresh: all is to be written again. told,
+    standing: as written last.
     """
 
     worker: Worker
@@ -41,6 +42,7 @@ class Written:
     retired: dict[int, int] = field(default_factory=dict)
     vector: dict[int, str] = field(default_factory=dict)
     applied: dict[int, set[str]] = field(default_factory=dict)
+    registry: str = ""
     told: Claim | None = None
     standing: Standing | None = None
     unsure: bool = False
@@ -101,6 +103,7 @@ def make_flush(
         claim=claim,
         tiers={of.slots[seat]: tier for seat, tier in tiers.items()},
         vector=vector,
+        registry=of.registry,
     )
     entry = Entry.of(standing, seats, changes)
     name = worker_name(of.worker)
@@ -108,13 +111,15 @@ def make_flush(
         (name, of.epoch, of.revision),
         (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
         (entry.rows.tobytes(), *here.arguments()),
-        (State(dump, seats, of.slots, of.retired, vector).pack(), packed(of.labels())),
-        (standing.pack(), entry.pack(), JOURNAL_ENTRIES),
+        (State(dump, seats, of.slots, of.retired, vector, of.registry).pack(),),
+        (packed([of.registry, of.labels()]),),
+        (standing.pack(), entry.pack(), JOURNAL_ENTRIES, of.registry),
     )
     calls = [Call("flush", home, tuple(each for some in arguments for each in some))]
     for shard, there in parts.items():
         acceptable = ",".join(sorted(of.applied.get(shard, set())))
-        calls.append(Call("bits", shard, (name, of.epoch, now, acceptable, *there.arguments())))
+        bits_of = (name, of.epoch, now, acceptable, *there.arguments(), of.registry)
+        calls.append(Call("bits", shard, bits_of))
     return Flush(of, changes, standing, list(parts), calls)
 
 

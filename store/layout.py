@@ -13,10 +13,11 @@ there are sixteen, so that what belongs together lies together and all primaries
       journal                stream: what was written, newest last, bounded
       garbage                hash: generation -> whose it was, and its slots
     at the shard of each block
-      b<8 bytes>             string of bits, one for each slot that holds the block
+      b<registry><8 bytes>   string of bits, one for each slot that holds the block
       applied                hash: worker -> epoch:revision last written here
     at shard 0
       replicas               hash: replica -> milliseconds at its last beat
+      registry               name of what is allotted here; another one if that was lost
       slots:<model>          hash: generation:seat -> slot (a bit's position); taken:<model> bits
 
 `namespace:layout` tells of the versions that were ever used, and how many shards each has.

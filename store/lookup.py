@@ -40,6 +40,7 @@ class _Answer:
     bits: list[bytes]
     standings: list[bytes]
     applied: dict[bytes, bytes]
+    registry: str
 
 
 class Lookup:
@@ -48,6 +49,7 @@ class Lookup:
     def __init__(self, store: Store, tier_weights: Mapping[str, float]) -> None:
         self._store = store
         self._weights = tier_weights
+        self._registry = ""
         self._decoded: dict[bytes, Standing] = {}
         self._slots: dict[tuple[str, tuple[tuple[Any, ...], ...]], Slots] = {}
 
@@ -64,10 +66,12 @@ class Lookup:
         names = block_names(keys, scope)
         shards = layout.shards_of(names)
         calls = [
-            Call("look", shard, (names[shards == shard].tobytes(),))
+            Call("look", shard, (names[shards == shard].tobytes(), self._registry))
             for shard in range(layout.shards)
         ]
+        asked = self._registry
         answers = [_read(answer) for answer in await self._store.call_all(calls)]
+        self._registry = answers[0].registry
         bits = np.empty(len(keys), dtype=object)
         for shard, answer in enumerate(answers):
             bits[shards == shard] = _objects(answer.bits)
@@ -78,7 +82,11 @@ class Lookup:
             slots.match(bits.tolist()),
             list(slots.pods),
             standings,
-            {w for w, of in standings.items() if self._is_unsettled(of, touched, answers)},
+            {
+                worker
+                for worker, of in standings.items()
+                if (of.tiers and of.registry != asked) or self._is_unsettled(of, touched, answers)
+            },
         )
 
     def _is_unsettled(
@@ -120,8 +128,9 @@ class Lookup:
 def _read(answer: Any) -> _Answer:
     if isinstance(answer, StoreError):
         raise answer
-    bits, standings, applied = answer
-    return _Answer(bits, standings[1::2], dict(zip(applied[::2], applied[1::2], strict=True)))
+    bits, standings, applied, registry = answer
+    stamps = dict(zip(applied[::2], applied[1::2], strict=True))
+    return _Answer(bits, standings[1::2], stamps, registry.decode())
 
 
 def _objects(values: list[bytes]) -> Any:

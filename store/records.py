@@ -30,7 +30,8 @@ class Standing:
     """What is to be known of a worker along with its blocks.
 
     endpoint: of the source it speaks through. owner: the replica that says so. tiers: slot -> tier.
-    vector: shard -> what was written there last, for the shards other than its home.
+    vector: shard -> what was written there last, for the shards other than its home. registry: that
+    the slots are of.
     """
 
     worker: Worker
@@ -43,6 +44,7 @@ class Standing:
     claim: Claim
     tiers: dict[int, str] = field(default_factory=dict)
     vector: dict[int, str] = field(default_factory=dict)
+    registry: str = ""
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
@@ -124,27 +126,32 @@ class State:
     slots: dict[int, int]
     retired: dict[int, int]
     vector: dict[int, str]
+    registry: str
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
         seats = [self.seats.dump(), self.seats.next]
-        return packed([self.stream, seats, self.slots, self.retired, self.vector])
+        return packed([self.stream, seats, self.slots, self.retired, self.vector, self.registry])
 
     @classmethod
     def unpack(cls, blob: bytes) -> State:
         """The state that was packed."""
-        stream, seats, slots, retired, vector = unpacked(blob)
-        return cls(stream, Seats.load(*seats), slots, retired, vector)
+        stream, seats, slots, retired, vector, registry = unpacked(blob)
+        return cls(stream, Seats.load(*seats), slots, retired, vector, registry)
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A generation nobody needs. slots: label -> slot. since: seconds since 1970, by the store."""
+    """A generation nobody needs. slots: label -> slot, of `registry`.
+
+    reusable: whether they may be allotted again. since: seconds since 1970, by the store.
+    """
 
     generation: str
     home: int
     model: str
     slots: dict[str, int]
+    registry: str
     reusable: bool
     since: int
 
@@ -152,8 +159,9 @@ class Garbage:
     def unpack(cls, generation: bytes, home: int, blob: bytes) -> Garbage:
         """What the scripts have put aside."""
         _, model, slots, reusable, since = msgpack.unpackb(blob, raw=True, strict_map_key=False)
-        named = unpacked(slots) if slots else {}
-        return cls(generation.decode(), home, model.decode(), named, bool(reusable), since)
+        registry, named = unpacked(slots) if slots else ("", {})
+        name = generation.decode()
+        return cls(name, home, model.decode(), named, registry, bool(reusable), since)
 
 
 def packed(value: Any) -> bytes:

@@ -34,7 +34,7 @@ class Owned(NamedTuple):
 class Bulletin(NamedTuple):
     """What one shard knows of the workers at home there. newest: id of the last journal entry.
 
-    applied: of every worker that has been written here, what was last.
+    applied: of every worker that has been written here, what was last. registry: of slots.
     """
 
     standings: dict[str, Standing]
@@ -42,6 +42,7 @@ class Bulletin(NamedTuple):
     newest: bytes
     garbage: list[Garbage]
     applied: dict[str, str]
+    registry: str
 
 
 class Store:
@@ -158,24 +159,29 @@ class Store:
         found: list[bytes] = await self.call("pages", home, generation, first, last)
         return found
 
-    async def allot(self, model: str, labels: Sequence[str]) -> list[int]:
-        """The slot of each label."""
-        slots: list[int] = await self.call("allot", 0, model, *labels)
-        return slots
+    async def allot(self, model: str, labels: Sequence[str]) -> tuple[str, list[int]]:
+        """The registry, and the slot of each label."""
+        registry, slots = await self.call("allot", 0, model, secrets.token_hex(2), *labels)
+        return registry.decode(), slots
 
     async def free(self, model: str, labels: Sequence[str]) -> None:
         """The slots of these labels may be allotted again."""
-        await self.call("free", 0, model, *labels)
+        await self.call("free", 0, model, "", *labels)
+
+    async def free_generation(self, model: str, generation: str) -> None:
+        """All slots of a generation may be allotted again."""
+        await self.call("free", 0, model, f"{generation}:")
 
 
 def _bulletin(shard: int, answer: Any) -> Bulletin:
-    standings, reports, newest, garbage, applied = answer
+    standings, reports, newest, garbage, applied, registry = answer
     return Bulletin(
         {name.decode(): Standing.unpack(blob) for name, blob in _pairs(standings)},
         {name.decode(): blob for name, blob in _pairs(reports)},
         newest,
         [Garbage.unpack(name, shard, blob) for name, blob in _pairs(garbage)],
         {name.decode(): stamp.decode() for name, stamp in _pairs(applied)},
+        registry.decode(),
     )
 
 

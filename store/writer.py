@@ -96,7 +96,7 @@ class Writer:
         written.revision = owned.revision
         if state is not None and not owned.former:
             written.slots, written.retired = state.slots, state.retired
-            written.vector = state.vector
+            written.vector, written.registry = state.vector, state.registry
             written.applied = {shard: {value} for shard, value in state.vector.items()}
             self._index.note(written.worker, state.seats)
         else:
@@ -149,6 +149,9 @@ class Writer:
             bulletins = await self._store.bulletins()
             for of in self.owned.values():
                 self._compare(of, [bulletin.applied for bulletin in bulletins])
+                if of.registry not in ("", bulletins[0].registry):
+                    of.afresh = True
+                    self.wake()
 
     def _compare(self, of: Written, applied: list[dict[str, str]]) -> None:
         name, home = worker_name(of.worker), self._store.layout.home(of.worker)
@@ -225,6 +228,7 @@ class Writer:
         of.epoch, of.generation, of.revision = owned.epoch, owned.generation, owned.revision
         for known in (of.slots, of.retired, of.vector, of.applied):
             known.clear()
+        of.registry = ""
         of.told = None
         self._index.note(of.worker, Seats())
         self._index.note_everything(of.worker)
@@ -242,9 +246,15 @@ class Writer:
         wanted = [seat for seat in self._scored_seats(of) if seat not in of.slots]
         if wanted and not of.afresh:
             generation = of.generation
-            slots = await self._store.allot(of.model, [of.label(seat) for seat in wanted])
-            if of.generation == generation:
-                of.slots.update(zip(wanted, slots, strict=True))
+            labels = [of.label(seat) for seat in wanted]
+            registry, slots = await self._store.allot(of.model, labels)
+            if of.generation != generation:
+                return
+            if of.registry not in ("", registry):
+                of.afresh = True  # what was allotted before is forgotten
+                return
+            of.registry = registry
+            of.slots.update(zip(wanted, slots, strict=True))
 
     def _flush(self, of: Written) -> Flush:
         changes = self._index.take(of.worker, _MOST_AT_ONCE)

@@ -1,7 +1,9 @@
--- ARGV: prefix, model, then labels. Returns the slot of each label, the lowest free ones to new ones.
+-- ARGV: prefix, model, registry if there is none, then labels. Returns the registry, and the slot of
+-- each label, the lowest free ones to new ones.
 local labels, taken = prefix .. 'slots:' .. ARGV[2], prefix .. 'taken:' .. ARGV[2]
+redis.call('SET', prefix .. 'registry', ARGV[3], 'NX')
 local slots = {}
-for at = 3, #ARGV do
+for at = 4, #ARGV do
   local slot = redis.call('HGET', labels, ARGV[at])
   if not slot then
     slot = redis.call('BITPOS', taken, 0)
@@ -11,4 +13,4 @@ for at = 3, #ARGV do
   end
   slots[#slots + 1] = tonumber(slot)
 end
-return slots
+return {redis.call('GET', prefix .. 'registry'), slots}

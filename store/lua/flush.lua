@@ -1,7 +1,7 @@
 -- ARGV: 1 prefix, 2 worker, 3 epoch, 4 revision so far, 5 pages (2 bytes a name), 6 names (8 bytes),
 -- 7 counts (2 bytes), 8 rows (16 bytes), 9 blocks of this shard, 10 masks, 11 slots,
 -- 12 retired slots, 13 state, 14 slots to be wiped one day, 15 standing, 16 journal entry,
--- 17 entries kept.
+-- 17 entries kept, 18 registry of the slots.
 -- Returns {"OK"}, {"FENCED"}, or {"BEHIND", revision} if what is here is not what was written last.
 local record = prefix .. 'w:' .. ARGV[2]
 local known = redis.call('HMGET', record, 'epoch', 'revision', 'generation')
@@ -21,7 +21,7 @@ for at = 1, #ARGV[6] / 8 do
   end
   row = row + 16 * count
 end
-write_bits(ARGV[9], ARGV[10], ARGV[11], ARGV[12])
+write_bits(ARGV[18], ARGV[9], ARGV[10], ARGV[11], ARGV[12])
 local revision = string.format('%.0f', ARGV[4] + 1)
 redis.call('HSET', record, 'revision', revision, 'state', ARGV[13],
   'slots', ARGV[14])

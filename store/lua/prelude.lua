@@ -3,13 +3,14 @@
 local prefix = ARGV[1]
 
 -- Sets, for each 8-byte name in `names`, the worker's bits: `slots` as `masks` say (one 8-byte mask
--- a name, bit j for the j-th slot), `retired` to zero. A block that nobody holds has no key.
-local function write_bits(names, masks, slots, retired)
+-- a name, bit j for the j-th slot), `retired` to zero. A block that nobody holds has no key. Slots
+-- are numbers of one registry only: bits of different ones are told apart by its name.
+local function write_bits(registry, names, masks, slots, retired)
   local active, gone = {}, {}
   for at = 1, #slots, 4 do active[#active + 1] = struct.unpack('<I4', slots, at) end
   for at = 1, #retired, 4 do gone[#gone + 1] = struct.unpack('<I4', retired, at) end
   for at = 1, #names, 8 do
-    local key = prefix .. 'b' .. string.sub(names, at, at + 7)
+    local key = prefix .. 'b' .. registry .. string.sub(names, at, at + 7)
     local held, lost = false, #gone > 0
     for j = 1, #active do
       local byte = string.byte(masks, at + math.floor((j - 1) / 8))
