@@ -7,6 +7,7 @@ COPY indexer indexer
 COPY kvevents kvevents
 COPY proto proto
 COPY service service
+COPY store store
 COPY tokenization tokenization
 RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir .
 

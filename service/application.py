@@ -25,6 +25,7 @@ from service.prompts import Prompts
 from service.reflection import enable_reflection
 from service.replica import Replica
 from service.scoring import ScoringServicer
+from service.shared_metrics import SharedCollector
 from service.sharing import SharedAnswers
 from service.snapshot import Keys, Restored, SnapshotError, Snapshots, read_snapshot
 from service.tokenizing import TokenizationServicer
@@ -111,6 +112,8 @@ class Application:
         unmatched = UnmatchedPrompts()
         misconfiguration = Misconfiguration(index, workers, unmatched)
         registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
+        if shared is not None:
+            registry.register(SharedCollector(shared))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)

@@ -72,6 +72,7 @@ class Replica:
         self._settled = asyncio.Event()
         self._beaten_at = self._presumed_until = 0.0
         self._presumed: set[str] = set()
+        self._failing = ""
         self._kick = asyncio.Event()
 
     def listen_with(self, intake: Intake) -> None:
@@ -118,10 +119,16 @@ class Replica:
             try:
                 await do()
             except StoreError as error:
-                self.failures[error.kind] += 1
+                self._failed(error)
             except Exception:  # noqa: BLE001 - the next time may be better
                 _log.exception("replica_failed")
             await asyncio.sleep(seconds)
+
+    def _failed(self, error: StoreError) -> None:
+        self.failures[error.kind] += 1
+        if self._failing != error.kind:
+            _log.warning("store_fails", kind=error.kind, detail=str(error))
+        self._failing = error.kind
 
     # Who is live, and who listens to what
 
@@ -129,6 +136,7 @@ class Replica:
         before = time.monotonic()
         live = set(await self.store.beat(self.name, self._section.lease_seconds))
         live |= self._presumed_live(before)
+        self._failing = ""
         if live != self.live:
             _log.info("replicas_live", replicas=sorted(live))
         self.live = live
@@ -251,7 +259,7 @@ class Replica:
         try:
             await self.store.leave(worker, epoch)
         except StoreError as error:
-            self.failures[error.kind] += 1
+            self._failed(error)
             return False
         self._leaving.pop(worker, None)
         return True
@@ -264,7 +272,7 @@ class Replica:
         try:
             taken = await self._succession.take(worker, model, source.endpoint, self.live)
         except StoreError as error:
-            self.failures[error.kind] += 1
+            self._failed(error)
             return False
         if self._wanted.get(worker) != (model, source):  # no more
             if not isinstance(taken, str):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from store.records import Claim
 
 JOURNAL_ENTRIES = 2000
+_JOURNAL_BYTES = 32 * 1024**2  # about as much again may be in small entries
+_FEWEST_ENTRIES = 50
 
 
 @dataclass
@@ -106,14 +108,16 @@ def make_flush(
         registry=of.registry,
     )
     entry = Entry.of(standing, seats, changes)
-    name = worker_name(of.worker)
+    name, packed_entry = worker_name(of.worker), entry.pack()
+    kept = _JOURNAL_BYTES // len(packed_entry)
     arguments = (
         (name, of.epoch, of.revision),
         (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
         (entry.rows.tobytes(), *here.arguments()),
         (State(dump, seats, of.slots, of.retired, vector, of.registry).pack(),),
         (packed([of.registry, of.labels()]),),
-        (standing.pack(), entry.pack(), JOURNAL_ENTRIES, of.registry),
+        (standing.pack(), packed_entry),
+        (max(_FEWEST_ENTRIES, min(JOURNAL_ENTRIES, kept)), of.registry),
     )
     calls = [Call("flush", home, tuple(each for some in arguments for each in some))]
     for shard, there in parts.items():

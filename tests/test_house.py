@@ -14,7 +14,7 @@ import indexer
 from service import cli
 
 ROOT = Path(__file__).parents[1]
-OURS = ["indexer", "kvatlas", "kvevents", "service", "tokenization"]
+OURS = ["indexer", "kvatlas", "kvevents", "service", "store", "tokenization"]
 
 
 def test_our_package_names_belong_to_nobody_else() -> None:
@@ -37,6 +37,7 @@ def test_the_kernel_is_compiled_as_a_whole_or_not_at_all() -> None:
         "indexer.copies",
         "indexer.slots",
         "indexer.table",
+        "indexer.rows",
         "indexer.prefix",
         "kvevents.reader",
     ]

@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, service
+from benchmarks import kernel, service, stores
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -30,6 +30,7 @@ def main() -> None:
         "events": service.event_rows,
         "rpc": service.rpc_rows,
         "storm": service.storm_row,
+        "store": stores.store_rows,
         "scale": lambda: kernel.scale_rows(options.most_blocks),
     }
     print(

@@ -1,0 +1,183 @@
+"""The shared index on a real server, beside one hash for each block with a JSON field a holder.
+
+Both sides use the same server and the same client library, the other side in one pipeline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks.rows import row
+from servers import StoreProcess, binary, store_process
+
+from indexer import Place, SharedIndex, Worker, model_scope
+from store import Claim, Lookup, Server, Store, Writer, Written, parse_address
+
+MODEL = "bench"
+BLOCKS = 4096
+PROMPT = 512
+ROUNDS = 30
+OTHERS = "one hash a block, JSON fields, one pipeline"
+
+
+class _Streams:
+    """Workers that have nothing to say of themselves."""
+
+    def claim(self, worker: Worker) -> Claim:
+        return Claim("exact", "", 0)
+
+    def dump(self, worker: Worker) -> dict[str, Any] | None:
+        return {}
+
+    def lost(self, worker: Worker) -> None:
+        raise AssertionError(worker)
+
+
+def store_rows() -> None:
+    """All of them."""
+    if binary("redis") is None:
+        print("shared index: there is no redis-server on this machine")
+        return
+    for pods, share in ((8, "<= 1/12"), (64, "<= 1/40")):
+        with store_process("redis") as process:
+            asyncio.run(_rows(process, pods, share))
+
+
+async def _rows(process: StoreProcess, pods: int, share: str) -> None:
+    keys = array("Q", [random.getrandbits(64) for _ in range(BLOCKS)])
+    names = [f"10.0.0.{number}:8000" for number in range(pods)]
+    async with Server(parse_address(process.url)) as server:
+        store = Store(server, "bench")
+        index = SharedIndex(2**30)
+        writer = Writer(store, index, "bench", _Streams())
+        before = _bytes(process)
+        for pod in names:
+            await _join(store, index, writer, Worker(pod, 0), keys)
+        with process.client() as client:  # which is bounded, however much is stored
+            client.xtrim(f"{store.layout.prefix(0)}journal", maxlen=0, approximate=False)
+        ours_bytes = _bytes(process) - before
+        lookup, scope = Lookup(store, {"gpu": 1.0}), model_scope(MODEL)
+        ours = await _median(lambda: lookup.match(MODEL, scope, keys[:PROMPT]))
+        other = _Other(server, keys, names)
+        before = _bytes(process)
+        await other.fill()
+        other_bytes = _bytes(process) - before
+        theirs = await _median(lambda: other.look(PROMPT))
+        _ratio(f"shared index: lookup {PROMPT} keys, {pods} pods", ours, theirs, share)
+        fresh = iter(range(10**9))
+
+        async def store_blocks() -> None:
+            first = next(fresh) * 64 + BLOCKS + 1
+            hashes = array("Q", range(first, first + 64))
+            new = array("Q", [random.getrandbits(64) for _ in hashes])
+            index.store(Worker(names[0], 0), Place("gpu"), hashes, new)
+            assert await writer.write()
+
+        ours, theirs = await _median(store_blocks), await _median(lambda: other.store(64))
+        _ratio(f"shared index: store 64 blocks, {pods} pods", ours, theirs, "one round trip")
+
+        async def clear() -> None:
+            index.clear(Worker(names[0], 0), ["gpu"])
+            assert await writer.write()
+
+        start = time.perf_counter()
+        await clear()
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        await other.clear(names[0])
+        _ratio(
+            f"shared index: clear a pod, {pods} pods",
+            ours,
+            time.perf_counter() - start,
+            "constant number of commands",
+        )
+        row(
+            f"shared index: bytes a block, {pods} pods",
+            f"{ours_bytes / BLOCKS:.0f}",
+            f"{OTHERS} {other_bytes / BLOCKS:.0f}",
+            ours_bytes / other_bytes,
+            "documented",
+        )
+
+
+async def _join(
+    store: Store, index: SharedIndex, writer: Writer, worker: Worker, keys: array[int]
+) -> None:
+    owned = await store.acquire(worker, MODEL, "bench", [], afresh=False)
+    assert not isinstance(owned, str)
+    index.join(worker, MODEL)
+    writer.own(Written(worker, MODEL, model_scope(MODEL), ""), owned, None)
+    index.store(worker, Place("gpu"), array("Q", range(1, len(keys) + 1)), keys)
+    assert await writer.write()
+
+
+class _Other:
+    """The layout of llm-d-kv-cache's Redis index, as fast as the same client can ask it."""
+
+    def __init__(self, server: Server, keys: array[int], pods: list[str]) -> None:
+        self._client = server._client
+        self._keys = [f"{MODEL}@{key}" for key in keys]
+        self._fields = [json.dumps({"PodIdentifier": pod, "DeviceTier": "gpu"}) for pod in pods]
+
+    async def fill(self) -> None:
+        for start in range(0, len(self._keys), 256):
+            pipeline = self._client.pipeline(transaction=False)
+            for key in self._keys[start : start + 256]:
+                pipeline.hset(key, mapping=dict.fromkeys(self._fields, 1))
+            await pipeline.execute()
+
+    async def look(self, count: int) -> dict[str, int]:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in self._keys[:count]:
+            pipeline.hkeys(key)
+        matched: dict[str, int] = {}
+        for at, fields in enumerate(await pipeline.execute()):
+            for field in fields:
+                pod = json.loads(field)["PodIdentifier"]
+                if matched.get(pod, 0) == at:
+                    matched[pod] = at + 1
+        return matched
+
+    async def store(self, count: int) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.hset(f"{MODEL}@{random.getrandbits(64)}", self._fields[0], 1)
+        await pipeline.execute()
+
+    async def clear(self, pod: str) -> None:
+        field = json.dumps({"PodIdentifier": pod, "DeviceTier": "gpu"})
+        cursor = 0
+        while True:
+            cursor, found = await self._client.scan(cursor, match=f"{MODEL}@*", count=1000)
+            pipeline = self._client.pipeline(transaction=False)
+            for key in found:
+                pipeline.hdel(key, field)
+            await pipeline.execute()
+            if not cursor:
+                return
+
+
+def _bytes(process: StoreProcess) -> int:
+    with process.client() as client:
+        return int(client.info("memory")["used_memory"])
+
+
+async def _median(work: Callable[[], Awaitable[object]]) -> float:
+    await work()
+    taken = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        await work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _ratio(name: str, ours: float, theirs: float, target: str) -> None:
+    row(name, f"{ours * 1e3:.2f} ms", f"{OTHERS} {theirs * 1e3:.2f} ms", ours / theirs, target)
