@@ -155,6 +155,31 @@ class ClusterProcesses:
             if "cluster_known_nodes" in part
         )
 
+    def move_slots(self, source: int, target: int) -> None:
+        """One server's slots go to another, key by key, while it works."""
+        names = [self._id(node) for node in self.nodes]
+        share = _SLOTS // self.primaries
+        with self.nodes[source].client() as giver, self.nodes[target].client() as taker:
+            for slot in range(share * source, share * (source + 1)):
+                if not giver.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot):
+                    continue
+                taker.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+                giver.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+                while keys := giver.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 50):
+                    port = self.nodes[target].port
+                    giver.execute_command(
+                        "MIGRATE", "127.0.0.1", port, "", 0, 5000, "REPLACE", "KEYS", *keys
+                    )
+                for node in (self.nodes[target], self.nodes[source], *self.nodes):
+                    with node.client() as client:
+                        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
+
+    @staticmethod
+    def _id(node: StoreProcess) -> str:
+        with node.client() as client:
+            found = client.execute_command("CLUSTER", "MYID")
+        return found.decode() if isinstance(found, bytes) else str(found)
+
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)

@@ -1,6 +1,9 @@
 -- What the scripts share. Everything a script touches is named `prefix .. something`, and the
 -- prefix carries the hash tag of its shard: all of it lies in one slot of a cluster.
 local prefix = ARGV[1]
+-- While the shard's slot moves between servers of a cluster some keys are here and some are there.
+-- Naming two that never are makes the server refuse, before anything is read or written by halves.
+redis.call('EXISTS', prefix .. 'w', prefix .. 'x')
 
 -- Sets, for each 8-byte name in `names`, the worker's bits: `slots` as `masks` say (one 8-byte mask
 -- a name, bit j for the j-th slot), `retired` to zero. A block that nobody holds has no key. Slots

@@ -1,0 +1,300 @@
+"""What a real store can do to us: refuse, forget, be far away, be found in other ways."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from array import array
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from servers import PATIENCE, StoreProcess, binary, cluster_processes, free_port, store_process
+
+from indexer import Place, SharedIndex, Worker, model_scope
+from store import Claim, Lookup, Server, Store, StoreError, Writer, Written, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+MODEL = "m"
+WORKER = Worker("a:1", 0)
+KEYS = array("Q", range(1000, 1100))
+
+
+class Owner:
+    """A replica that owns one worker, and nothing else."""
+
+    def __init__(self, server: Server) -> None:
+        self.store = Store(server)
+        self.index = SharedIndex(2**26)
+        self.writer = Writer(self.store, self.index, "one", self)
+        self.lookup = Lookup(self.store, {"gpu": 1.0})
+        self.as_of = 0
+
+    def claim(self, worker: Worker) -> Claim:
+        return Claim("exact", "", self.as_of)
+
+    def dump(self, worker: Worker) -> dict[str, Any] | None:
+        return {}
+
+    def lost(self, worker: Worker) -> None:
+        raise AssertionError(worker)
+
+    async def take(self) -> None:
+        owned = await self.store.acquire(WORKER, MODEL, "one", ["one"], afresh=False)
+        assert not isinstance(owned, str)
+        self.index.join(WORKER, MODEL)
+        self.writer.own(Written(WORKER, MODEL, model_scope(MODEL), ""), owned, None)
+
+    def stored(self, first: int, count: int) -> None:
+        self.as_of += 1
+        hashes = array("Q", range(first + 1, first + 1 + count))
+        self.index.store(WORKER, Place("gpu"), hashes, KEYS[first : first + count])
+
+    async def matched(self) -> int:
+        found = await self.lookup.match(MODEL, model_scope(MODEL), KEYS)
+        match = found.match.best_of(WORKER.pod)
+        return -1 if match is None else match.matched_blocks
+
+    async def written(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not await self.writer.write_all(self.writer.owned[WORKER]):
+                pass
+
+
+@asynccontextmanager
+async def owner(url: str, **more: Any) -> AsyncIterator[Owner]:
+    address = replace(parse_address(url), timeout=0.3, **more)
+    async with Server(address) as server:
+        found = Owner(server)
+        await found.take()
+        yield found
+
+
+@pytest.fixture
+def redis() -> Iterator[StoreProcess]:
+    if binary("redis") is None:
+        pytest.skip("there is no redis-server on this machine")
+    with store_process("redis") as process:
+        yield process
+
+
+def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with owner(redis.url) as of:
+            of.stored(0, 10)
+            await of.written()
+            with redis.client() as client:
+                client.config_set("maxmemory", "1")
+                of.stored(10, 10)
+                assert not await of.writer.write()
+                assert of.writer.failing == "full"
+                assert await of.matched() == 10  # as it was, all of it
+                client.config_set("maxmemory", "0")
+            await of.written()
+            assert await of.matched() == 20
+            assert of.writer.failures["full"] >= 1
+            assert not of.writer.failing
+
+    asyncio.run(main())
+
+
+def test_a_store_that_is_read_only_is_reported_and_survived(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with owner(redis.url) as of:
+            of.stored(0, 10)
+            await of.written()
+            with redis.client() as client:
+                client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+                of.stored(10, 10)
+                assert not await of.writer.write()
+                assert of.writer.failing == "read_only"
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            await of.written()
+            assert await of.matched() == 20
+
+    asyncio.run(main())
+
+
+def test_nobody_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with owner(redis.url) as of:
+            of.stored(0, 10)
+            await of.written()
+            redis.pause()
+            async with asyncio.timeout(3.0):
+                with pytest.raises(StoreError) as raised:
+                    await of.matched()
+                assert raised.value.kind == "timeout"
+                of.stored(10, 10)
+                assert not await of.writer.write()
+            redis.resume()
+            await of.written()
+            assert await of.matched() == 20
+
+    asyncio.run(main())
+
+
+def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with owner(redis.url) as of:
+            of.stored(0, 10)
+            await of.written()
+            redis.kill()
+            with pytest.raises(StoreError) as raised:
+                await of.matched()
+            assert raised.value.kind == "unreachable"
+            of.stored(10, 10)
+            assert not await of.writer.write()
+            redis.start()
+            await of.written()
+            assert await of.matched() == 20
+
+    asyncio.run(main())
+
+
+def test_a_wrong_password_is_refused_and_a_right_one_is_not(redis: StoreProcess) -> None:
+    async def main() -> None:
+        with redis.client() as client:
+            client.config_set("requirepass", "secret")
+        with pytest.raises(StoreError) as raised:
+            async with owner(redis.url):
+                pass
+        assert raised.value.kind == "refused"
+        async with owner(redis.url.replace("//", "//:secret@")) as of:
+            of.stored(0, 10)
+            await of.written()
+            assert await of.matched() == 10
+
+    asyncio.run(main())
+
+
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    if binary("valkey") is None:
+        pytest.skip("there is no valkey-server on this machine")
+    socket = tmp_path / "s"
+
+    async def main() -> None:
+        async with owner(f"unix://{socket}") as of:
+            of.stored(0, 10)
+            await of.written()
+            assert await of.matched() == 10
+
+    with store_process("valkey", "--unixsocket", str(socket)):
+        asyncio.run(main())
+
+
+def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
+    if binary("redis") is None:
+        pytest.skip("there is no redis-server on this machine")
+    _certificates(tmp_path)
+    port = free_port()
+    options = [
+        *("--tls-port", str(port), "--tls-ca-cert-file", str(tmp_path / "ca.crt")),
+        *(
+            "--tls-cert-file",
+            str(tmp_path / "host.crt"),
+            "--tls-key-file",
+            str(tmp_path / "host.key"),
+        ),
+    ]
+    files = {
+        "ca_file": tmp_path / "ca.crt",
+        "certificate_file": tmp_path / "host.crt",
+        "key_file": tmp_path / "host.key",
+    }
+
+    async def main() -> None:
+        async with owner(f"rediss://localhost:{port}", **files) as of:
+            of.stored(0, 10)
+            await of.written()
+            assert await of.matched() == 10
+        with pytest.raises(StoreError):  # the server wants to know who we are
+            async with owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
+                pass
+
+    with store_process("redis", *options):
+        asyncio.run(main())
+
+
+def _certificates(folder: Path) -> None:
+    """An authority, and a certificate of it for localhost."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "rsa:2048", "-nodes", "-subj")
+    openssl(*new, "/CN=authority", "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")
+    openssl(*new, "/CN=localhost", "-keyout", "host.key", "-out", "host.csr")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl(
+        *("x509", "-req", "-in", "host.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
+        *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "host.crt"),
+    )
+
+
+def test_sentinels_know_where_it_is(redis: StoreProcess, tmp_path: Path) -> None:
+    port = free_port()
+    file = tmp_path / "sentinel.conf"
+    file.write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor fleet 127.0.0.1 {redis.port} 1\n"
+    )
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    async with owner(f"redis+sentinel://127.0.0.1:{port}/fleet") as of:
+                        of.stored(0, 10)
+                        await of.written()
+                        assert await of.matched() == 10
+                        return
+                except StoreError as error:
+                    assert error.kind == "unreachable"  # the sentinel does not answer yet
+
+    program = binary("redis")
+    assert program is not None
+    with subprocess.Popen(
+        [program, str(file), "--sentinel"], stdout=subprocess.DEVNULL
+    ) as sentinel:
+        try:
+            asyncio.run(main())
+        finally:
+            sentinel.terminate()
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
+    if binary(kind) is None:
+        pytest.skip(f"there is no {kind}-server on this machine")
+
+    async def main() -> None:
+        with cluster_processes(kind, primaries=3, spare=1) as cluster:
+            async with owner(cluster.url) as of:
+                moving = asyncio.create_task(asyncio.to_thread(cluster.move_slots, 0, 3))
+                stored = asked = 0
+                while not moving.done() or stored < len(KEYS):
+                    if stored < len(KEYS):
+                        of.stored(stored, 1)
+                        stored += 1
+                    else:
+                        of.as_of += 1
+                    await of.written()
+                    try:
+                        found = await of.lookup.match(MODEL, model_scope(MODEL), KEYS)
+                    except StoreError as error:  # a shard is on its way
+                        assert error.kind in ("resharding", "unreachable")
+                        continue
+                    match = found.match.best_of(WORKER.pod)
+                    if match is not None and WORKER not in found.unsettled:
+                        assert match.matched_blocks == stored
+                        asked += 1
+                await moving
+                assert await of.matched() == len(KEYS)
+                assert asked
+                assert not of.writer.failing
+
+    asyncio.run(main())
