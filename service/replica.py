@@ -21,7 +21,18 @@ import structlog
 
 from kvevents import SubscribeError
 from service.workers import SharedWorkers
-from store import Claim, Cleaner, Copy, StoreError, Succession, Writer, chosen, packed
+from store import (
+    Claim,
+    Cleaner,
+    Copy,
+    StoreError,
+    Succession,
+    Writer,
+    chosen,
+    older_versions,
+    packed,
+    retire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,6 +44,9 @@ if TYPE_CHECKING:
 
 _SIGN_SECONDS = 1.0
 _RETRY_SECONDS = 0.1
+_REFUSED_SECONDS = (
+    0.2  # frames of another's worker are dropped for so long before it is asked again
+)
 _GARBAGE_SECONDS = 60.0
 _LAST_SECONDS = 5.0
 
@@ -66,7 +80,7 @@ class Replica:
         self.live: set[str] = set()
         self.failures: Counter[str] = Counter()
         self._wanted: dict[Worker, tuple[str, Source]] = {}
-        self._refused: dict[Worker, str] = {}
+        self._refused: dict[Worker, float] = {}
         self._leaving: dict[Worker, int] = {}
         self._garbage: dict[str, float] = {}
         self._settled = asyncio.Event()
@@ -216,11 +230,8 @@ class Replica:
 
     def asks(self, worker: Worker, model: str, source: Source) -> bool:
         """See `Custody.asks`."""
-        holder = self._refused.get(worker)
-        if holder is not None:
-            if holder in self.live:
-                return False
-            del self._refused[worker]
+        if time.monotonic() < self._refused.get(worker, 0.0):
+            return False
         if worker not in self._wanted:
             self._wanted[worker] = (model, source)
             self._kick.set()
@@ -281,7 +292,7 @@ class Replica:
         if isinstance(taken, str):
             if not source.bind:
                 return False  # its owner is about to give it up, or to be found dead
-            self._refused[worker] = taken
+            self._refused[worker] = time.monotonic() + _REFUSED_SECONDS
             self._ingest.refuse(worker)
         else:
             self._ingest.admit(worker, model, source, taken.dump)
@@ -340,6 +351,9 @@ class Replica:
             is_due = now - self._garbage[name] > _GARBAGE_SECONDS
             if is_due and chosen(name, self.live) == self.name:
                 await self._cleaner.drop(garbage)
+        for old in await older_versions(self.store):
+            if chosen(f"layout {old.layout.version}", self.live) == self.name and await retire(old):
+                _log.info("layout_retired", version=old.layout.version)
 
     # What an operator wants of workers that are not ours
 

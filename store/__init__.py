@@ -4,7 +4,8 @@
 which name, `records` the forms in which, `store` what can be asked of it; `writer` this replica's
 workers go there, `flush` one such write, `copy` the others' come from there, `lookup` a prompt is
 asked of it without a copy, `succession` workers change hands, `cleaning` what nobody needs any more
-is dropped, `rendezvous` who of several does something; `errors` what goes wrong.
+is dropped, `retirement` what older versions had, `rendezvous` who of several does something;
+`errors` what goes wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from store.layout import VERSION, Layout
 from store.lookup import Found, Lookup
 from store.records import Claim, Standing, State, packed, unpacked
 from store.rendezvous import chosen
+from store.retirement import older_versions, retire
 from store.server import Server
 from store.store import Store
 from store.succession import Succession, Taken
@@ -44,7 +46,9 @@ __all__ = [
     "Writer",
     "Written",
     "chosen",
+    "older_versions",
     "packed",
     "parse_address",
+    "retire",
     "unpacked",
 ]

@@ -32,8 +32,7 @@ _PAGES_AT_A_TIME = 16
 class Cleaner:
     """Cleans up after `writer`'s workers, and what was put aside as garbage.
 
-    scope_of: model -> what its block keys are told apart by. oldest: seconds after which garbage is
-    nobody's any more: whoever takes a worker over has read it by then. Raises StoreError.
+    scope_of: model -> what its block keys are told apart by. Raises StoreError.
     """
 
     def __init__(
@@ -42,13 +41,11 @@ class Cleaner:
         index: SharedIndex,
         writer: Writer,
         scope_of: Callable[[str], int],
-        garbage_seconds: float = 60.0,
     ) -> None:
         self._store = store
         self._index = index
         self._writer = writer
         self._scope_of = scope_of
-        self._garbage_seconds = garbage_seconds
         self.slots_freed = 0
 
     async def clean_worker(self, of: Written) -> None:
@@ -82,31 +79,32 @@ class Cleaner:
     async def drop(self, garbage: Garbage) -> None:
         """Drop a generation."""
         slots = np.array(list(garbage.slots.values()), dtype="<u4").tobytes()
-        layout, scope = self._store.layout, self._scope_of(garbage.model)
-        registry = garbage.registry
-        for first in range(0, PAGES, _PAGES_AT_A_TIME):
-            last = first + _PAGES_AT_A_TIME - 1
-            found = await self._store.some_pages(garbage.home, garbage.generation, first, last)
-            _, keys = _rows_of_others(found, set())
-            if keys and slots:
-                names = np.unique(block_names(keys, scope))
-                shards = layout.shards_of(names)
-                calls = [
-                    Call("wipe", int(shard), (names[shards == shard].tobytes(), slots, registry))
-                    for shard in np.unique(shards)
-                ]
-                all_of(await self._store.call_all(calls))
-            if last < PAGES - 1:
-                await self._store.call("sweep", garbage.home, garbage.generation, first, last, 0)
+        scope = self._scope_of(garbage.model)
+        store, home, generation = self._store, garbage.home, garbage.generation
+        await wipe_generation(store, home, generation, scope, slots, garbage.registry)
         if garbage.reusable:
             await self._store.free_generation(garbage.model, garbage.generation)
             self.slots_freed += len(garbage.slots)
-        final = PAGES - _PAGES_AT_A_TIME
-        await self._store.call("sweep", garbage.home, garbage.generation, final, PAGES - 1, 1)
+        await self._store.call("sweep", garbage.home, garbage.generation, 0, 0, 1)
 
-    def is_due(self, garbage: Garbage, now: float) -> bool:
-        """Whether nobody reads it any more, at `now` (seconds since 1970)."""
-        return now - garbage.since > self._garbage_seconds
+
+async def wipe_generation(
+    store: Store, home: int, generation: str, scope: int, slots: bytes, registry: str
+) -> None:
+    """Drop a generation's pages, and the bits that its `slots` (four bytes each) have."""
+    for first in range(0, PAGES, _PAGES_AT_A_TIME):
+        last = first + _PAGES_AT_A_TIME - 1
+        found = await store.some_pages(home, generation, first, last)
+        _, keys = _rows_of_others(found, set())
+        if keys and slots:
+            names = np.unique(block_names(keys, scope))
+            shards = store.layout.shards_of(names)
+            calls = [
+                Call("wipe", int(shard), (names[shards == shard].tobytes(), slots, registry))
+                for shard in np.unique(shards)
+            ]
+            all_of(await store.call_all(calls))
+        await store.call("sweep", home, generation, first, last, 0)
 
 
 def _rows_of_others(found: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:

@@ -165,6 +165,11 @@ class Server:
         versions = {int(name): int(value) for name, value in found.items()}
         return versions.get(version, shards), versions
 
+    async def forget_layout(self, key: str, version: int) -> None:
+        """The version is used no more."""
+        async with self._within(2 * self.address.timeout):
+            await self._client.hdel(key, str(version))
+
     async def read_journal(
         self, key: str, after: bytes, count: int, wait: float
     ) -> list[tuple[bytes, bytes]]:

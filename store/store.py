@@ -48,16 +48,27 @@ class Bulletin(NamedTuple):
 class Store:
     """One namespace of a server. Every method raises StoreError."""
 
-    def __init__(self, server: Server, namespace: str = "kvatlas", version: int = VERSION) -> None:
+    def __init__(
+        self,
+        server: Server,
+        namespace: str = "kvatlas",
+        version: int = VERSION,
+        shards: int | None = None,
+    ) -> None:
         self.server = server
-        shards = CLUSTER_SHARDS if server.address.is_cluster else 1
-        self.layout = Layout(namespace, shards, version)
+        usual = CLUSTER_SHARDS if server.address.is_cluster else 1
+        self.layout = Layout(namespace, shards or usual, version)
 
     async def settle_layout(self) -> dict[int, int]:
         """Make the layout known; returns the shards of every version that was ever used here."""
         key = f"{self.layout.namespace}:layout"
         _, versions = await self.server.layout_record(key, self.layout.version, self.layout.shards)
         return versions
+
+    async def forget_layout(self) -> None:
+        """Nobody uses this version any more."""
+        key = f"{self.layout.namespace}:layout"
+        await self.server.forget_layout(key, self.layout.version)
 
     async def call(self, script: str, shard: int, *arguments: str | bytes | int) -> Any:
         """Run one script."""

@@ -8,6 +8,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 import zmq
 from engine import NaiveEngine, Prompt, workload
@@ -79,10 +80,7 @@ class Fleet:
         for publisher in self.publishers:
             await publisher.subscribed()
         names = sorted(self.replicas)
-        want = {
-            engine.name: chosen(publisher.endpoint, names)
-            for publisher, engine in zip(self.publishers, self.engines, strict=True)
-        }
+        want = self.shares()
         async with asyncio.timeout(PATIENCE):
             while True:
                 answers = {name: await self.listed(name) for name in names}
@@ -93,6 +91,24 @@ class Fleet:
                     for name, answer in answers.items()
                 ):
                     return
+
+    def shares(self) -> dict[str, str]:
+        """Pod -> the replica whose it is to be."""
+        names = sorted(self.replicas)
+        return {
+            engine.name: chosen(publisher.endpoint, names) or ""
+            for publisher, engine in zip(self.publishers, self.engines, strict=True)
+        }
+
+    async def settled_in_store(self, prompts: list[Prompt]) -> None:
+        """Wait until answers are right again."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    assert await self.check(prompts)
+                except AssertionError:
+                    continue
+                return
 
     async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
         stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
@@ -132,13 +148,8 @@ class Fleet:
         for service in self.replicas.values():
             stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
             for prompt in prompts:
-                request = scoring_pb2.ScoreRequest(
-                    model=MODEL,
-                    lora_name=prompt.lora_name or "",
-                    cache_salt=prompt.cache_salt or "",
-                    pods=[engine.name for engine in self.engines],
-                )
-                request.prompt.token_ids.ids.extend(prompt.tokens)
+                request = score_request(prompt)
+                request.pods.extend(engine.name for engine in self.engines)
                 answer = await stub.Score(request)
                 assert not answer.unknown_pods
                 for engine, score in zip(self.engines, answer.pods, strict=True):
@@ -188,5 +199,156 @@ def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
             assert {rank.last_sequence for rank in pods.values()} == {
                 len(engine.frames) - 1 for engine in of.engines
             }
+
+    asyncio.run(main())
+
+
+def score_request(prompt: Prompt) -> scoring_pb2.ScoreRequest:
+    request = scoring_pb2.ScoreRequest(
+        model=MODEL, lora_name=prompt.lora_name or "", cache_salt=prompt.cache_salt or ""
+    )
+    request.prompt.token_ids.ids.extend(prompt.tokens)
+    return request
+
+
+@asynccontextmanager
+async def own_store() -> AsyncIterator[StoreProcess]:
+    """A store for one test, to be killed."""
+    if binary("valkey") is None:
+        pytest.skip("there is no valkey-server on this machine")
+    with store_process("valkey") as process:
+        yield process
+
+
+def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
+    async def main() -> None:
+        async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
+            for name in "ab":
+                await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
+            await of.connected()
+            of.publish()
+            await of.agreed()
+            store.kill()
+            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
+            request = score_request(prompts[0])
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    answer = await stub.Score(request, timeout=2.0)
+                    states = {score.pod: score.trust_reason for score in answer.pods}
+                    if "copy_behind" in states.values():
+                        break
+            assert answer.copy_behind_seconds > 0.3
+            own = {pod for pod, owner in of.shares().items() if owner == "a"}
+            engines = {engine.name: engine for engine in of.engines}
+            assert {score.pod for score in answer.pods} == set(engines)
+            for score in answer.pods:
+                engine = engines[score.pod]
+                assert score.matched_blocks == engine.resident(prompts[0])
+                assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
+            await asyncio.to_thread(store.start)
+            await of.agreed()
+            assert await of.check(prompts) > 30
+
+    asyncio.run(main())
+
+
+def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
+    async def main() -> None:
+        async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
+            await of.start("a", copy_blocks=False)
+            await of.connected()
+            of.publish()
+            await of.agreed()
+            store.kill()
+            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
+            for _ in range(20):
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await stub.Score(score_request(prompts[0]), timeout=1.0)
+                assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+                assert "store" in str(raised.value.details())
+            await asyncio.to_thread(store.start)
+            await of.agreed()
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        await stub.Score(score_request(prompts[0]))
+                    except grpc.aio.AioRpcError as error:
+                        assert error.code() == grpc.StatusCode.UNAVAILABLE
+                        continue
+                    break
+            await of.settled_in_store(prompts)
+
+    asyncio.run(main())
+
+
+def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with fleet(redis.url, seed=5) as (of, _):
+            for name in "ab":
+                await of.start(name)
+            await of.connected()
+            of.publish()
+            await of.agreed()
+            pod, owner = next(iter(of.shares().items()))
+            other = "b" if owner == "a" else "a"
+            stub = fleet_pb2_grpc.FleetServiceStub(of.replicas[other].channel)
+            answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
+            assert list(answer.emptied_ranks) == [0]  # there is no replay socket
+            for service in of.replicas.values():
+                await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
+                await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
+            await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
+            assert (pod, 0) not in await of.replicas[other].pods()
+            await of.replicas[owner].until(
+                lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
+            )
+
+    asyncio.run(main())
+
+
+def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
+    async def main() -> None:
+        engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
+        (engine,) = engines
+        namespace = f"replicas{next(NAMESPACES)}"
+        sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
+
+        def settings(name: str) -> Any:
+            store = {"url": redis.url, "namespace": namespace, "replica": name}
+            store |= {"lease_seconds": "0.6"}
+            return configure(sources=sources, index={"block_size": 8}, store=store)
+
+        async with AsyncExitStack() as stack:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            stack.callback(context.term)
+            one = await stack.enter_async_context(AsyncExitStack())
+            a = await one.enter_async_context(running(settings("a")))
+            b = await stack.enter_async_context(running(settings("b")))
+            first, second = (
+                Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
+            )
+            stack.callback(first.close)
+            stack.callback(second.close)
+            await first.subscribed()
+            await second.subscribed()
+            half = len(engine.frames) // 2
+            for frame in engine.frames[:half]:
+                first.send(frame)
+            for service in (a, b):
+                await service.heard({(engine.name, 0): half - 1})
+            assert (await b.pods())[engine.name, 0].owner == "a"
+            second.send(engine.frames[half])  # somebody else's: counted, and not applied
+            ingest = b.application.ingest
+            async with asyncio.timeout(PATIENCE):
+                while not ingest.skipped["owned_elsewhere"]:
+                    await b.pods()
+            await one.aclose()
+            for frame in engine.frames[half:]:
+                second.send(frame)
+            await b.heard({(engine.name, 0): len(engine.frames) - 1})
+            stub = scoring_pb2_grpc.ScoringServiceStub(b.channel)
+            for prompt in prompts:
+                answer = await stub.Score(score_request(prompt))
+                assert answer.pods[0].matched_blocks == engine.resident(prompt)
 
     asyncio.run(main())

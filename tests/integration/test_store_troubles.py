@@ -13,7 +13,19 @@ import pytest
 from servers import PATIENCE, StoreProcess, binary, cluster_processes, free_port, store_process
 
 from indexer import Place, SharedIndex, Worker, model_scope
-from store import Claim, Lookup, Server, Store, StoreError, Writer, Written, parse_address
+from store import (
+    VERSION,
+    Claim,
+    Lookup,
+    Server,
+    Store,
+    StoreError,
+    Writer,
+    Written,
+    older_versions,
+    parse_address,
+    retire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -27,8 +39,8 @@ KEYS = array("Q", range(1000, 1100))
 class Owner:
     """A replica that owns one worker, and nothing else."""
 
-    def __init__(self, server: Server) -> None:
-        self.store = Store(server)
+    def __init__(self, server: Server, version: int = VERSION) -> None:
+        self.store = Store(server, version=version)
         self.index = SharedIndex(2**26)
         self.writer = Writer(self.store, self.index, "one", self)
         self.lookup = Lookup(self.store, {"gpu": 1.0})
@@ -298,3 +310,44 @@ def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
                 assert not of.writer.failing
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey cluster"])
+def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> None:
+    program, _, cluster = kind.partition(" ")
+    if binary(program) is None:
+        pytest.skip(f"there is no {program}-server on this machine")
+
+    async def main(url: str, processes: list[StoreProcess]) -> None:
+        async with Server(parse_address(url)) as server:
+            old, new = Owner(server, version=1), Owner(server, version=2)
+            for number, of in enumerate((old, new)):
+                await of.store.settle_layout()
+                await of.store.beat(f"replica {number}", 30.0)
+                await of.take()
+                of.stored(0, 50)
+                await of.written()
+            # Side by side, while the fleet is rolled.
+            assert await old.matched() == await new.matched() == 50
+            (older,) = await older_versions(new.store)
+            assert older.layout == old.store.layout
+            assert not await older_versions(old.store)
+            assert not await retire(older)
+            assert await old.matched() == 50
+            await old.store.retreat("replica 0")
+            assert await retire(older)
+            assert await new.matched() == 50
+            assert not await older_versions(new.store)
+            names = []
+            for process in processes:
+                with process.client() as client:
+                    names += client.keys("*")
+            assert names
+            assert not [name for name in names if name.startswith(b"kvatlas:1:")]
+
+    if cluster:
+        with cluster_processes(program) as found:
+            asyncio.run(main(found.url, found.nodes))
+    else:
+        with store_process(program) as process:
+            asyncio.run(main(process.url, [process]))
