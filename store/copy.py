@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ENTRIES_AT_A_TIME = 100
 _WAIT = 0.25
+_MISSING_SECONDS = 5.0  # owners look every second whether the store has everything
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.05, 1.0
 _SLICE_SECONDS = 0.0005
 
@@ -42,7 +43,8 @@ class Followed:
     """A worker that another replica owns.
 
     revision: of the newest entry put. target: the one from which on the blocks are as they should
-    be. thinned: blocks are missing here for want of memory. report: as its owner renewed it at
+    be. thinned: blocks are missing here for want of memory. missing_since: when the store was first
+    found not to know the worker, None if it does. report: as its owner renewed it at
     `reported_at` (`time.monotonic`), empty if it never has.
     """
 
@@ -50,6 +52,7 @@ class Followed:
     revision: int
     target: int
     thinned: bool = False
+    missing_since: float | None = None
     report: bytes = b""
     reported_at: float = 0.0
 
@@ -273,8 +276,13 @@ class Copy:
         bulletins = self.bulletins = await self._store.bulletins()
         self.refreshed_at, now = asked_at, time.monotonic()
         standings = {s.worker: s for b in bulletins for s in b.standings.values()}
-        for worker in [w for w in self.followed if w not in standings and w not in self.ours]:
-            self.drop(worker)
+        for worker, followed in list(self.followed.items()):
+            if worker in standings or worker in self.ours:
+                followed.missing_since = None
+            elif followed.missing_since is None:
+                followed.missing_since = now  # the store may have forgotten: its owner will tell it
+            elif now - followed.missing_since > _MISSING_SECONDS:
+                self.drop(worker)
         self._stale.difference_update(w for w in list(self._stale) if w not in standings)
         for standing in standings.values():
             self._compare(standing)
