@@ -265,7 +265,7 @@ class Application:
             concurrent_replays=events.concurrent_replays,
             queue_messages=events.queue_messages,
             restored=restored,
-            custody=replica,
+            custody=None if replica is None else replica.shares,
             changed=_nothing if replica is None else replica.writer.wake,
         )
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from kvevents import SubscribeError
+from service.shares import Shares
 from service.workers import SharedWorkers
 from store import (
     Claim,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from indexer import SharedIndex, Worker
-    from kvevents import Intake, Source
+    from kvevents import Intake
     from service.sections import StoreSection
     from store import Store
 
@@ -76,23 +76,23 @@ class Replica:
         self.copy = Copy(store, index, with_blocks=section.copy_blocks)
         self.writer = Writer(store, index, self.name, self)
         self._succession = Succession(store, index, self.writer, self.copy, self.name)
+        self.shares = Shares(
+            self.name, store, self.writer, self.copy, self._succession, self._failed
+        )
         self._cleaner = Cleaner(store, index, self.writer, scope_of)
         self.live: set[str] = set()
         self.failures: Counter[str] = Counter()
-        self._wanted: dict[Worker, tuple[str, Source]] = {}
-        self._refused: dict[Worker, float] = {}
-        self._leaving: dict[Worker, int] = {}
         self._garbage: dict[str, float] = {}
         self._settled = asyncio.Event()
         self._beaten_at = self._presumed_until = 0.0
         self._presumed: set[str] = set()
         self._failing = ""
-        self._kick = asyncio.Event()
 
     def listen_with(self, intake: Intake) -> None:
         """What receives and applies events."""
         self._intake = intake
         self._ingest = intake.ingest
+        self.shares.share_out(intake)
         self.copy.noticed = intake.ingest.notice_evictions
         self.workers = SharedWorkers(
             intake.ingest.streams, self.copy, self._section.max_lag_seconds, self._stale_after
@@ -103,7 +103,7 @@ class Replica:
             stack.push_async_callback(self._withdraw)
             jobs = {
                 "write": self.writer.run(),
-                "take over": self._take_all(),
+                "take over": self._take_over(),
                 "beat": self._every(self._section.lease_seconds / 3, self._beat),
                 "sign": self._every(_SIGN_SECONDS, self._sign),
                 "clean": self._every(_SIGN_SECONDS, self._clean),
@@ -127,6 +127,10 @@ class Replica:
                     await asyncio.wait_for(self.copy.moved(), 1.0)
         except TimeoutError:
             _log.warning("not_warm", detail="ready without a copy of the others' blocks")
+
+    async def _take_over(self) -> None:
+        await self._settled.wait()
+        await self.shares.run()
 
     async def _every(self, seconds: float, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -154,14 +158,13 @@ class Replica:
         if live != self.live:
             _log.info("replicas_live", replicas=sorted(live))
         self.live = live
-        self.writer.live = self.workers.live = live
+        self.writer.live = self.workers.live = self.shares.live = live
         if not self._settled.is_set():
             await self.store.settle_layout()
             await self.copy.refresh()
-        await self._settle_sources()
+        await self.shares.settle()
         await self._succession.release_abandoned()
         self._settled.set()
-        self._kick.set()
 
     def _presumed_live(self, now: float) -> set[str]:
         """Whoever was live before the store was away has a lease's time to beat again."""
@@ -171,42 +174,6 @@ class Replica:
         self._beaten_at = now
         return self._presumed if now < self._presumed_until else set()
 
-    async def _settle_sources(self) -> None:
-        for source in self._intake.sources:
-            if source.bind:
-                continue
-            is_ours = chosen(source.endpoint, self.live) == self.name
-            if is_ours and not self._intake.listens_to(source):
-                try:
-                    await self._intake.listen(source)
-                except SubscribeError as error:
-                    _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
-                    continue
-                self._ingest.expect(source)
-            if is_ours:  # also those that another has let go of since
-                self._want_workers_of(source)
-            else:
-                await self._intake.close(source)
-                await self._give_up_workers_of(source)
-
-    def _want_workers_of(self, source: Source) -> None:
-        for worker, followed in self.copy.followed.items():
-            standing = followed.standing
-            if standing.endpoint == source.endpoint and source.may_be(worker.pod, standing.model):
-                self._wanted[worker] = (standing.model, source)
-
-    async def _give_up_workers_of(self, source: Source) -> None:
-        for worker in [w for w, (_, of) in self._wanted.items() if of is source]:
-            del self._wanted[worker]
-            self._ingest.refuse(worker)
-        for worker, stream in list(self._ingest.streams.items()):
-            if stream.source is source:
-                await self._give_up(worker)
-
-    async def _give_up(self, worker: Worker) -> None:
-        if await self._succession.give_up(worker):
-            self._ingest.hand_over(worker)
-
     async def _withdraw(self) -> None:
         """Give up everything in good order, so that others go on at once."""
         stopped = [task for task in self._tasks if task.get_name() != "write"]
@@ -215,89 +182,13 @@ class Replica:
         await asyncio.gather(*stopped, return_exceptions=True)
         try:
             async with asyncio.timeout(_LAST_SECONDS):
-                for source in self._intake.sources:
-                    await self._intake.close(source)
-                for worker in list(self._ingest.streams):
-                    await self._give_up(worker)
+                await self.shares.withdraw()
                 await self.store.retreat(self.name)
         except (StoreError, TimeoutError) as error:
             _log.warning("not_withdrawn", detail=str(error))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    # Whose events are applied here; see `kvevents.Custody`
-
-    def asks(self, worker: Worker, model: str, source: Source) -> bool:
-        """See `Custody.asks`."""
-        if time.monotonic() < self._refused.get(worker, 0.0):
-            return False
-        if worker not in self._wanted:
-            self._wanted[worker] = (model, source)
-            self._kick.set()
-        return True
-
-    def left(self, worker: Worker) -> None:
-        """See `Custody.left`."""
-        of = self.writer.disown(worker)
-        self.copy.ours.discard(worker)
-        if of is not None:
-            self._leaving[worker] = of.epoch
-            self._kick.set()
-
-    def evicted(self, worker: Worker) -> None:
-        """See `Custody.evicted`."""
-        followed = self.copy.followed.get(worker)
-        if followed is not None:
-            followed.thinned = True
-
-    async def _take_all(self) -> None:
-        """Take what is wanted, one after the other, for ever."""
-        while True:
-            await self._kick.wait()
-            self._kick.clear()
-            await self._settled.wait()
-            again = False
-            for worker, epoch in list(self._leaving.items()):
-                again |= not await self._leave(worker, epoch)
-            for worker, (model, source) in list(self._wanted.items()):
-                again |= not await self._take(worker, model, source)
-            if again:
-                await asyncio.sleep(_RETRY_SECONDS)
-                self._kick.set()
-
-    async def _leave(self, worker: Worker, epoch: int) -> bool:
-        try:
-            await self.store.leave(worker, epoch)
-        except StoreError as error:
-            self._failed(error)
-            return False
-        self._leaving.pop(worker, None)
-        return True
-
-    async def _take(self, worker: Worker, model: str, source: Source) -> bool:
-        """Whether it is clear whose the worker is."""
-        if worker in self._ingest.streams:
-            del self._wanted[worker]
-            return True
-        try:
-            taken = await self._succession.take(worker, model, source.endpoint, self.live)
-        except StoreError as error:
-            self._failed(error)
-            return False
-        if self._wanted.get(worker) != (model, source):  # no more
-            if not isinstance(taken, str):
-                await self._succession.give_up(worker)
-            return True
-        if isinstance(taken, str):
-            if not source.bind:
-                return False  # its owner is about to give it up, or to be found dead
-            self._refused[worker] = time.monotonic() + _REFUSED_SECONDS
-            self._ingest.refuse(worker)
-        else:
-            self._ingest.admit(worker, model, source, taken.dump)
-        del self._wanted[worker]
-        return True
 
     # What the writer asks; see `store.Writer`
 

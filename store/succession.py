@@ -9,7 +9,7 @@ from store.flush import Written
 from store.records import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from indexer import SharedIndex, Worker
     from store.copy import Copy
@@ -82,15 +82,20 @@ class Succession:
         self._index.join(worker, model)
         self._index.put(worker, state.seats, *rows)
 
-    async def give_up(self, worker: Worker) -> bool:
-        """Let another replica have the worker; False if not everything could be written yet."""
+    async def give_up(self, worker: Worker, part_with: Callable[[], None]) -> bool:
+        """Let another replica have the worker; False if not everything could be written yet.
+
+        part_with: called once all is written; from then on no event of the worker is applied here.
+        """
         of = self._writer.owned.get(worker)
         if of is None:
+            part_with()
             return True
         if not await self._writer.write_all(of):
             return False
         if self._writer.disown(worker) is not of:
             return True
+        part_with()
         standing = of.standing
         if standing is None:
             self._copy.forget(worker)

@@ -165,7 +165,7 @@ class SharedSubject:
         former = self.owner[worker]
         (heir,) = [replica for replica in self.replicas if replica is not former]
         if released:
-            assert await former.succession.give_up(worker)
+            assert await former.succession.give_up(worker, lambda: None)
         else:
             await former.write_all()
         await heir.take(worker, [heir.name] if not released else ["one", "two"])
