@@ -195,6 +195,17 @@ class NaiveEngine:
         self.history.append((held, frozenset(self.cpu)))
 
 
+def next_prompt(source: random.Random, prompts: list[Prompt], block_size: int) -> Prompt:
+    """A short prompt, often with a beginning that one of `prompts` has."""
+    start: tuple[int, ...] = ()
+    if prompts and source.random() < 0.7:
+        start = source.choice(prompts).tokens
+        start = start[: source.randrange(len(start) + 1)]
+    length = source.randrange(block_size, block_size * 6)
+    tokens = (*start, *(source.randrange(1000) for _ in range(length)))
+    return Prompt(tokens[: block_size * 16])
+
+
 def workload(
     seed: int,
     block_size: int,

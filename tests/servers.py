@@ -190,7 +190,10 @@ class ClusterProcesses:
 def cluster_processes(kind: str, primaries: int = 3, spare: int = 0) -> Iterator[ClusterProcesses]:
     """A cluster that is well."""
     with ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        options = [
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+            *("--cluster-require-full-coverage", "no"),
+        ]
         nodes = [
             stack.enter_context(store_process(kind, *options)) for _ in range(primaries + spare)
         ]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt
+from engine import NaiveEngine, Prompt, next_prompt
 from faulty_engine import Faults, FaultyEngine
 from fleet import PATIENCE, Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -185,15 +185,8 @@ class Schedule:
             faulty.engine.serve(self._prompt())
 
     def _prompt(self) -> Prompt:
-        source = self.source
-        start: tuple[int, ...] = ()
-        if self.prompts and source.random() < 0.7:
-            start = source.choice(self.prompts).tokens
-            start = start[: source.randrange(len(start) + 1)]
-        length = source.randrange(SIZE, SIZE * 6)
-        prompt = Prompt((*start, *(source.randrange(1000) for _ in range(length)))[: SIZE * 16])
-        self.prompts.append(prompt)
-        return prompt
+        self.prompts.append(next_prompt(self.source, self.prompts, SIZE))
+        return self.prompts[-1]
 
     async def _taken(self, service: Running) -> None:
         """Wait until what was sent has been taken, unless a connection has eaten it."""
