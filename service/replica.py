@@ -162,6 +162,9 @@ class Replica:
         if not self._settled.is_set():
             await self.store.settle_layout()
             await self.copy.refresh()
+            if policy := await self.store.server.drops_keys():
+                detail = "it may drop blocks that are held: set maxmemory-policy noeviction"
+                _log.warning("store_drops_keys", policy=policy, detail=detail)
         await self.shares.settle()
         await self._succession.release_abandoned()
         self._settled.set()

@@ -155,6 +155,13 @@ class Server:
         if failure is not None:
             raise failure
 
+    async def drops_keys(self) -> str:
+        """How the server drops keys of ours when it is full, empty if it does not."""
+        async with self._within(2 * self.address.timeout):
+            memory = await self._client.info("memory")
+        policy = str(memory.get("maxmemory_policy", ""))
+        return policy if policy.startswith("allkeys") else ""
+
     async def layout_record(
         self, key: str, version: int, shards: int
     ) -> tuple[int, dict[int, int]]:

@@ -125,6 +125,7 @@ class Store:
             Entry(worker, left=True).pack(),
             JOURNAL_ENTRIES,
             _FENCE_SECONDS,
+            int(epoch is not None or self.layout.shards == 1),
         )
         return bool(answer[0] == b"OK")
 

@@ -52,8 +52,8 @@ class ReplicaProcess:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
-    async def serving(self) -> None:
-        """Wait until it says that it is ready."""
+    async def health(self) -> int:
+        """What it says of its health as soon as it says anything."""
         stub: Any = health_pb2_grpc.HealthStub(self.channel)
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -64,8 +64,13 @@ class ReplicaProcess:
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.02)
                     continue
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
+                return int(answer.status)
+
+    async def serving(self) -> None:
+        """Wait until it says that it is ready."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.health() != health_pb2.HealthCheckResponse.SERVING:
+                pass
 
     def kill(self) -> None:
         if self._process is not None:

@@ -13,14 +13,18 @@ import pytest
 import zmq
 from engine import NaiveEngine, Prompt, workload
 from fleet import PATIENCE, Publisher, Running, configure, running
+from grpc_health.v1 import health_pb2
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
-from servers import StoreProcess, binary, store_process
+from proxy import Proxy
+from replica_process import ReplicaProcess
+from servers import StoreProcess, binary, free_port, store_process
 
 from store import chosen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 NAMESPACES = itertools.count()
 MODEL = "sim/model"
@@ -350,5 +354,40 @@ def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) 
             for prompt in prompts:
                 answer = await stub.Score(score_request(prompt))
                 assert answer.pods[0].matched_blocks == engine.resident(prompt)
+
+    asyncio.run(main())
+
+
+def test_a_new_replica_is_ready_when_its_copy_is_warm(redis: StoreProcess, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fleet(redis.url, seed=7) as (of, prompts), Proxy(redis.port) as proxy:
+            await of.start("a")
+            await of.connected()
+            of.publish()
+            await of.agreed()
+            proxy.silence()
+            text = f"""
+                [index]
+                block_size = 8
+                [store]
+                url = "redis://127.0.0.1:{proxy.port}"
+                namespace = "{of.namespace}"
+                ready_seconds = 60
+                """
+            replica = ReplicaProcess("b", text, free_port(), tmp_path)
+            try:
+                replica.start()
+                for _ in range(3):
+                    assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+                proxy.heal()
+                await replica.serving()
+                stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
+                for prompt in prompts[:5]:  # right from the first answer on
+                    answer = await stub.Score(score_request(prompt))
+                    held = {score.pod: score.matched_blocks for score in answer.pods}
+                    assert held == {engine.name: engine.resident(prompt) for engine in of.engines}
+                    assert answer.HasField("copy_behind_seconds")
+            finally:
+                await replica.close()
 
     asyncio.run(main())

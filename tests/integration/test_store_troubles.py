@@ -114,6 +114,17 @@ def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess) -> N
     asyncio.run(main())
 
 
+def test_a_store_that_drops_keys_is_found_out(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with Server(parse_address(redis.url)) as server:
+            assert not await server.drops_keys()
+            with redis.client() as client:
+                client.config_set("maxmemory-policy", "allkeys-lru")
+            assert await server.drops_keys() == "allkeys-lru"
+
+    asyncio.run(main())
+
+
 def test_a_store_that_is_read_only_is_reported_and_survived(redis: StoreProcess) -> None:
     async def main() -> None:
         async with owner(redis.url) as of:
