@@ -151,6 +151,7 @@ class Copy:
             except Exception:  # noqa: BLE001 - what is here is not to be trusted, but can be again
                 _log.exception("copy_failed", shard=shard)
                 self._mistrust(shard)
+                position = b""
             else:
                 wait = _BACKOFF_FIRST
                 continue

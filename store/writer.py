@@ -207,6 +207,11 @@ class Writer:
             answers = await self._store.call_all(calls)
         except StoreError as error:
             answers = [error] * len(calls)
+        except BaseException:
+            for flush in flushes:  # what was taken must not be lost
+                flush.of.unsure = True
+                self._note_again(flush)
+            raise
         self.failing = ""
         at = 0
         for flush in flushes:
