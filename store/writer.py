@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from indexer import SharedIndex, Worker
     from store.flush import Flush, Written
     from store.records import State
-    from store.server import Call
     from store.store import Owned, Store
 
 _MOST_AT_ONCE = 16_384  # hashes of a worker in one round
@@ -196,13 +195,19 @@ class Writer:
         except StoreError as error:
             self._failed(error)
             return
-        flushes: list[Flush] = []
-        calls: list[Call] = []
-        for of in news:
-            if self.owned.get(of.worker) is of and not of.afresh and self._all_have_slots(of):
-                flush = self._flush(of)
-                flushes.append(flush)
-                calls += flush.calls
+        self.failing = ""
+        await self._send(
+            [
+                self._flush(of)
+                for of in news
+                if self.owned.get(of.worker) is of and not of.afresh and self._all_have_slots(of)
+            ]
+        )
+        if any(self.owned.get(of.worker) is of and self._news(of) for of in news):
+            self.wake()
+
+    async def _send(self, flushes: list[Flush]) -> None:
+        calls = [call for flush in flushes for call in flush.calls]
         try:
             answers = await self._store.call_all(calls)
         except StoreError as error:
@@ -212,13 +217,10 @@ class Writer:
                 flush.of.unsure = True
                 self._note_again(flush)
             raise
-        self.failing = ""
         at = 0
         for flush in flushes:
             self._conclude(flush, answers[at : at + len(flush.calls)])
             at += len(flush.calls)
-        if any(self.owned.get(of.worker) is of and self._news(of) for of in news):
-            self.wake()
 
     async def _begin_again(self, of: Written) -> None:
         owned = await self._store.acquire(
