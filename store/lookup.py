@@ -1,7 +1,11 @@
-"""A prompt asked of the store itself: one parallel round trip, whatever the number of pods."""
+"""A prompt asked of the store itself: one parallel round trip, whatever the number of pods.
+
+On a cluster a write reaches its shards one after the other; who reads in between asks again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from store.store import Store
 
 _MOST_DECODED = 65_536
+_MORE_TRIES = 10
+_SETTLING_SECONDS = 0.003
 
 
 class Found(NamedTuple):
@@ -56,9 +62,11 @@ class Lookup:
     async def match(self, model: str, scope: int, keys: array[int]) -> Found:
         """How much of the prompt with block keys `keys` each worker of `model` holds."""
         found = await self._ask(model, scope, keys)
-        if found.unsettled:
-            again = await self._ask(model, scope, keys)
-            return again if len(again.unsettled) <= len(found.unsettled) else found
+        for _ in range(_MORE_TRIES):
+            if not found.unsettled:
+                break
+            await asyncio.sleep(_SETTLING_SECONDS)  # what is under way to other shards arrives
+            found = await self._ask(model, scope, keys)
         return found
 
     async def _ask(self, model: str, scope: int, keys: array[int]) -> Found:
