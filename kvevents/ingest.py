@@ -233,8 +233,11 @@ class Ingest:
         if waiting:
             self._drop_expectation(source)
         stream = self._stream(source, worker, model)
+        connection = None if source.bind else next(iter(self._link(source).up), None)
         if dumped is not None:
-            stream.restore(dumped)
+            stream.restore(dumped, connection)
+        elif connection is not None:
+            stream.speaks_through(connection)
         for each in waiting:
             self._give(stream, each.frame, each.batch, each.connection)
         self._applied()

@@ -274,9 +274,13 @@ class WorkerStream:
             "gpu_stores": self.trust.classes.gpu_stores,
         }
 
-    def restore(self, dumped: dict[str, Any]) -> None:
-        """Go on where the stream that was dumped had got to, as soon as that is known to be so."""
+    def restore(self, dumped: dict[str, Any], connection: int | None = None) -> None:
+        """Go on where the stream that was dumped had got to, as soon as that is known to be so.
+
+        connection: the one it speaks through, if it is up already.
+        """
         self._restored_sign = time.monotonic()
+        self.connection = connection
         self.applier.use(dumped["tiers"])
         classes = self.trust.classes
         classes.stored_on_gpu(max(0, dumped["gpu_stores"] - classes.gpu_stores))

@@ -54,6 +54,7 @@ class FaultyEngine:
     sent: int = 0
     happened: Counter[str] = field(default_factory=Counter)
     lives: list[list[tuple[frozenset[Content], frozenset[Content]]]] = field(default_factory=list)
+    _subscribers: int = 0
     _next: int = 0
     _late: list[list[bytes]] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
@@ -63,6 +64,7 @@ class FaultyEngine:
     async def start(self) -> None:
         """Open the sockets and wait for a subscriber."""
         self.lives.append(self.engine.history)
+        self._subscribers = 0
         self._publisher = self.context.socket(zmq.XPUB)
         self._publisher.setsockopt(zmq.LINGER, 0)
         self._publisher.setsockopt(zmq.SNDHWM, 0)
@@ -78,11 +80,22 @@ class FaultyEngine:
             self._task = asyncio.create_task(self._answer())
 
     async def subscribed(self) -> None:
-        said = b""
-        while not said.startswith(b"\1"):  # else somebody has left
-            if not await asyncio.to_thread(self._publisher.poll, int(PATIENCE * 1000)):
-                raise TimeoutError(f"nobody subscribed to {self.engine.name}")
-            said = self._publisher.recv()
+        """Wait until somebody has subscribed."""
+        while not await self._somebody_came():
+            pass
+
+    async def has_one_subscriber(self) -> None:
+        """Wait until all who subscribed have left, but one."""
+        while self._subscribers != 1:
+            await self._somebody_came()
+
+    async def _somebody_came(self) -> bool:
+        """Whether the next who says anything has subscribed; else it has left."""
+        if not await asyncio.to_thread(self._publisher.poll, int(PATIENCE * 1000)):
+            raise TimeoutError(f"{self.engine.name} has {self._subscribers} subscribers")
+        came = self._publisher.recv().startswith(b"\1")
+        self._subscribers += 1 if came else -1
+        return came
 
     async def close(self) -> None:
         """Die: what was not sent is lost."""

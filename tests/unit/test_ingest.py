@@ -9,6 +9,7 @@ import msgpack
 
 from indexer import KeyScheme, MemoryIndex, Worker
 from kvevents import Ingest, IngestPolicy, Source, State, WorkerStream
+from kvevents.events import decode_batch
 from kvevents.steps import Ask
 
 POD = Worker("a:1", 0)
@@ -29,25 +30,44 @@ class NobodyAnswers:
         self.asked.clear()
 
 
+def payload_of(sequence: int, parent: int | None = None) -> bytes:
+    event = {
+        "type": "BlockStored",
+        "block_hashes": [sequence + 1],
+        "parent_block_hash": parent,
+        "token_ids": [sequence] * 16,
+        "block_size": 16,
+        "medium": "GPU",
+    }
+    payload: bytes = msgpack.packb([float(sequence), [event], 0])
+    return payload
+
+
+class MaybeOurs:
+    """Lets every worker wait until it is decided whose it is."""
+
+    def asks(self, worker: Worker, model: str, source: Source) -> bool:
+        return True
+
+    def left(self, worker: Worker) -> None:
+        raise AssertionError(worker)
+
+    def evicted(self, worker: Worker) -> None:
+        raise AssertionError(worker)
+
+
 class Fleet:
-    def __init__(self, policy: IngestPolicy | None = None) -> None:
+    def __init__(
+        self, policy: IngestPolicy | None = None, custody: MaybeOurs | None = None
+    ) -> None:
         self.index = MemoryIndex(64 * 1024**2)
         self.replays = NobodyAnswers()
-        self.ingest = Ingest(
-            self.index, cache(lambda model: KeyScheme(model, 16, "")), self.replays, policy
-        )
+        scheme_of = cache(lambda model: KeyScheme(model, 16, ""))
+        self.ingest = Ingest(self.index, scheme_of, self.replays, policy, custody)
 
     def publish(self, sequence: int, parent: int | None = None, source: Source = BOUND) -> None:
         """One block of 16 tokens, named by the frame's number plus one."""
-        event = {
-            "type": "BlockStored",
-            "block_hashes": [sequence + 1],
-            "parent_block_hash": parent,
-            "token_ids": [sequence] * 16,
-            "block_size": 16,
-            "medium": "GPU",
-        }
-        payload = msgpack.packb([float(sequence), [event], 0])
+        payload = payload_of(sequence, parent)
         self.ingest.take(source, [b"kv@a:1@m", sequence.to_bytes(8, "big"), payload], 1)
 
     def give_up(self) -> None:
@@ -180,3 +200,22 @@ def test_forgetting_a_pod_leaves_the_others() -> None:
     assert not fleet.ingest.forget("a:1")
     assert set(fleet.ingest.streams) == {Worker("b:1", 0)}
     assert fleet.index.pods_of("m") == ["b:1"]
+
+
+def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_well() -> None:
+    before = Fleet()
+    before.ingest.expect(REPLAYED)
+    before.publish(0, source=REPLAYED)
+    dumped = before.stream.dump()
+    after = Fleet(custody=MaybeOurs())
+    after.ingest.connected(REPLAYED, 1)
+    after.publish(1, source=REPLAYED)  # waits until the pod is ours
+    after.ingest.admit(POD, "m", REPLAYED, dumped)
+    (asked,) = after.replays.asked
+    assert after.stream.silent_for(time.monotonic()) == 0
+    after.stream.replayed(asked, 0, payload_of(0), decode_batch(payload_of(0)))
+    after.stream.ended(asked, complete=True)
+    after.publish(2, source=REPLAYED)
+    assert after.stream.trust.state is State.EXACT
+    assert after.stream.continuity.life.last == 2
+    assert after.replays.asked == [asked]
