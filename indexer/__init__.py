@@ -14,6 +14,7 @@ from indexer.bitmaps import Slots
 from indexer.extras import Extra, MultimodalItem, block_extras
 from indexer.index import Index, PrefixMatch
 from indexer.keys import COMPILED
+from indexer.match import MemoryPrefixMatch
 from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
 from indexer.scheme import KeyScheme, model_scope
 from indexer.seats import Seats
@@ -40,6 +41,7 @@ __all__ = [
     "Index",
     "KeyScheme",
     "MemoryIndex",
+    "MemoryPrefixMatch",
     "MultimodalItem",
     "Place",
     "PrefixMatch",

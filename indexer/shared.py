@@ -200,6 +200,10 @@ class SharedIndex(MemoryIndex):
     def _member_in(self, cache: Cache, occupant: Occupant) -> int:
         return cache.knowing if occupant is None else self._holder(cache.worker, occupant)[0]
 
+    def workers_of(self, model: str) -> list[Worker]:
+        """All that serve the model, wherever their events are applied."""
+        return [c.worker for of_pod in self._pods.get(model, {}).values() for c in of_pod]
+
     def seats_of(self, worker: Worker) -> Seats | None:
         """The worker's seats, of all its places if it is noted; None if none are known here."""
         if worker in self._notes and worker in self._caches:

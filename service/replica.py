@@ -43,10 +43,6 @@ if TYPE_CHECKING:
     from store import Store
 
 _SIGN_SECONDS = 1.0
-_RETRY_SECONDS = 0.1
-_REFUSED_SECONDS = (
-    0.2  # frames of another's worker are dropped for so long before it is asked again
-)
 _GARBAGE_SECONDS = 60.0
 _LAST_SECONDS = 5.0
 
@@ -56,8 +52,8 @@ _log = structlog.get_logger("kvatlas.service")
 class Replica:
     """One of several, within an `async with` block; `intake` is given by `listen_with` before it.
 
-    name: of this replica. workers: all of them, whoever applies their events. failures: of calls of
-    the store, by kind. copy, writer: see `store`.
+    name: of this replica. index: this process's part. workers: all of them, whoever applies their
+    events. failures: of calls of the store, by kind. copy, writer: see `store`.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class Replica:
     ) -> None:
         self.name = section.replica_name
         self.store = store
-        self._index = index
+        self.index = index
         self._section = section
         self._stale_after = stale_after
         self.copy = Copy(store, index, with_blocks=section.copy_blocks)
@@ -220,7 +216,7 @@ class Replica:
             return
         now = time.monotonic()
         reports = {}
-        for blocks in self._index.workers():
+        for blocks in self.index.workers():
             of = self.writer.owned.get(blocks.worker)
             stream = self._ingest.streams.get(blocks.worker)
             if of is not None and stream is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from kvevents import Standing
     from service.misconfiguration import UnmatchedPrompts
     from service.prompts import Prompts
-    from service.sharing import SharedAnswers
+    from service.sharing import Answer, SharedAnswers
     from service.workers import Workers
 
     StandingOf = Callable[[Worker, float], Standing]
@@ -75,17 +74,15 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         response = scoring_pb2.ScoreResponse(
             total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
         )
-        found = None
-        if self._shared is not None:
-            found = await self._ask_store(self._shared, response, model, keys)
-        if found is None:
-            found = (
-                self._index.pods_of(model),
-                self._index.match(model, keys),
-                self._workers.standing,
-            )
-        pods, match, standing_of = found
-        matched = _answer(response, match, request.pods or pods, standing_of)
+        shared = self._shared
+        found = None if shared is None else await self._ask(shared, response, model, keys)
+        if found is not None:
+            pods = request.pods or found.pods
+            matched = _answer(response, found.match, pods, found.standing_of)
+        else:
+            pods = request.pods or self._index.pods_of(model)
+            match = self._index.match(model, keys)
+            matched = _answer(response, match, pods, self._workers.standing)
         if keys:
             self._unmatched.asked(model, matched=matched)
         return response
@@ -96,23 +93,21 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    async def _ask_store(
-        self,
+    @staticmethod
+    async def _ask(
         shared: SharedAnswers,
         response: scoring_pb2.ScoreResponse,
         model: str,
         keys: array[int],
-    ) -> tuple[Collection[str], PrefixMatch, StandingOf] | None:
-        """What the store says, None if the copy answers, fresh or not."""
+    ) -> Answer | None:
+        """What the store says, None if this process's memory answers, fresh or not."""
         now = time.monotonic()
-        if not shared.is_fresh(now):
-            found = await shared.look(model, keys)
-            if found is not None:
-                return found.pods, found.match, partial(shared.standing, found)
-        behind = shared.behind(now)
-        if behind is not None:
-            response.copy_behind_seconds = behind
-        return None
+        found = None if shared.is_fresh(now) else await shared.look(model, keys)
+        if found is None or found.from_copy:
+            behind = shared.behind(now)
+            if behind is not None:
+                response.copy_behind_seconds = behind
+        return found
 
 
 def _answer(

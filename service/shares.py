@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from store import Copy, Store, Succession, Writer
 
 _RETRY_SECONDS = 0.1
-_REFUSED_SECONDS = (
-    0.2  # frames of another's worker are dropped for so long before it is asked again
-)
+_REFUSED_SECONDS = 0.2  # frames of another's worker are dropped so long before it is asked again
 
 _log = structlog.get_logger("kvatlas.service")
 

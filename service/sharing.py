@@ -1,10 +1,16 @@
-"""Answers where the index is shared: from the copy if it is fresh, from the store, or marked."""
+"""Answers where the index is shared: from the copy if it is fresh, from the store, or marked.
+
+Whatever is asked, of a worker whose events are applied here this process's memory is asked: the
+store has it from there. So it is of workers that the store does not know, which may have forgotten
+them: their owners will tell it again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvevents import Standing, State
 from service.workers import judged
@@ -12,17 +18,29 @@ from store import Found, Lookup, StoreError
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from indexer import Worker
+    from indexer import MemoryPrefixMatch, PrefixMatch, Worker, WorkerMatch
     from service.replica import Replica
     from service.sections import StoreSection
 
 _REST_SECONDS = 0.25  # after a failure of the store nobody asks it for so long
 
 
+class Answer(NamedTuple):
+    """How much of a prompt each worker holds, and how far each can be trusted.
+
+    from_copy: whether some of it is what this process has of others' workers.
+    """
+
+    pods: Collection[str]
+    match: PrefixMatch
+    standing_of: Callable[[Worker, float], Standing]
+    from_copy: bool
+
+
 class SharedAnswers:
-    """What `Score` asks besides this process's memory. lookups, refused: of the store, counted."""
+    """What `Score` asks besides this process's memory. lookups, failed: of the store, counted."""
 
     def __init__(
         self,
@@ -33,6 +51,7 @@ class SharedAnswers:
         stale_after: float,
     ) -> None:
         self.replica = replica
+        self._index = replica.index
         self._lookup = Lookup(replica.store, tier_weights)
         self._section = section
         self._scope_of = scope_of
@@ -51,18 +70,27 @@ class SharedAnswers:
         behind = self.behind(now)
         return behind is not None and behind <= self._section.max_lag_seconds
 
-    async def look(self, model: str, keys: array[int]) -> Found | None:
+    async def look(self, model: str, keys: array[int]) -> Answer | None:
         """What the store says; None if it cannot be asked and the copy has to do.
 
         Raises StoreError where there is no copy.
         """
         try:
-            return await self._look(model, keys)
+            found = await self._look(model, keys)
         except StoreError:
             self.failed += 1
             if self._section.copy_blocks:
                 return None
             raise
+        is_own = self.replica.workers.is_own
+        known = self._index.workers_of(model)
+        from_memory = {w for w in known if is_own(w) or w not in found.standings}
+        workers = sorted({*found.standings, *known})
+        memory = self._index.match(model, keys)
+        match = _FromBoth(workers, from_memory, memory, found.match)
+        standing_of = partial(self._standing, found, from_memory)
+        copied = self._section.copy_blocks and not all(map(is_own, from_memory))
+        return Answer(match.pods, match, standing_of, copied)
 
     async def _look(self, model: str, keys: array[int]) -> Found:
         if self._failure is not None and time.monotonic() < self._rests_until:
@@ -70,7 +98,8 @@ class SharedAnswers:
         self.lookups += 1
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
-                found = await self._lookup.match(model, self._scope_of(model), keys)
+                scope, is_own = self._scope_of(model), self.replica.workers.is_own
+                found = await self._lookup.match(model, scope, keys, is_own)
         except (StoreError, TimeoutError) as error:
             failure = error if isinstance(error, StoreError) else StoreError("timeout", str(error))
             self._failure = StoreError(failure.kind, f"the store of the index fails: {failure}")
@@ -79,13 +108,47 @@ class SharedAnswers:
         self._failure = None
         return found
 
-    def standing(self, found: Found, worker: Worker, now: float) -> Standing:
-        """How much to trust what the store says of a worker."""
+    def _standing(
+        self, found: Found, from_memory: Collection[Worker], worker: Worker, now: float
+    ) -> Standing:
+        """How much to trust what is said of a worker."""
+        workers = self.replica.workers
         of = found.standings.get(worker)
+        if worker in from_memory:
+            if self._section.copy_blocks or workers.is_own(worker):
+                return workers.standing(worker, now)
+            return Standing(State.RECOVERING, "not_in_store", None, None)
         if of is None:
             return Standing(State.RECOVERING, "changing_hands", None, None)
         doubt = "store_unsettled" if worker in found.unsettled else ""
         if not doubt and of.owner not in self.replica.live:
             doubt = "owner_lost"
-        silent = self.replica.workers.report(worker, now).silent
+        silent = workers.report(worker, now).silent
         return judged(of.claim, silent, doubt, self._stale_after)
+
+
+class _FromBoth:
+    """One prompt, walked over memory and over the store; see `PrefixMatch`."""
+
+    def __init__(
+        self,
+        workers: Iterable[Worker],
+        from_memory: Collection[Worker],
+        memory: MemoryPrefixMatch,
+        store: MemoryPrefixMatch,
+    ) -> None:
+        self.pods: dict[str, list[Worker]] = {}
+        for worker in workers:
+            self.pods.setdefault(worker.pod, []).append(worker)
+        self._from_memory = from_memory
+        self._memory = memory
+        self._store = store
+
+    def best_of(self, pod: str) -> WorkerMatch | None:
+        """See `PrefixMatch`."""
+        best: WorkerMatch | None = None
+        for worker in self.pods.get(pod, ()):
+            match = (self._memory if worker in self._from_memory else self._store).of(worker)
+            if match is not None and (best is None or match[1:3] > best[1:3]):
+                best = match
+        return best

@@ -88,6 +88,10 @@ class SharedWorkers:
         self._stale_after = stale_after
         self.live: Collection[str] = ()
 
+    def is_own(self, worker: Worker) -> bool:
+        """Whether its events are applied here."""
+        return worker in self._streams
+
     def standing(self, worker: Worker, now: float) -> Standing:
         """See `Workers`."""
         stream = self._streams.get(worker)

@@ -19,9 +19,9 @@ from store.server import Call
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from indexer import PrefixMatch, Worker
+    from indexer import MemoryPrefixMatch, Worker
     from store.store import Store
 
 _MOST_DECODED = 65_536
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     unsettled: workers whose bits are being written: theirs may be of before or after.
     """
 
-    match: PrefixMatch
+    match: MemoryPrefixMatch
     pods: Sequence[str]
     standings: dict[Worker, Standing]
     unsettled: set[Worker]
@@ -59,11 +59,17 @@ class Lookup:
         self._decoded: dict[bytes, Standing] = {}
         self._slots: dict[tuple[str, tuple[tuple[Any, ...], ...]], Slots] = {}
 
-    async def match(self, model: str, scope: int, keys: array[int]) -> Found:
+    async def match(
+        self,
+        model: str,
+        scope: int,
+        keys: array[int],
+        may_be_unsettled: Callable[[Worker], bool] = lambda _: False,
+    ) -> Found:
         """How much of the prompt with block keys `keys` each worker of `model` holds."""
         found = await self._ask(model, scope, keys)
         for _ in range(_MORE_TRIES):
-            if not found.unsettled:
+            if all(map(may_be_unsettled, found.unsettled)):
                 break
             await asyncio.sleep(_SETTLING_SECONDS)  # what is under way to other shards arrives
             found = await self._ask(model, scope, keys)
