@@ -68,6 +68,14 @@ class SharedIndex(MemoryIndex):
         self._notes: dict[Worker, Notes] = {}
         self._seats: dict[Worker, Seats] = {}
 
+    def join(self, worker: Worker, model: str) -> None:
+        """See `Index.join`; by name instead, so that every copy answers in the same order."""
+        super().join(worker, model)
+        pods = self._pods[model]
+        pods[worker.pod].sort(key=lambda cache: cache.worker)
+        self._pods[model] = dict(sorted(pods.items()))
+        self._caches = dict(sorted(self._caches.items()))
+
     # Workers whose events are applied here
 
     def note(self, worker: Worker, seats: Seats | None = None) -> None:
