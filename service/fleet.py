@@ -9,6 +9,7 @@ from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
 
 from service.errors import InvalidRequestError, UnknownPodError
 from service.trust import TRUST_STATES
+from store import name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -159,7 +160,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
 def _shared_index(replica: Replica, now: float) -> fleet_pb2.SharedIndex:
     return fleet_pb2.SharedIndex(
         replica=replica.name,
-        live_replicas=sorted(replica.live),
+        live_replicas=sorted({name_of(live) for live in replica.live}),
         copy_behind_seconds=replica.copy.behind(now),
         store_failure=replica.writer.failing,
     )

@@ -29,6 +29,8 @@ from store import (
     Succession,
     Writer,
     chosen,
+    name_of,
+    new_identity,
     older_versions,
     packed,
     retire,
@@ -52,8 +54,9 @@ _log = structlog.get_logger("kvatlas.service")
 class Replica:
     """One of several, within an `async with` block; `intake` is given by `listen_with` before it.
 
-    name: of this replica. index: this process's part. workers: all of them, whoever applies their
-    events. failures: of calls of the store, by kind. copy, writer: see `store`.
+    name: of this replica. live: identities of all that are. index: this process's part. workers:
+    all of them, whoever applies their events. failures: of calls of the store, by kind. copy,
+    writer: see `store`.
     """
 
     def __init__(
@@ -65,13 +68,14 @@ class Replica:
         stale_after: float,
     ) -> None:
         self.name = section.replica_name
+        self._identity = new_identity(self.name)
         self.store = store
         self.index = index
         self._section = section
         self._stale_after = stale_after
         self.copy = Copy(store, index, with_blocks=section.copy_blocks)
-        self.writer = Writer(store, index, self.name, self)
-        self._succession = Succession(store, index, self.writer, self.copy, self.name)
+        self.writer = Writer(store, index, self._identity, self)
+        self._succession = Succession(store, index, self.writer, self.copy, self._identity)
         self.shares = Shares(
             self.name, store, self.writer, self.copy, self._succession, self._failed
         )
@@ -100,7 +104,9 @@ class Replica:
             jobs = {
                 "write": self.writer.run(),
                 "take over": self._take_over(),
-                "beat": self._every(self._section.lease_seconds / 3, self._beat),
+                "beat": self._every(
+                    min(self._section.lease_seconds / 3, _SIGN_SECONDS), self._beat
+                ),
                 "sign": self._every(_SIGN_SECONDS, self._sign),
                 "clean": self._every(_SIGN_SECONDS, self._clean),
             }
@@ -148,14 +154,15 @@ class Replica:
 
     async def _beat(self) -> None:
         before = time.monotonic()
-        live = set(await self.store.beat(self.name, self._section.lease_seconds))
+        first = not self._settled.is_set()
+        live = set(await self.store.beat(self._identity, self._section.lease_seconds, first=first))
         live |= self._presumed_live(before)
         self._failing = ""
         if live != self.live:
-            _log.info("replicas_live", replicas=sorted(live))
+            _log.info("replicas_live", replicas=sorted({name_of(replica) for replica in live}))
         self.live = live
         self.writer.live = self.workers.live = self.shares.live = live
-        if not self._settled.is_set():
+        if first:
             await self.store.settle_layout()
             await self.copy.refresh()
             if policy := await self.store.server.drops_keys():
@@ -182,7 +189,7 @@ class Replica:
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await self.shares.withdraw()
-                await self.store.retreat(self.name)
+                await self.store.retreat(self._identity)
         except (StoreError, TimeoutError) as error:
             _log.warning("not_withdrawn", detail=str(error))
         for task in self._tasks:
@@ -239,10 +246,11 @@ class Replica:
         self._garbage = {name: self._garbage.get(name, now) for name in found}
         for name, garbage in found.items():
             is_due = now - self._garbage[name] > _GARBAGE_SECONDS
-            if is_due and chosen(name, self.live) == self.name:
+            if is_due and chosen(name, self.live) == self._identity:
                 await self._cleaner.drop(garbage)
         for old in await older_versions(self.store):
-            if chosen(f"layout {old.layout.version}", self.live) == self.name and await retire(old):
+            who = chosen(f"layout {old.layout.version}", self.live)
+            if who == self._identity and await retire(old):
                 _log.info("layout_retired", version=old.layout.version)
 
     # What an operator wants of workers that are not ours

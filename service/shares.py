@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kvevents import SubscribeError
-from store import StoreError, chosen
+from store import StoreError, chosen, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -69,7 +69,7 @@ class Shares:
         for source in self._intake.sources:
             if source.bind:
                 continue
-            is_ours = chosen(source.endpoint, self.live) == self._name
+            is_ours = chosen(source.endpoint, set(map(name_of, self.live))) == self._name
             if is_ours and not self._intake.listens_to(source):
                 try:
                     await self._intake.listen(source)

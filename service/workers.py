@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kvevents import Report, Standing, State
-from store import unpacked
+from store import name_of, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -162,7 +162,7 @@ class SharedWorkers:
     def owner(self, worker: Worker) -> str:
         """See `Workers`."""
         followed = self._copy.followed.get(worker)
-        return "" if followed is None else followed.standing.owner
+        return "" if followed is None else name_of(followed.standing.owner)
 
     def models(self) -> Iterator[tuple[Worker, str]]:
         """See `Workers`."""

@@ -4,8 +4,8 @@
 which name, `records` the forms in which, `store` what can be asked of it; `writer` this replica's
 workers go there, `flush` one such write, `copy` the others' come from there, `lookup` a prompt is
 asked of it without a copy, `succession` workers change hands, `cleaning` what nobody needs any more
-is dropped, `retirement` what older versions had, `rendezvous` who of several does something;
-`errors` what goes wrong.
+is dropped, `retirement` what older versions had, `identity` who a replica is, `rendezvous` who of
+several does something; `errors` what goes wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from store.cleaning import Cleaner
 from store.copy import Copy, Followed
 from store.errors import StoreError
 from store.flush import Written
+from store.identity import name_of, new_identity
 from store.layout import VERSION, Layout
 from store.lookup import Found, Lookup
 from store.records import Claim, Standing, State, packed, unpacked
@@ -46,6 +47,8 @@ __all__ = [
     "Writer",
     "Written",
     "chosen",
+    "name_of",
+    "new_identity",
     "older_versions",
     "packed",
     "parse_address",

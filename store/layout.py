@@ -16,7 +16,7 @@ there are sixteen, so that what belongs together lies together and all primaries
       b<registry><8 bytes>   string of bits, one for each slot that holds the block
       applied                hash: worker -> epoch:revision last written here
     at shard 0
-      replicas               hash: replica -> milliseconds at its last beat
+      replicas               hash: replica, see `store.identity` -> milliseconds at its last beat
       registry               name of what is allotted here; another one if that was lost
       slots:<model>          hash: generation:seat -> slot (a bit's position); taken:<model> bits
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.errors import StoreError
 from store.flush import JOURNAL_ENTRIES
+from store.identity import name_of
 from store.layout import CLUSTER_SHARDS, PAGES, VERSION, Layout, worker_name
 from store.records import Entry, Garbage, Standing
 from store.server import Call
@@ -80,9 +81,13 @@ class Store:
 
     # Replicas
 
-    async def beat(self, replica: str, lease: float) -> list[str]:
-        """`replica` ("": nobody) is live for `lease` seconds; who else is."""
-        live = await self.call("beat", 0, replica, round(lease * 1000))
+    async def beat(self, replica: str, lease: float, *, first: bool = False) -> list[str]:
+        """`replica` ("": nobody) is live for `lease` seconds; who else is.
+
+        first: nobody else of its name is, any more.
+        """
+        former = f"{name_of(replica)}#" if first else ""
+        live = await self.call("beat", 0, replica, round(lease * 1000), former)
         return [name.decode() for name in live]
 
     async def retreat(self, replica: str) -> None:

@@ -261,6 +261,46 @@ def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
     asyncio.run(main())
 
 
+def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_started_again(
+    redis: StoreProcess, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with fleet(redis.url, seed=8) as (of, _):
+            endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
+            other = next(name for name in "bcdefghijk" if chosen(endpoint, ["a", name]) == name)
+            text = f"""
+                [[sources]]
+                endpoint = "{endpoint}"
+                pod = "{pod}"
+                model = "{MODEL}"
+                [store]
+                url = "{redis.url}"
+                namespace = "{of.namespace}"
+                replica = "a"
+                lease_seconds = 60
+                """
+            killed = ReplicaProcess("a", text, free_port(), tmp_path)
+            try:
+                killed.start()
+                await killed.serving()
+                await killed.as_running().until(lambda pods: (pod, 0) in pods)
+                killed.kill()
+                service = await of.start(other, lease_seconds=60)
+                killed.start()
+                await killed.serving()
+                await service.until(
+                    lambda pods: (
+                        (pod, 0) in pods
+                        and not pods[pod, 0].owner
+                        and pods[pod, 0].silent_seconds == 0
+                    )
+                )
+            finally:
+                await killed.close()
+
+    asyncio.run(main())
+
+
 def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
     async def main() -> None:
         async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
