@@ -41,6 +41,11 @@ class KeyScheme:
     seed: str = ""
     _roots: dict[str, BlockKey] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def name(self) -> str:
+        """What schemes of one model have in common that make the same keys of the same tokens."""
+        return f"{self.block_size}-{fnv1a_64(self.seed.encode(), FNV_OFFSET_BASIS):x}"
+
     def root(self, lora_name: str | None = None) -> BlockKey:
         """The key before block 0; an adapter's name stands in for the model's."""
         name = lora_name or self.model

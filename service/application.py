@@ -15,7 +15,7 @@ from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
-from indexer import COMPILED, KeyScheme, MemoryIndex, SharedIndex, model_scope
+from indexer import COMPILED, KeyScheme, MemoryIndex, SharedIndex
 from kvevents import IngestPolicy, Intake, Source
 from service.calls import add_service
 from service.fleet import FleetServicer
@@ -95,7 +95,7 @@ class Application:
         restored = self._restored()
         index = self.index = restored.index
         scheme_of = cache(self._scheme)
-        replica = self.replica = await self._replica(stack, index)
+        replica = self.replica = await self._replica(stack, index, scheme_of)
         intake = self.intake = self._intake(index, scheme_of, restored.streams, replica)
         ingest = self.ingest = intake.ingest
         workers: Workers = OwnWorkers(ingest.streams)
@@ -169,14 +169,16 @@ class Application:
         index = kind(section.limit, section.tier_weights, section.count_copies)
         return Restored(index, [], None)
 
-    async def _replica(self, stack: AsyncExitStack, index: MemoryIndex) -> Replica | None:
+    async def _replica(
+        self, stack: AsyncExitStack, index: MemoryIndex, scheme_of: Callable[[str], KeyScheme]
+    ) -> Replica | None:
         section = self._configuration.store
         if not isinstance(index, SharedIndex):
             return None
         server = await stack.enter_async_context(Server(section.address))
         store = Store(server, section.namespace)
         stale_after = self._configuration.events.stale_seconds
-        return Replica(store, index, section, model_scope, stale_after)
+        return Replica(store, index, section, scheme_of, stale_after)
 
     def _shared_answers(self, replica: Replica) -> SharedAnswers:
         configuration = self._configuration
@@ -184,7 +186,6 @@ class Application:
             replica,
             configuration.store,
             configuration.index.tier_weights,
-            model_scope,
             configuration.events.stale_seconds,
         )
 

@@ -39,7 +39,7 @@ from store import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from indexer import SharedIndex, Worker
+    from indexer import KeyScheme, SharedIndex, Worker
     from kvevents import Intake
     from service.sections import StoreSection
     from store import Store
@@ -64,7 +64,7 @@ class Replica:
         store: Store,
         index: SharedIndex,
         section: StoreSection,
-        scope_of: Callable[[str], int],
+        scheme_of: Callable[[str], KeyScheme],
         stale_after: float,
     ) -> None:
         self.name = section.replica_name
@@ -72,14 +72,17 @@ class Replica:
         self.store = store
         self.index = index
         self._section = section
+        self._scheme_of = scheme_of
         self._stale_after = stale_after
         self.copy = Copy(store, index, with_blocks=section.copy_blocks)
         self.writer = Writer(store, index, self._identity, self)
-        self._succession = Succession(store, index, self.writer, self.copy, self._identity)
+        self._succession = Succession(
+            store, index, self.writer, self.copy, self._identity, self._scheme_name
+        )
         self.shares = Shares(
             self.name, store, self.writer, self.copy, self._succession, self._failed
         )
-        self._cleaner = Cleaner(store, index, self.writer, scope_of)
+        self._cleaner = Cleaner(store, index, self.writer)
         self.live: set[str] = set()
         self.failures: Counter[str] = Counter()
         self._garbage: dict[str, float] = {}
@@ -95,8 +98,15 @@ class Replica:
         self.shares.share_out(intake)
         self.copy.noticed = intake.ingest.notice_evictions
         self.workers = SharedWorkers(
-            intake.ingest.streams, self.copy, self._section.max_lag_seconds, self._stale_after
+            intake.ingest.streams,
+            self.copy,
+            self._section.max_lag_seconds,
+            self._stale_after,
+            self._scheme_name,
         )
+
+    def _scheme_name(self, model: str) -> str:
+        return self._scheme_of(model).name
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

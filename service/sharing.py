@@ -12,6 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from indexer import model_scope
 from kvevents import Standing, State
 from service.workers import judged
 from store import Found, Lookup, StoreError
@@ -47,14 +48,12 @@ class SharedAnswers:
         replica: Replica,
         section: StoreSection,
         tier_weights: Mapping[str, float],
-        scope_of: Callable[[str], int],
         stale_after: float,
     ) -> None:
         self.replica = replica
         self._index = replica.index
         self._lookup = Lookup(replica.store, tier_weights)
         self._section = section
-        self._scope_of = scope_of
         self._stale_after = stale_after
         self._rests_until = 0.0
         self._failure: StoreError | None = None
@@ -98,7 +97,7 @@ class SharedAnswers:
         self.lookups += 1
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
-                scope, is_own = self._scope_of(model), self.replica.workers.is_own
+                scope, is_own = model_scope(model), self.replica.workers.is_own
                 found = await self._lookup.match(model, scope, keys, is_own)
         except (StoreError, TimeoutError) as error:
             failure = error if isinstance(error, StoreError) else StoreError("timeout", str(error))
@@ -120,9 +119,7 @@ class SharedAnswers:
             return Standing(State.RECOVERING, "not_in_store", None, None)
         if of is None:
             return Standing(State.RECOVERING, "changing_hands", None, None)
-        doubt = "store_unsettled" if worker in found.unsettled else ""
-        if not doubt and of.owner not in self.replica.live:
-            doubt = "owner_lost"
+        doubt = "store_unsettled" if worker in found.unsettled else workers.doubt_of(of)
         silent = workers.report(worker, now).silent
         return judged(of.claim, silent, doubt, self._stale_after)
 

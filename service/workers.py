@@ -8,11 +8,12 @@ from kvevents import Report, Standing, State
 from store import name_of, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from indexer import Worker, WorkerBlocks
     from kvevents import WorkerStream
     from store import Claim, Copy, Followed
+    from store import Standing as Told
 
 _REFRESH_SECONDS = 1.5  # bulletins are read every second
 
@@ -72,7 +73,8 @@ class SharedWorkers:
     """Those whose events are applied here, and those that `copy` follows.
 
     live: the replicas that are, as of the last beat. most_behind: seconds after which a copy is too
-    old to be believed. stale_after: seconds of silence, 0 for never.
+    old to be believed. stale_after: seconds of silence, 0 for never. scheme_of: model -> what the
+    scheme of its block keys is called here.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class SharedWorkers:
         copy: Copy,
         most_behind: float,
         stale_after: float,
+        scheme_of: Callable[[str], str],
     ) -> None:
         self._streams = streams
+        self._scheme_of = scheme_of
         self._copy = copy
         self._most_behind = most_behind
         self._stale_after = stale_after
@@ -123,10 +127,14 @@ class SharedWorkers:
 
         doubt: why it cannot, besides what is judged here; or "".
         """
-        owner = followed.standing.owner
-        if not doubt and owner not in self.live:
-            doubt = "owner_lost"
+        doubt = doubt or self.doubt_of(followed.standing)
         return judged(followed.standing.claim, self.silent(followed, now), doubt, self._stale_after)
+
+    def doubt_of(self, told: Told) -> str:
+        """Why what is told of a worker may not be so, or ""."""
+        if told.scheme != self._scheme_of(told.model):
+            return "other_settings"
+        return "" if told.owner in self.live else "owner_lost"
 
     @staticmethod
     def silent(followed: Followed, now: float) -> float | None:

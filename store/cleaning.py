@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from indexer import model_scope
 from store.layout import PAGES, block_names
 from store.server import Call
 from store.store import all_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from indexer import SharedIndex
     from store.flush import Written
     from store.records import Garbage
@@ -30,22 +29,17 @@ _PAGES_AT_A_TIME = 16
 
 
 class Cleaner:
-    """Cleans up after `writer`'s workers, and what was put aside as garbage.
-
-    scope_of: model -> what its block keys are told apart by. Raises StoreError.
-    """
+    """Cleans up after `writer`'s workers, and what was put aside as garbage. Raises StoreError."""
 
     def __init__(
         self,
         store: Store,
         index: SharedIndex,
         writer: Writer,
-        scope_of: Callable[[str], int],
     ) -> None:
         self._store = store
         self._index = index
         self._writer = writer
-        self._scope_of = scope_of
         self.slots_freed = 0
 
     async def clean_worker(self, of: Written) -> None:
@@ -79,7 +73,7 @@ class Cleaner:
     async def drop(self, garbage: Garbage) -> None:
         """Drop a generation."""
         slots = np.array(list(garbage.slots.values()), dtype="<u4").tobytes()
-        scope = self._scope_of(garbage.model)
+        scope = model_scope(garbage.model)
         store, home, generation = self._store, garbage.home, garbage.generation
         await wipe_generation(store, home, generation, scope, slots, garbage.registry)
         if garbage.reusable:

@@ -25,7 +25,7 @@ _FEWEST_ENTRIES = 50
 
 @dataclass
 class Written:
-    """A worker as the store has it.
+    """A worker as the store has it. scheme: of its block keys.
 
     slots: of seats; retired: of seats that were left, with bits to be cleared. vector: shard ->
     what was written there last. applied: shard -> what may have been. registry: that slots are of.
@@ -37,6 +37,7 @@ class Written:
     model: str
     scope: int
     endpoint: str
+    scheme: str = ""
     epoch: int = 0
     generation: str = ""
     revision: int = 0
@@ -106,6 +107,7 @@ def make_flush(
         tiers={of.slots[seat]: tier for seat, tier in tiers.items()},
         vector=vector,
         registry=of.registry,
+        scheme=of.scheme,
     )
     entry = Entry.of(standing, seats, changes)
     name, packed_entry = worker_name(of.worker), entry.pack()
@@ -114,7 +116,7 @@ def make_flush(
         (name, of.epoch, of.revision),
         (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
         (entry.rows.tobytes(), *here.arguments()),
-        (State(dump, seats, of.slots, of.retired, vector, of.registry).pack(),),
+        (State(dump, seats, of.slots, of.retired, vector, of.registry, of.scheme).pack(),),
         (packed([of.registry, of.labels()]),),
         (standing.pack(), packed_entry),
         (max(_FEWEST_ENTRIES, min(JOURNAL_ENTRIES, kept)), of.registry),

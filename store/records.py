@@ -29,7 +29,8 @@ class Claim(NamedTuple):
 class Standing:
     """What is to be known of a worker along with its blocks.
 
-    endpoint: of the source it speaks through. owner: the replica that says so. tiers: slot -> tier.
+    scheme: of its block keys. endpoint: of the source it speaks through. owner: the replica that
+    says so. tiers: slot -> tier.
     vector: shard -> what was written there last, for the shards other than its home. registry: that
     the slots are of.
     """
@@ -45,6 +46,7 @@ class Standing:
     tiers: dict[int, str] = field(default_factory=dict)
     vector: dict[int, str] = field(default_factory=dict)
     registry: str = ""
+    scheme: str = ""
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
@@ -118,7 +120,7 @@ class State:
     """What another owner of a worker needs to go on.
 
     stream: as its owner dumped it, None if it cannot be gone on with. slots: of seats in use;
-    retired: of seats that were left, whose bits are still to be cleared.
+    retired: of seats that were left, whose bits are still to be cleared. scheme: of block keys.
     """
 
     stream: dict[str, Any] | None
@@ -127,17 +129,19 @@ class State:
     retired: dict[int, int]
     vector: dict[int, str]
     registry: str
+    scheme: str
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
         seats = [self.seats.dump(), self.seats.next]
-        return packed([self.stream, seats, self.slots, self.retired, self.vector, self.registry])
+        slots = [self.slots, self.retired, self.vector, self.registry]
+        return packed([self.stream, seats, *slots, self.scheme])
 
     @classmethod
     def unpack(cls, blob: bytes) -> State:
         """The state that was packed."""
-        stream, seats, slots, retired, vector, registry = unpacked(blob)
-        return cls(stream, Seats.load(*seats), slots, retired, vector, registry)
+        stream, seats, *others = unpacked(blob)
+        return cls(stream, Seats.load(*seats), *others)
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,25 @@ class Taken(NamedTuple):
 class Succession:
     """Who `writer` writes for, and who `copy` follows, is decided here. Raises StoreError.
 
-    abandoned: workers that this replica may hold in the store although it does not want them.
+    scheme_of: model -> what the scheme of its block keys is called. abandoned: workers that this
+    replica may hold in the store although it does not want them.
     """
 
     def __init__(
-        self, store: Store, index: SharedIndex, writer: Writer, copy: Copy, replica: str
+        self,
+        store: Store,
+        index: SharedIndex,
+        writer: Writer,
+        copy: Copy,
+        replica: str,
+        scheme_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._store = store
         self._index = index
         self._writer = writer
         self._copy = copy
         self._replica = replica
+        self._scheme_of = scheme_of
         self.abandoned: set[Worker] = set()
 
     async def take(
@@ -56,8 +64,9 @@ class Succession:
                 self.abandoned.discard(worker)
                 return owned
             state = State.unpack(owned.state) if owned.state else None
-            written = Written(worker, model, model_scope(model), endpoint)
-            if state is not None and state.stream is not None:
+            scheme = self._scheme_of(model)
+            written = Written(worker, model, model_scope(model), endpoint, scheme)
+            if state is not None and state.stream is not None and state.scheme == scheme:
                 await self._learn(worker, model, owned, state)
             else:
                 written.afresh = state is not None

@@ -39,7 +39,7 @@ class Replica:
         self.copy = Copy(store, self.index, with_blocks=True)
         self.writer = Writer(store, self.index, name, self)
         self.succession = Succession(store, self.index, self.writer, self.copy, name)
-        self.cleaner = Cleaner(store, self.index, self.writer, model_scope)
+        self.cleaner = Cleaner(store, self.index, self.writer)
         self.lookup = Lookup(store, WEIGHTS)
         self.steps: dict[Worker, int] = {}
         self.was_lost: list[Worker] = []

@@ -55,7 +55,7 @@ class Fleet:
         self.replicas: dict[str, Running] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
 
-    def settings(self, name: str, **more: Any) -> dict[str, Any]:
+    def settings(self, name: str, block_size: int = 8, **more: Any) -> dict[str, Any]:
         sources = [
             {"endpoint": publisher.endpoint, "pod": engine.name, "model": MODEL}
             for publisher, engine in zip(self.publishers, self.engines, strict=True)
@@ -67,7 +67,7 @@ class Fleet:
             "lease_seconds": 0.6,
             **more,
         }
-        return {"sources": sources, "index": {"block_size": 8}, "store": store}
+        return {"sources": sources, "index": {"block_size": block_size}, "store": store}
 
     async def start(self, name: str, **more: Any) -> Running:
         stack = await self._stack.enter_async_context(AsyncExitStack())
@@ -147,6 +147,16 @@ class Fleet:
         found, doubted = await self.ask(prompts)
         assert not doubted
         return found
+
+    async def doubted(self) -> dict[str, str]:
+        """Pod -> its replica, of those that another does not believe for its settings."""
+        return {
+            pod.pod: rank.owner
+            for name in self.replicas
+            for pod in (await self.listed(name)).pods
+            for rank in pod.ranks
+            if rank.trust_reason == "other_settings"
+        }
 
     async def ask(self, prompts: list[Prompt]) -> tuple[int, int]:
         """How many prompts were held, and how many pods were not called exact, by any replica."""
@@ -297,6 +307,39 @@ def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_sta
                 )
             finally:
                 await killed.close()
+
+    asyncio.run(main())
+
+
+def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with fleet(redis.url, seed=9) as (of, prompts):
+            endpoints = [publisher.endpoint for publisher in of.publishers]
+            other = next(  # both have a share
+                name
+                for name in map(str, range(1000))
+                if len({chosen(endpoint, ["a", name]) for endpoint in endpoints}) == 2
+            )
+            await of.start("a")
+            await of.connected()
+            of.publish()
+            await of.agreed()
+            await of.start(other, block_size=16)
+            shares = of.shares()
+            while await of.doubted() != shares:
+                for engine in of.engines:
+                    engine.serve(prompts[0])
+                of.publish()
+            for name, service in of.replicas.items():
+                stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+                answer = await stub.Score(score_request(prompts[0]))
+                for score in answer.pods:
+                    is_own = shares[score.pod] == name
+                    assert (score.trust_reason == "other_settings") != is_own
+            await of.stop("a")
+            await of.replicas[other].until(
+                lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
+            )
 
     asyncio.run(main())
 
