@@ -277,7 +277,8 @@ def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_sta
     async def main() -> None:
         async with fleet(redis.url, seed=8) as (of, _):
             endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
-            other = next(name for name in "bcdefghijk" if chosen(endpoint, ["a", name]) == name)
+            names = map(str, itertools.count())
+            other = next(name for name in names if chosen(endpoint, ["a", name]) == name)
             text = f"""
                 [[sources]]
                 endpoint = "{endpoint}"
@@ -317,7 +318,7 @@ def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProces
             endpoints = [publisher.endpoint for publisher in of.publishers]
             other = next(  # both have a share
                 name
-                for name in map(str, range(1000))
+                for name in map(str, itertools.count())
                 if len({chosen(endpoint, ["a", name]) for endpoint in endpoints}) == 2
             )
             await of.start("a")
