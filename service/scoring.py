@@ -74,15 +74,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         response = scoring_pb2.ScoreResponse(
             total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
         )
-        shared = self._shared
-        found = None if shared is None else await self._ask(shared, response, model, keys)
+        now, found = await self._ask_store(response, model, keys)
         if found is not None:
             pods = request.pods or found.pods
-            matched = _answer(response, found.match, pods, found.standing_of)
+            matched = _answer(response, found.match, pods, found.standing_of, now)
         else:
             pods = request.pods or self._index.pods_of(model)
             match = self._index.match(model, keys)
-            matched = _answer(response, match, pods, self._workers.standing)
+            matched = _answer(response, match, pods, self._workers.standing, now)
         if keys:
             self._unmatched.asked(model, matched=matched)
         return response
@@ -93,21 +92,21 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    @staticmethod
-    async def _ask(
-        shared: SharedAnswers,
-        response: scoring_pb2.ScoreResponse,
-        model: str,
-        keys: array[int],
-    ) -> Answer | None:
-        """What the store says, None if this process's memory answers, fresh or not."""
-        now = time.monotonic()
-        found = None if shared.is_fresh(now) else await shared.look(model, keys)
+    async def _ask_store(
+        self, response: scoring_pb2.ScoreResponse, model: str, keys: array[int]
+    ) -> tuple[float, Answer | None]:
+        """When is asked, and what the store says, None if this process's memory answers."""
+        now, found, shared = time.monotonic(), None, self._shared
+        if shared is None:
+            return now, None
+        if not shared.is_fresh(now):
+            found = await shared.look(model, keys)
+            now = time.monotonic()
         if found is None or found.from_copy:
             behind = shared.behind(now)
             if behind is not None:
                 response.copy_behind_seconds = behind
-        return found
+        return now, found
 
 
 def _answer(
@@ -115,12 +114,12 @@ def _answer(
     match: PrefixMatch,
     pods: Collection[str],
     standing_of: StandingOf,
+    now: float,
 ) -> bool:
-    """Fill in the pods; whether any of them holds a block."""
+    """Fill in the pods as of `now` (`time.monotonic`); whether any of them holds a block."""
     any_matched = False
     block_size = response.block_size
     add = response.pods.add
-    now = time.monotonic()
     for pod in pods:
         best = match.best_of(pod)
         if best is None:
