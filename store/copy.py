@@ -45,7 +45,8 @@ class Followed:
     revision: of the newest entry put. target: the one from which on the blocks are as they should
     be. thinned: blocks are missing here for want of memory. missing_since: when the store was first
     found not to know the worker, None if it does. report: as its owner renewed it at
-    `reported_at` (`time.monotonic`), empty if it never has.
+    `reported_at` (`time.monotonic`), empty if it never has. told: the revision that a bulletin told
+    of, which was asked for at `told_at`.
     """
 
     standing: Standing
@@ -55,6 +56,8 @@ class Followed:
     missing_since: float | None = None
     report: bytes = b""
     reported_at: float = 0.0
+    told: int = 0
+    told_at: float = 0.0
 
     @property
     def loading(self) -> bool:
@@ -286,11 +289,11 @@ class Copy:
                 self.drop(worker)
         self._stale.difference_update(w for w in list(self._stale) if w not in standings)
         for standing in standings.values():
-            self._compare(standing)
+            self._compare(standing, asked_at)
         for name, report in ((n, r) for b in bulletins for n, r in b.reports.items()):
             self._report(name, report, now)
 
-    def _compare(self, standing: Standing) -> None:
+    def _compare(self, standing: Standing, asked_at: float) -> None:
         worker = standing.worker
         if worker in self.ours:
             return
@@ -302,6 +305,14 @@ class Copy:
                 known.standing, known.revision, known.target = standing, standing.revision, 0
         elif known is None or known.standing.generation != standing.generation:
             self._stale.add(worker)  # unless the journal says so at once
+        elif known.revision >= known.told:
+            known.told, known.told_at = standing.revision, asked_at
+        elif self._has_read(worker, since=known.told_at):
+            self._stale.add(worker)  # an entry was passed over while the worker was ours
+
+    def _has_read(self, worker: Worker, since: float) -> bool:
+        """Whether all entries about the worker were read that had been written by then."""
+        return self._caught_up.get(self._store.layout.home(worker), 0.0) > since
 
     def _report(self, name: str, report: bytes, now: float) -> None:
         for worker, followed in self.followed.items():
