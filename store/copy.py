@@ -43,15 +43,16 @@ class Followed:
     """A worker that another replica owns.
 
     revision: of the newest entry put. target: the one from which on the blocks are as they should
-    be. thinned: blocks are missing here for want of memory. missing_since: when the store was first
-    found not to know the worker, None if it does. report: as its owner renewed it at
-    `reported_at` (`time.monotonic`), empty if it never has. told: the revision that a bulletin told
-    of, which was asked for at `told_at`.
+    be. whole: whether there is all that entries are put onto. thinned: blocks are missing here for
+    want of memory. missing_since: when the store was first found not to know the worker, None if it
+    does. report: as its owner renewed it at `reported_at` (`time.monotonic`), empty if it never
+    has. told: the revision that a bulletin told of, which was asked for at `told_at`.
     """
 
     standing: Standing
     revision: int
     target: int
+    whole: bool = True
     thinned: bool = False
     missing_since: float | None = None
     report: bytes = b""
@@ -62,7 +63,7 @@ class Followed:
     @property
     def loading(self) -> bool:
         """Whether blocks may be missing, or too many."""
-        return self.revision < self.target
+        return not self.whole or self.revision < self.target
 
 
 class Copy:
@@ -188,7 +189,7 @@ class Copy:
     def _mistrust(self, shard: int) -> None:
         for worker, followed in self.followed.items():
             if self._store.layout.home(worker) == shard:
-                followed.target = followed.revision + 1
+                followed.whole = False
                 self._stale.add(worker)
 
     async def _put(self, entry: Entry) -> None:
@@ -203,7 +204,7 @@ class Copy:
         if standing.revision == 1 and not same:
             self._join_anew(standing, 0, 0)
             known = self.followed[worker]
-        elif known is None or not same or standing.revision > known.revision + 1:
+        elif not (known and known.whole and same) or standing.revision > known.revision + 1:
             await self._load(standing)
             return
         elif standing.revision <= known.revision:
@@ -243,10 +244,10 @@ class Copy:
         worker = standing.worker
         if worker in self.ours:
             return
-        self._join_anew(standing, standing.revision, standing.revision + 1)
+        self._join_anew(standing, standing.revision, 0)
         if not self.with_blocks:
-            self.followed[worker].target = 0
             return
+        self.followed[worker].whole = False  # until all has been read, whatever goes wrong
         home = self._store.layout.home(worker)
         rows = await self.read(home, standing.generation)
         state = await self._store.state(worker)
@@ -260,7 +261,7 @@ class Copy:
         if newest is None or known is None or newest.generation != standing.generation:
             self._stale.add(worker)
         else:
-            known.target = newest.revision
+            known.target, known.whole = newest.revision, True
             self.loads += 1
 
     async def read(self, home: int, generation: str) -> tuple[array[int], array[int], array[int]]:

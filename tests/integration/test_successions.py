@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from naive_index import CHAIN, MODELS, WORKERS
 from servers import binary, store_process
 from shared_index import PATIENCE, SharedSubject
 
-from indexer import Place
+from indexer import Place, SharedIndex
+from store import Copy, Store, StoreError
+from store.records import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from store.store import Bulletin
 
 WORKER = WORKERS[0]
 
@@ -53,3 +57,53 @@ def test_entries_that_were_passed_over_are_made_good(subject: SharedSubject) -> 
         best = match.best_of(WORKER.pod)
         assert best is not None
         assert best.matched_blocks == 2
+
+
+class Flaky(Store):
+    """Does not answer the first time that a worker is to be read, or that it was asked again."""
+
+    def __init__(self, store: Store, *failing: str) -> None:
+        super().__init__(store.server, store.layout.namespace)
+        self.failing = list(failing)
+
+    async def call(self, script: str, shard: int, *arguments: str | bytes | int) -> Any:
+        self._fail_if(script)
+        return await super().call(script, shard, *arguments)
+
+    async def bulletins(self) -> list[Bulletin]:
+        self._fail_if("bulletin")
+        return await super().bulletins()
+
+    def _fail_if(self, script: str) -> None:
+        if script in self.failing:
+            self.failing.remove(script)
+            raise StoreError("timeout", script)
+
+
+@pytest.mark.parametrize("failing", ["pages", "state", "bulletin"])
+def test_what_was_read_by_halves_is_not_taken_for_the_whole(
+    subject: SharedSubject, failing: str
+) -> None:
+    one, _ = subject.replicas
+    subject.join(WORKER, MODELS[WORKER.pod])
+    for block in range(3):
+        one.index.store(WORKER, Place("gpu"), array("Q", [block]), array("Q", CHAIN[block:][:1]))
+        subject.settle()
+
+    async def main() -> None:
+        key = subject.store.layout.prefix(0) + "journal"
+        found = await subject.store.server.read_journal(key, b"0", 100, 1.0)
+        *_, before, last = [Entry.unpack(blob) for _, blob in found]
+        index = SharedIndex(2**20)
+        copy = Copy(Flaky(subject.store, failing), index, with_blocks=True)
+        with pytest.raises(StoreError):
+            await copy._put(before)
+        for entry in (before, last):
+            assert copy.followed[WORKER].loading
+            await copy._put(entry)
+        best = index.match(MODELS[WORKER.pod], array("Q", CHAIN[:3])).best_of(WORKER.pod)
+        assert best is not None
+        assert not copy.followed[WORKER].loading
+        assert best.matched_blocks == 3
+
+    subject.run(main())
