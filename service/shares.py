@@ -53,7 +53,7 @@ class Shares:
         self._failed = failed
         self.live: Collection[str] = ()
         self._wanted: dict[Worker, tuple[str, Source]] = {}
-        self._refused: dict[Worker, float] = {}
+        self._refused: dict[Worker, tuple[str, float]] = {}
         self._leaving: dict[Worker, int] = {}
         self._kick = asyncio.Event()
 
@@ -76,9 +76,10 @@ class Shares:
                 except SubscribeError as error:
                     _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
                     continue
-                self._ingest.expect(source)
             if is_ours:  # also those that another has let go of since
                 self._want_workers_of(source)
+                if not self._has_workers_of(source):  # none yet, or the store has forgotten them
+                    self._ingest.expect(source)
             else:
                 await self._intake.close(source)
                 await self._give_up_workers_of(source)
@@ -89,6 +90,11 @@ class Shares:
             standing = followed.standing
             if standing.endpoint == source.endpoint and source.may_be(worker.pod, standing.model):
                 self._wanted[worker] = (standing.model, source)
+
+    def _has_workers_of(self, source: Source) -> bool:
+        wanted = (of for _, of in self._wanted.values())
+        streams = (stream.source for stream in self._ingest.streams.values())
+        return source in wanted or source in streams
 
     async def _give_up_workers_of(self, source: Source) -> None:
         for worker in [w for w, (_, of) in self._wanted.items() if of is source]:
@@ -112,7 +118,8 @@ class Shares:
 
     def asks(self, worker: Worker, model: str, source: Source) -> bool:
         """See `Custody.asks`."""
-        if time.monotonic() < self._refused.get(worker, 0.0):
+        owner, until = self._refused.get(worker, ("", 0.0))
+        if owner in self.live and time.monotonic() < until:
             return False
         if worker not in self._wanted:
             self._wanted[worker] = (model, source)
@@ -173,7 +180,7 @@ class Shares:
         if isinstance(taken, str):
             if not source.bind:
                 return False  # its owner is about to give it up, or to be found dead
-            self._refused[worker] = time.monotonic() + _REFUSED_SECONDS
+            self._refused[worker] = taken, time.monotonic() + _REFUSED_SECONDS
             self._ingest.refuse(worker)
         else:
             self._ingest.admit(worker, model, source, taken.dump)

@@ -20,6 +20,7 @@ from proxy import Proxy
 from replica_process import ReplicaProcess
 from servers import StoreProcess, binary, free_port, store_process
 
+from indexer import Worker
 from store import chosen
 
 if TYPE_CHECKING:
@@ -417,6 +418,28 @@ def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
     asyncio.run(main())
 
 
+def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) -> None:
+    """A replica took it, lost the store, and the store lost what it knew of that."""
+
+    async def main() -> None:
+        async with fleet(redis.url, seed=10) as (of, _):
+            service = await of.start("a")
+            await of.connected()
+            pod = of.engines[0].name
+            lost = service.application.replica
+            assert lost is not None
+            before = lost.writer.owned[Worker(pod, 0)].epoch
+            await lost.store.leave(Worker(pod, 0), None)
+            await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
+            async with asyncio.timeout(PATIENCE):
+                while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
+                    again.epoch == before
+                ):
+                    await of.listed("a")
+
+    asyncio.run(main())
+
+
 def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
     async def main() -> None:
         engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
@@ -449,17 +472,21 @@ def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) 
                 await service.heard({(engine.name, 0): half - 1})
             assert (await b.pods())[engine.name, 0].owner == "a"
             second.send(engine.frames[half])  # somebody else's: counted, and not applied
-            ingest = b.application.ingest
+            ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
             async with asyncio.timeout(PATIENCE):
                 while not ingest.skipped["owned_elsewhere"]:
                     await b.pods()
             await one.aclose()
+            stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
+            async with asyncio.timeout(PATIENCE):
+                while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
+                    pass
             for frame in engine.frames[half:]:
                 second.send(frame)
             await b.heard({(engine.name, 0): len(engine.frames) - 1})
-            stub = scoring_pb2_grpc.ScoringServiceStub(b.channel)
+            scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
             for prompt in prompts:
-                answer = await stub.Score(score_request(prompt))
+                answer = await scoring.Score(score_request(prompt))
                 assert answer.pods[0].matched_blocks == engine.resident(prompt)
 
     asyncio.run(main())
