@@ -90,7 +90,7 @@ class Lookup:
         for shard, answer in enumerate(answers):
             bits[shards == shard] = _objects(answer.bits)
         standings = self._standings(model, answers)
-        slots = self._slots_of(model, standings)
+        slots = self._slots_of(model, asked, standings)
         touched = {int(shard) for shard in np.unique(shards)}
         return Found(
             slots.match(bits.tolist()),
@@ -129,13 +129,14 @@ class Lookup:
                 found.append(standing)
         return {standing.worker: standing for standing in sorted(found, key=lambda s: s.worker)}
 
-    def _slots_of(self, model: str, standings: dict[Worker, Standing]) -> Slots:
-        names = tuple((of.worker, *of.tiers.items()) for of in standings.values())
+    def _slots_of(self, model: str, registry: str, standings: dict[Worker, Standing]) -> Slots:
+        """What the slots of one registry stand for; in another they may be of somebody else."""
+        tiers = {w: of.tiers if of.registry == registry else {} for w, of in standings.items()}
+        names = tuple((worker, *of.items()) for worker, of in tiers.items())
         slots = self._slots.get((model, names))
         if slots is None:
             self._slots = {key: kept for key, kept in self._slots.items() if key[0] != model}
-            tiers = ((of.worker, of.tiers) for of in standings.values())
-            slots = self._slots[model, names] = Slots(tiers, self._weights)
+            slots = self._slots[model, names] = Slots(tiers.items(), self._weights)
         return slots
 
 

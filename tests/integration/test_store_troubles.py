@@ -39,7 +39,8 @@ KEYS = array("Q", range(1000, 1100))
 class Owner:
     """A replica that owns one worker, and nothing else."""
 
-    def __init__(self, server: Server, version: int = VERSION) -> None:
+    def __init__(self, server: Server, version: int = VERSION, worker: Worker = WORKER) -> None:
+        self.worker = worker
         self.store = Store(server, version=version)
         self.index = SharedIndex(2**26)
         self.writer = Writer(self.store, self.index, "one", self)
@@ -56,24 +57,24 @@ class Owner:
         raise AssertionError(worker)
 
     async def take(self) -> None:
-        owned = await self.store.acquire(WORKER, MODEL, "one", ["one"], afresh=False)
+        owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], afresh=False)
         assert not isinstance(owned, str)
-        self.index.join(WORKER, MODEL)
-        self.writer.own(Written(WORKER, MODEL, model_scope(MODEL), ""), owned, None)
+        self.index.join(self.worker, MODEL)
+        self.writer.own(Written(self.worker, MODEL, model_scope(MODEL), ""), owned, None)
 
     def stored(self, first: int, count: int) -> None:
         self.as_of += 1
         hashes = array("Q", range(first + 1, first + 1 + count))
-        self.index.store(WORKER, Place("gpu"), hashes, KEYS[first : first + count])
+        self.index.store(self.worker, Place("gpu"), hashes, KEYS[first : first + count])
 
     async def matched(self) -> int:
         found = await self.lookup.match(MODEL, model_scope(MODEL), KEYS)
-        match = found.match.best_of(WORKER.pod)
+        match = found.match.best_of(self.worker.pod)
         return -1 if match is None else match.matched_blocks
 
     async def written(self) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not await self.writer.write_all(self.writer.owned[WORKER]):
+            while not await self.writer.write_all(self.writer.owned[self.worker]):
                 pass
 
 
@@ -175,6 +176,31 @@ def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess) -> N
             redis.start()
             await of.written()
             assert await of.matched() == 20
+
+    asyncio.run(main())
+
+
+def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StoreProcess) -> None:
+    async def main() -> None:
+        async with owner(redis.url) as first:
+            first.stored(0, 10)
+            await first.written()
+            with redis.client() as client:  # as where a cluster has lost one server of several
+                names = [name for name in client.keys("*") if b":slots:" in name]
+                names += [name for name in client.keys("*") if b":taken:" in name]
+                client.delete(*names, *client.keys("*:registry"))
+            second = Owner(first.store.server, worker=Worker("0:1", 0))
+            await second.take()
+            second.stored(0, 20)
+            await second.written()
+            found = await first.lookup.match(MODEL, model_scope(MODEL), KEYS)
+            slots = [list(of.tiers) for of in found.standings.values()]
+            assert slots[0] == slots[1]
+            assert found.unsettled == {WORKER}  # whose owner has not found out yet
+            assert await second.matched() == 20
+            await first.writer.check()
+            await first.written()
+            assert (await first.matched(), await second.matched()) == (10, 20)
 
     asyncio.run(main())
 
