@@ -1,4 +1,4 @@
-"""Why a text could not be tokenized."""
+"""Why a text or a chat could not be tokenized."""
 
 from __future__ import annotations
 
@@ -24,3 +24,19 @@ class TokenizerBrokenError(TokenizationError):
     def __init__(self, model: str, detail: str) -> None:
         super().__init__(f"the tokenizer of model {model!r} failed: {detail}")
         self.model = model
+
+
+class TemplateMissingError(TokenizationError):
+    """The model's files have no chat template."""
+
+
+class TemplateBrokenError(TokenizationError):
+    """A chat template that cannot be compiled."""
+
+
+class ChatError(TokenizationError):
+    """A request that the model server would not accept either."""
+
+
+class UnsupportedChatError(TokenizationError):
+    """A request that the model server may accept, but whose tokens only it can tell."""
