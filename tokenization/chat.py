@@ -31,7 +31,8 @@ class ChatOptions:
     template: instead of the model's own. content_format: None as the template wants it.
     arguments: of the template, under those of a request. efforts: a request's reasoning effort ->
     the template's. trust_request_template: whether a request may bring one.
-    exclude_tools_when_none: whether tools are left out where tool_choice is "none".
+    exclude_tools_when_none: whether tools are left out where tool_choice is "none". most_tokens: of
+    a prompt and its answer, None if not known.
     """
 
     template: str | None = None
@@ -40,6 +41,7 @@ class ChatOptions:
     efforts: Mapping[str, str] = field(default_factory=dict)
     trust_request_template: bool = False
     exclude_tools_when_none: bool = False
+    most_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""Requests as they are sent to a model server -> the token ids that it computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenization.chat import ChatOptions, render_chat
+from tokenization.errors import ChatError
+from tokenization.truncation import truncation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tokenization.model import Model
+
+
+class Tokenized(NamedTuple):
+    """ids: of the tokens. text: that they are of, None if they were given as they are."""
+
+    ids: list[int]
+    text: str | None
+
+
+def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
+    """A chat-completions request. Raises TokenizationError."""
+    given = (request.get("kv_transfer_params") or {}).get("prompt_token_ids")
+    if given and not request.get("echo"):
+        return _given(given, request, options)
+    text = render_chat(request, model.templates, options)
+    return _encoded(model, text, request, options, usual=False)
+
+
+def tokenize_completion(
+    model: Model, request: Mapping[str, Any], options: ChatOptions
+) -> Tokenized:
+    """A completions request with one prompt. Raises TokenizationError."""
+    if request.get("suffix"):
+        raise ChatError("suffix: the model server does not take one")
+    prompt = request.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
+        (prompt,) = prompt
+    if isinstance(prompt, str) and prompt:
+        return _encoded(model, prompt, request, options, usual=True)
+    return _given(prompt, request, options)
+
+
+def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
+    if not isinstance(ids, list) or not ids:
+        raise ChatError("the prompt is neither a text nor a list of token ids, or it is empty")
+    if not all(type(each) is int for each in ids):
+        raise ChatError("the prompt is several prompts: ask for each of them")
+    if min(ids) < 0:
+        raise ChatError("a token id of the prompt is negative")
+    truncation = truncation_of(request, options.most_tokens)
+    return Tokenized(ids if truncation is None else truncation.cut(ids), None)
+
+
+def _encoded(
+    model: Model, text: str, request: Mapping[str, Any], options: ChatOptions, *, usual: bool
+) -> Tokenized:
+    said = request.get("add_special_tokens")
+    add = usual if said is None else bool(said)
+    truncation = truncation_of(request, options.most_tokens)
+    ids = model.encode(text, add_special_tokens=add)
+    if truncation is not None:
+        before, after = model.added_tokens if add else (0, 0)
+        ids = truncation.cut(ids, before, after)
+    return Tokenized(ids, text)
