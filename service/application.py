@@ -221,7 +221,8 @@ class Application:
             for model in self._configuration.models
             if model.tokenizer is not None
         }
-        return Tokenizers(configured, section.hub_cache, section.threads)
+        options = {model.name: model.chat.options for model in self._configuration.models}
+        return Tokenizers(configured, options, section.hub_cache, section.threads, section.queue)
 
     async def _serve_metrics(self, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         listen = self._configuration.metrics.listen

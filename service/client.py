@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -39,6 +40,8 @@ def score(options: argparse.Namespace) -> int:
         prompt = scoring_pb2.Prompt(multimodal_items=[_item(image) for image in options.image])
         if options.text is not None:
             prompt.text = _or_stdin(options.text)
+        elif options.chat is not None:
+            prompt.chat_completion = _file_or_stdin(options.chat)
         else:
             prompt.token_ids.ids.extend(_token_ids(_or_stdin(options.tokens)))
         request = scoring_pb2.ScoreRequest(
@@ -59,9 +62,12 @@ def tokenize(options: argparse.Namespace) -> int:
     def call(channel: grpc.Channel) -> Any:
         request = tokenization_pb2.TokenizeRequest(
             model=options.model,
-            text=_or_stdin(options.text),
             add_special_tokens=not options.no_special_tokens,
         )
+        if options.chat is not None:
+            request.chat_completion = _file_or_stdin(options.chat)
+        else:
+            request.text = _or_stdin(options.text)
         stub = tokenization_pb2_grpc.TokenizationServiceStub(channel)
         return stub.Tokenize(request, timeout=options.timeout)
 
@@ -151,6 +157,13 @@ def explain(error: grpc.RpcError, server: str) -> int:
 
 def _or_stdin(value: str) -> str:
     return sys.stdin.read() if value == "-" else value
+
+
+def _file_or_stdin(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {name}: {error}") from None
 
 
 def _token_ids(text: str) -> list[int]:

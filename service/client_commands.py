@@ -13,6 +13,7 @@ examples:
   kvatlas score --model my-model --text 'Once upon a time'
   kvatlas score --model my-model --tokens 1,2,3,4 --pod 10.0.0.1:8000 --pod 10.0.0.2:8000
   seq 1 64 | kvatlas score --model my-model --tokens - --json
+  kvatlas score --model my-model --chat request.json
 
 Only full blocks count: a prompt shorter than one block matches nothing. A pod listed under
 "unknown pods" has never been heard of under that name: compare with `kvatlas pods`.
@@ -57,6 +58,7 @@ def add_clients(commands: Any) -> None:
     score.add_argument("--model", required=True)
     prompt = score.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--text", help="the prompt; - reads standard input")
+    _add_chat(prompt)
     prompt.add_argument(
         "--tokens", metavar="IDS", help="ids between commas or spaces; - reads standard input"
     )
@@ -71,9 +73,13 @@ def add_clients(commands: Any) -> None:
         help="multimodal item; repeatable",
     )
     score.set_defaults(run=client.score)
-    tokenize = commands.add_parser("tokenize", parents=[common], help="token ids of a text")
+    tokenize = commands.add_parser(
+        "tokenize", parents=[common], help="token ids of a text, or of a chat and its text"
+    )
     tokenize.add_argument("--model", required=True)
-    tokenize.add_argument("--text", required=True, help="the text; - reads standard input")
+    given = tokenize.add_mutually_exclusive_group(required=True)
+    given.add_argument("--text", help="the text; - reads standard input")
+    _add_chat(given)
     tokenize.add_argument(
         "--no-special-tokens", action="store_true", help="leave out those the tokenizer adds"
     )
@@ -98,6 +104,14 @@ def _common(*, given_before: bool = False) -> argparse.ArgumentParser:
         for flag in flags:
             flag.default = argparse.SUPPRESS
     return common
+
+
+def _add_chat(group: Any) -> None:
+    group.add_argument(
+        "--chat",
+        metavar="FILE",
+        help="a request to /v1/chat/completions as JSON; - reads standard input",
+    )
 
 
 def _add_server(parser: argparse.ArgumentParser) -> argparse.Action:

@@ -8,7 +8,15 @@ from __future__ import annotations
 import grpc
 
 from store import StoreError
-from tokenization import TokenizationError, TokenizerBrokenError, TokenizerMissingError
+from tokenization import (
+    ChatError,
+    TemplateBrokenError,
+    TokenizationError,
+    TokenizerBrokenError,
+    TokenizerMissingError,
+    TokenizersBusyError,
+    UnsupportedChatError,
+)
 
 
 class RequestError(Exception):
@@ -48,6 +56,10 @@ _STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (StoreError, grpc.StatusCode.UNAVAILABLE),
     (TokenizerMissingError, grpc.StatusCode.FAILED_PRECONDITION),
     (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION),
+    (TemplateBrokenError, grpc.StatusCode.FAILED_PRECONDITION),
+    (TokenizersBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ChatError, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnsupportedChatError, grpc.StatusCode.UNIMPLEMENTED),
 )
 KNOWN_ERRORS = (RequestError, StoreError, TokenizationError)
 

@@ -1,9 +1,10 @@
-"""A request's prompt -> token ids and the extras of its blocks."""
+"""A request's prompt -> token ids, and what else of it is part of its blocks."""
 
 from __future__ import annotations
 
+import json
 from array import array
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -11,25 +12,35 @@ from indexer import MultimodalItem
 from service.errors import InvalidRequestError, TooLargeError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from kvatlas.v1 import scoring_pb2
 
     from indexer import Tokens
     from service.sections import LimitsSection
-    from tokenization import Tokenizers
+    from tokenization import Tokenized, Tokenizers
+
+
+class Read(NamedTuple):
+    """tokens: a writable buffer of unsigned 64-bit integers. cache_salt: if the prompt says one."""
+
+    tokens: Tokens
+    cache_salt: str
 
 
 class Prompts:
-    """Reads prompts within the limits, without a Python integer per token."""
+    """Reads prompts within the limits, without a Python integer per token given as an id."""
 
     def __init__(self, tokenizers: Tokenizers, limits: LimitsSection) -> None:
         self._tokenizers = tokenizers
         self._limits = limits
 
-    async def tokens(self, model: str, prompt: scoring_pb2.Prompt) -> Tokens:
-        """The token ids of `prompt`, a writable buffer of unsigned 64-bit integers.
+    async def read(self, model: str, prompt: scoring_pb2.Prompt) -> Read:
+        """What `prompt` says.
 
         Raises InvalidRequestError, TooLargeError, TokenizationError.
         """
+        salt = ""
         match prompt.WhichOneof("input"):
             case "packed_token_ids":
                 if len(prompt.packed_token_ids) % 4:
@@ -41,30 +52,73 @@ class Prompts:
             case "token_ids":
                 ids = np.asarray(prompt.token_ids.ids, dtype=np.uint32)
             case "text":
-                return array("Q", await self.encode(model, prompt.text, add_special_tokens=True))
+                tokenized = await self.encode(model, prompt.text, add_special_tokens=True)
+                return Read(array("Q", tokenized.ids), salt)
+            case "chat_completion":
+                body = self.body("prompt.chat_completion", prompt.chat_completion)
+                return await self._of_request(body, self.chat(model, body))
+            case "completion":
+                body = self.body("prompt.completion", prompt.completion)
+                return await self._of_request(body, self.completion(model, body))
             case _:
                 raise InvalidRequestError(
-                    "prompt is empty: set one of prompt.text, prompt.token_ids, "
-                    "prompt.packed_token_ids"
+                    "prompt is empty: set one of prompt.text, prompt.chat_completion, "
+                    "prompt.completion, prompt.token_ids, prompt.packed_token_ids"
                 )
         if not len(ids):
             raise InvalidRequestError("prompt has no tokens")
         self._check_count(len(ids))
         # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
-        return cast("Tokens", memoryview(cast("bytearray", ids.astype(np.uint64))))
+        words = memoryview(cast("bytearray", ids.astype(np.uint64)))
+        return Read(cast("Tokens", words), salt)
 
-    async def encode(self, model: str, text: str, add_special_tokens: bool) -> list[int]:
-        """The token ids of `text`. Raises as `tokens` does."""
+    @staticmethod
+    async def _of_request(body: dict[str, Any], doing: Awaitable[Tokenized]) -> Read:
+        salt = body.get("cache_salt") or ""
+        if not isinstance(salt, str):
+            raise InvalidRequestError("cache_salt is not a string")
+        return Read(array("Q", (await doing).ids), salt)
+
+    # Texts and requests; all raise as `read` does
+
+    async def encode(self, model: str, text: str, *, add_special_tokens: bool) -> Tokenized:
+        """A text as it is."""
+        self._check_length("the text", text)
+        return self._checked(
+            await self._tokenizers.encode(model, text, add_special_tokens=add_special_tokens)
+        )
+
+    async def chat(self, model: str, body: dict[str, Any]) -> Tokenized:
+        """A chat-completions request."""
+        return self._checked(await self._tokenizers.chat(model, body))
+
+    async def completion(self, model: str, body: dict[str, Any]) -> Tokenized:
+        """A completions request."""
+        return self._checked(await self._tokenizers.completion(model, body))
+
+    def body(self, where: str, text: str) -> dict[str, Any]:
+        """The JSON object that is the body of a request."""
+        self._check_length(where, text)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError(f"{where} is not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise InvalidRequestError(f"{where} is not a JSON object")
+        return found
+
+    def _check_length(self, where: str, text: str) -> None:
         if not text:
-            raise InvalidRequestError("the text is empty")
+            raise InvalidRequestError(f"{where} is empty")
         if len(text) > self._limits.text_bytes or len(text.encode()) > self._limits.text_bytes:
             raise TooLargeError(
-                f"the text is longer than the limit of {self._limits.text_bytes} bytes "
+                f"{where} is longer than the limit of {self._limits.text_bytes} bytes "
                 "(limits.text_bytes)"
             )
-        ids = await self._tokenizers.encode(model, text, add_special_tokens)
-        self._check_count(len(ids))
-        return ids
+
+    def _checked(self, tokenized: Tokenized) -> Tokenized:
+        self._check_count(len(tokenized.ids))
+        return tokenized
 
     def _check_count(self, count: int) -> None:
         if count > self._limits.prompt_tokens:

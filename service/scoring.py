@@ -60,13 +60,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """See scoring.proto."""
         model = request.model
         self._check_model(model)
-        tokens = await self._prompts.tokens(model, request.prompt)
+        tokens, salt = await self._prompts.read(model, request.prompt)
+        salt = request.cache_salt or salt
         scheme = self._scheme_of(model)
         extras = None
-        if request.prompt.multimodal_items or request.cache_salt:
+        if request.prompt.multimodal_items or salt:
             extras = block_extras(
                 multimodal_items(request.prompt, len(tokens)),
-                request.cache_salt,
+                salt,
                 len(tokens),
                 scheme.block_size,
             )

@@ -6,13 +6,14 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
 from kvevents import ExtraStrings
 from store import AddressError, StoreAddress, parse_address
+from tokenization import ChatOptions
 
 
 class _Section(BaseModel):
@@ -193,7 +194,48 @@ class TokenizationSection(_Section):
     """How text becomes token ids."""
 
     threads: int = Field(2, ge=1, le=256, description="texts tokenized at a time")
+    queue: int = Field(64, ge=0, le=65_536, description="texts that may wait; more are refused")
     hub_cache: Path | None = Field(None, description="directory of the Hugging Face hub cache")
+
+
+class ChatSection(_Section):
+    """How the engine of a model reads chats: what it was started with."""
+
+    template: Path | None = Field(None, description="instead of the model's: --chat-template")
+    content_format: Literal["auto", "string", "openai"] = "auto"
+    template_arguments: dict[str, Any] = Field(
+        {}, description="under those of a request: --default-chat-template-kwargs"
+    )
+    reasoning_efforts: dict[str, str] = Field(
+        {}, description="a request's effort -> the template's: --reasoning-effort-map"
+    )
+    trust_request_template: bool = Field(
+        default=False, description="requests may bring one: --trust-request-chat-template"
+    )
+    exclude_tools_when_none: bool = Field(
+        default=False, description="--exclude-tools-when-tool-choice-none"
+    )
+    max_model_len: int | None = Field(None, ge=1, description="tokens of a prompt and its answer")
+
+    @field_validator("template")
+    @classmethod
+    def _file(cls, template: Path | None) -> Path | None:
+        if template is not None and not template.is_file():
+            raise ValueError("there is no such file")
+        return template
+
+    @property
+    def options(self) -> ChatOptions:
+        """The same, as tokenization takes it."""
+        return ChatOptions(
+            template=None if self.template is None else self.template.read_text(),
+            content_format=None if self.content_format == "auto" else self.content_format,
+            arguments=self.template_arguments,
+            efforts=self.reasoning_efforts,
+            trust_request_template=self.trust_request_template,
+            exclude_tools_when_none=self.exclude_tools_when_none,
+            most_tokens=self.max_model_len,
+        )
 
 
 class ModelSection(_Section):
@@ -202,6 +244,7 @@ class ModelSection(_Section):
     name: str = Field(min_length=1)
     tokenizer: Path | None = Field(None, description="a tokenizer.json or a directory with one")
     block_size: int | None = Field(None, ge=1, le=65_536, description="if not the index's")
+    chat: ChatSection = ChatSection()
 
 
 class SourceSection(_Section):

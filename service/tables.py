@@ -60,8 +60,9 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
 
 
 def token_ids(answer: tokenization_pb2.TokenizeResponse) -> str:
-    """Ids with spaces between them."""
-    return " ".join(map(str, answer.token_ids))
+    """Ids with spaces between them; before them the text that a chat was rendered to."""
+    ids = " ".join(map(str, answer.token_ids))
+    return f"{answer.text}\n\n{ids}" if answer.text else ids
 
 
 def pods(answer: fleet_pb2.ListPodsResponse) -> str:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import grpc
 
     from service.prompts import Prompts
+    from tokenization import Tokenized
+
+
+_INPUTS = ("text", "chat_completion", "completion")
 
 
 class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
@@ -30,6 +34,21 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
         """See tokenization.proto."""
         if not request.model:
             raise InvalidRequestError("model is not set")
-        special = request.add_special_tokens if request.HasField("add_special_tokens") else True
-        ids = await self._prompts.encode(request.model, request.text, special)
-        return tokenization_pb2.TokenizeResponse(token_ids=ids)
+        given = [name for name in _INPUTS if getattr(request, name)]
+        if len(given) > 1:
+            raise InvalidRequestError(f"set only one of {', '.join(given)}")
+        ids, text = await self._tokenized(request, given[0] if given else "text")
+        rendered = text if request.chat_completion else None
+        return tokenization_pb2.TokenizeResponse(token_ids=ids, text=rendered or "")
+
+    async def _tokenized(self, request: tokenization_pb2.TokenizeRequest, given: str) -> Tokenized:
+        prompts, model = self._prompts, request.model
+        match given:
+            case "chat_completion":
+                return await prompts.chat(model, prompts.body(given, request.chat_completion))
+            case "completion":
+                return await prompts.completion(model, prompts.body(given, request.completion))
+            case _:
+                says = request.HasField("add_special_tokens")
+                special = request.add_special_tokens if says else True
+                return await prompts.encode(model, request.text, add_special_tokens=special)

@@ -1,12 +1,37 @@
-"""Text -> token ids, as the model server would.
+"""Texts and requests -> token ids, as the model server would.
 
-In path order: `files` finds a model's tokenizer.json, `tokenizers` loads it once and encodes off
-the event loop, `errors` says why not.
+In path order: `tokenizers` has each model loaded once and works off the event loop, `files` finds a
+model's files and `model` reads them; `requests` takes a completion or a chat, `chat` what of it
+bears on the text, `messages` what its template is given, `template` renders it in the form of
+content that `content_format` finds it wants, `truncation` cuts; `errors` says why not.
 """
 
 from __future__ import annotations
 
-from tokenization.errors import TokenizationError, TokenizerBrokenError, TokenizerMissingError
+from tokenization.chat import ChatOptions
+from tokenization.content_format import ContentFormat
+from tokenization.errors import (
+    ChatError,
+    TemplateBrokenError,
+    TokenizationError,
+    TokenizerBrokenError,
+    TokenizerMissingError,
+    TokenizersBusyError,
+    UnsupportedChatError,
+)
+from tokenization.requests import Tokenized
 from tokenization.tokenizers import Tokenizers
 
-__all__ = ["TokenizationError", "TokenizerBrokenError", "TokenizerMissingError", "Tokenizers"]
+__all__ = [
+    "ChatError",
+    "ChatOptions",
+    "ContentFormat",
+    "TemplateBrokenError",
+    "TokenizationError",
+    "Tokenized",
+    "TokenizerBrokenError",
+    "TokenizerMissingError",
+    "Tokenizers",
+    "TokenizersBusyError",
+    "UnsupportedChatError",
+]

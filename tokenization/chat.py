@@ -1,14 +1,11 @@
-"""A chat-completions request -> the text that the engine tokenizes.
-
-`ChatRequest` has taken the request apart: what of it bears on the text, as the engine would read it.
-"""
+"""A chat-completions request -> the text that the engine tokenizes, as the engine would read it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tokenization.errors import ChatError
+from tokenization.errors import ChatError, TemplateBrokenError
 from tokenization.messages import template_messages
 from tokenization.template import compiled
 
@@ -52,19 +49,20 @@ class ChatTemplates:
     special_tokens: Mapping[str, str]
 
     def choose(self, name: str | None, *, tools: bool) -> str:
-        """The text of a template: by its name or, if it is none's, what was given as a name."""
+        """The text of a template: by its name or, if it is none's, what was given as a name.
+
+        Raises TemplateBrokenError.
+        """
         if name is not None:
             return self.by_name.get(name, name)
         for usual in (["tool_use"] if tools else []) + ["default"]:
             if usual in self.by_name:
                 return self.by_name[usual]
         known = ", ".join(sorted(self.by_name)) or "none"
-        raise ChatError(f"the model has no chat template for this; there is: {known}")
+        raise TemplateBrokenError(f"the model has no chat template for this; there is: {known}")
 
 
-def render_chat(
-    request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions
-) -> str:
+def render_chat(request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions) -> str:
     """The text of a chat. Raises ChatError, UnsupportedChatError, TemplateBrokenError."""
     tools = _tools(request, options)
     arguments = _arguments(request, options)

@@ -20,11 +20,14 @@ _WRAPPERS = (nodes.Filter, nodes.Test)
 
 def content_format(tree: nodes.Template) -> ContentFormat:
     """What the template with this syntax tree wants."""
-    loops = [loop for loop in tree.find_all(nodes.For) if isinstance(loop.target, nodes.Name)]
     lists = _aliases(tree, "messages")
-    messages = {_target(loop) for loop in loops if _accessed(loop.iter) in lists}
-    wanted = any(_content_of(loop.iter) in messages for loop in tree.find_all(nodes.For))
-    return "openai" if wanted else "string"
+    loops = list(tree.find_all(nodes.For))
+    messages = {
+        loop.target.name
+        for loop in loops
+        if isinstance(loop.target, nodes.Name) and _accessed(loop.iter) in lists
+    }
+    return "openai" if any(_content_of(loop.iter) in messages for loop in loops) else "string"
 
 
 def _aliases(tree: nodes.Template, name: str) -> Collection[str]:
@@ -38,11 +41,6 @@ def _aliases(tree: nodes.Template, name: str) -> Collection[str]:
     while more := {target for target, source in assigned if source in found} - found:
         found |= more
     return found
-
-
-def _target(loop: nodes.For) -> str:
-    assert isinstance(loop.target, nodes.Name)
-    return loop.target.name
 
 
 def _unwrapped(node: nodes.Node | None) -> nodes.Node | None:

@@ -26,12 +26,15 @@ class TokenizerBrokenError(TokenizationError):
         self.model = model
 
 
-class TemplateMissingError(TokenizationError):
-    """The model's files have no chat template."""
+class TokenizersBusyError(TokenizationError):
+    """More is being tokenized than may wait."""
+
+    def __init__(self, under_way: int) -> None:
+        super().__init__(f"{under_way} prompts are being tokenized or wait for it; send token ids")
 
 
 class TemplateBrokenError(TokenizationError):
-    """A chat template that cannot be compiled."""
+    """There is no chat template for a chat, or it cannot be compiled."""
 
 
 class ChatError(TokenizationError):

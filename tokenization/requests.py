@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tokenization.model import Model
 
 
+_MOST_ID = 2**32 - 1
+
+
 class Tokenized(NamedTuple):
     """ids: of the tokens. text: that they are of, None if they were given as they are."""
 
@@ -49,8 +52,8 @@ def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokeni
         raise ChatError("the prompt is neither a text nor a list of token ids, or it is empty")
     if not all(type(each) is int for each in ids):
         raise ChatError("the prompt is several prompts: ask for each of them")
-    if min(ids) < 0:
-        raise ChatError("a token id of the prompt is negative")
+    if min(ids) < 0 or max(ids) > _MOST_ID:
+        raise ChatError("a token id of the prompt is negative, or longer than 32 bits")
     truncation = truncation_of(request, options.most_tokens)
     return Tokenized(ids if truncation is None else truncation.cut(ids), None)
 

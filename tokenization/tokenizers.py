@@ -1,23 +1,26 @@
-"""Text -> token ids, off the event loop, one tokenizer per model."""
+"""Texts and requests -> token ids, off the event loop, one tokenizer per model."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
-import tokenizers
 
-from tokenization.errors import TokenizerBrokenError
+from tokenization.chat import ChatOptions
+from tokenization.errors import TokenizersBusyError
 from tokenization.files import tokenizer_file
+from tokenization.model import Model, load_model
+from tokenization.requests import Tokenized, tokenize_chat, tokenize_completion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _log = structlog.get_logger("kvatlas.tokenization")
+_T = TypeVar("_T")
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the threads here are parallel enough
 
@@ -28,17 +31,26 @@ class Tokenizers:
     Encoding runs in threads and gives up Python's lock while it works. Loading a file does not (a
     matter of half a second for a large vocabulary): `load` the configured ones before serving.
 
-    configured: model -> its tokenizer.json or a directory with one. hub_cache: see
-    `tokenizer_file`. threads: how many texts are encoded at a time.
+    configured: model -> its tokenizer.json or a directory with one. options: model -> how its
+    engine reads chats. hub_cache: see `tokenizer_file`. threads: how many texts are encoded at a
+    time. queue: how many more may wait.
     """
 
     def __init__(
-        self, configured: Mapping[str, Path], hub_cache: Path | None = None, threads: int = 2
+        self,
+        configured: Mapping[str, Path],
+        options: Mapping[str, ChatOptions],
+        hub_cache: Path | None = None,
+        threads: int = 2,
+        queue: int = 64,
     ) -> None:
         self._configured = configured
+        self._options = options
         self._hub_cache = hub_cache
         self._threads = threads
-        self._loading: dict[str, asyncio.Task[tokenizers.Tokenizer]] = {}
+        self._most = threads + queue
+        self._under_way = 0
+        self._loading: dict[str, asyncio.Task[Model]] = {}
 
     async def __aenter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tokenize")
@@ -48,18 +60,38 @@ class Tokenizers:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def load(self, model: str) -> None:
-        """Load the model's tokenizer now. Raises TokenizationError."""
-        await self._tokenizer(model)
+        """Load the model's files now. Raises TokenizationError."""
+        await self._model(model)
 
-    async def encode(self, model: str, text: str, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of `text`. Raises TokenizationError."""
-        tokenizer = await self._tokenizer(model)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, _encode, model, tokenizer, text, add_special_tokens
-        )
+    async def encode(self, model: str, text: str, *, add_special_tokens: bool) -> Tokenized:
+        """A text as it is. Raises TokenizationError."""
 
-    async def _tokenizer(self, model: str) -> tokenizers.Tokenizer:
+        def work(loaded: Model) -> Tokenized:
+            return Tokenized(loaded.encode(text, add_special_tokens=add_special_tokens), text)
+
+        return await self._run(model, work)
+
+    async def chat(self, model: str, request: Mapping[str, Any]) -> Tokenized:
+        """The body of a chat-completions request. Raises TokenizationError."""
+        options = self._options.get(model, ChatOptions())
+        return await self._run(model, lambda loaded: tokenize_chat(loaded, request, options))
+
+    async def completion(self, model: str, request: Mapping[str, Any]) -> Tokenized:
+        """The body of a completions request. Raises TokenizationError."""
+        options = self._options.get(model, ChatOptions())
+        return await self._run(model, lambda loaded: tokenize_completion(loaded, request, options))
+
+    async def _run(self, model: str, work: Callable[[Model], _T]) -> _T:
+        if self._under_way >= self._most:
+            raise TokenizersBusyError(self._under_way)
+        self._under_way += 1
+        try:
+            loaded = await self._model(model)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, loaded)
+        finally:
+            self._under_way -= 1
+
+    async def _model(self, model: str) -> Model:
         task = self._loading.get(model)
         if task is None:
             task = asyncio.create_task(self._load(model), name=f"load tokenizer {model}")
@@ -67,38 +99,16 @@ class Tokenizers:
             task.add_done_callback(lambda done: self._keep_unless_failed(model, done))
         return await asyncio.shield(task)
 
-    def _keep_unless_failed(self, model: str, task: asyncio.Task[tokenizers.Tokenizer]) -> None:
+    def _keep_unless_failed(self, model: str, task: asyncio.Task[Model]) -> None:
         """The next request tries again what has failed: the file may have come by then."""
         if task.cancelled() or task.exception() is not None:
             self._loading.pop(model, None)
 
-    async def _load(self, model: str) -> tokenizers.Tokenizer:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, _load, model, self._configured, self._hub_cache
-        )
+    async def _load(self, model: str) -> Model:
+        def load() -> Model:
+            path = tokenizer_file(model, self._configured, self._hub_cache)
+            loaded = load_model(model, path)
+            _log.info("tokenizer_loaded", model=model, path=str(path))
+            return loaded
 
-
-def _load(
-    model: str, configured: Mapping[str, Path], hub_cache: Path | None
-) -> tokenizers.Tokenizer:
-    path = tokenizer_file(model, configured, hub_cache)
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except BaseException as error:  # a panic of the library is not an Exception
-        raise TokenizerBrokenError(model, f"{path}: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    _log.info("tokenizer_loaded", model=model, path=str(path))
-    return tokenizer
-
-
-def _encode(
-    model: str, tokenizer: tokenizers.Tokenizer, text: str, add_special_tokens: bool
-) -> list[int]:
-    try:
-        # In a batch of one, because `encode` keeps Python's lock and this does not.
-        encoded = tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-    except BaseException as error:  # a panic of the library is not an Exception
-        raise TokenizerBrokenError(model, str(error)) from error
-    return encoded[0].ids
+        return await asyncio.get_running_loop().run_in_executor(self._pool, load)

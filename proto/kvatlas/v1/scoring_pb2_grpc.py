@@ -50,10 +50,11 @@ class ScoringServiceServicer:
         """Scores one prompt against what the pods hold right now. Never waits for a pod.
 
         INVALID_ARGUMENT: no model, no prompt, an empty prompt, packed ids of a broken length, a
-        multimodal item without a hash.
+        multimodal item without a hash, a request that the model server would not accept either.
         NOT_FOUND: no pod serves the model and none is configured to.
-        FAILED_PRECONDITION: the prompt is text and there is no tokenizer for the model.
-        RESOURCE_EXHAUSTED: more tokens than the configured limit.
+        FAILED_PRECONDITION: the prompt is text and there is no tokenizer, or template, for the model.
+        UNIMPLEMENTED: a chat with parts whose tokens only the model server can tell, such as images.
+        RESOURCE_EXHAUSTED: more tokens than the configured limit, or too much is being tokenized.
         UNAVAILABLE: the index is shared, no copy of it is kept here, and its store does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

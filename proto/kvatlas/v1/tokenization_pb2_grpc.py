@@ -47,11 +47,14 @@ class TokenizationServiceServicer:
     """
 
     def Tokenize(self, request, context):
-        """Tokenizes one text.
+        """Tokenizes one text, or what a request comes to.
 
-        INVALID_ARGUMENT: no model or no text.
-        FAILED_PRECONDITION: there is no tokenizer for the model, or it cannot be used.
-        RESOURCE_EXHAUSTED: a text longer, or more tokens, than the configured limits.
+        INVALID_ARGUMENT: no model, nothing or several things to tokenize, a request that the model
+        server would not accept either.
+        FAILED_PRECONDITION: there is no tokenizer, or template, for the model, or it cannot be used.
+        UNIMPLEMENTED: a chat with parts whose tokens only the model server can tell, such as images.
+        RESOURCE_EXHAUSTED: a text longer, or more tokens, than the configured limits, or too much is
+        being tokenized.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,172 @@
+"""Requests as they are sent to a model server, asked about as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import tokenizers
+from fleet import Running
+from kvatlas.v1 import scoring_pb2, tokenization_pb2, tokenization_pb2_grpc
+from one_pod import MODEL, blocks, frame, one_pod, stored
+from tokenizer_files import TEXT, write_tokenizer
+
+from tokenization import Tokenizers, TokenizersBusyError
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}> {{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant> {% endif %}"
+)
+CHAT = {"messages": [{"role": "system", "content": TEXT[1]}, {"role": "user", "content": TEXT[0]}]}
+RENDERED = f"system> {TEXT[1]}</s>\nuser> {TEXT[0]}</s>\nassistant> "
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A model with a chat template."""
+    write_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    config = {"chat_template": "another", "eos_token": {"content": "</s>"}, "bos_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def reference(files: Path) -> tokenizers.Tokenizer:
+    found = tokenizers.Tokenizer.from_file(str(files / "tokenizer.json"))
+    found.no_truncation()
+    return found
+
+
+def models(files: Path, **chat: Any) -> list[dict[str, Any]]:
+    return [{"name": MODEL, "tokenizer": str(files), "chat": chat}]
+
+
+async def tokenize(service: Running, **request: Any) -> tokenization_pb2.TokenizeResponse:
+    stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+    answer = await stub.Tokenize(tokenization_pb2.TokenizeRequest(model=MODEL, **request))
+    assert isinstance(answer, tokenization_pb2.TokenizeResponse)
+    return answer
+
+
+def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> None:
+    ids = reference(files).encode(RENDERED, add_special_tokens=False).ids
+    assert len(ids) >= 48
+
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, pod):
+            pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            request = scoring_pb2.ScoreRequest(model=MODEL)
+            request.prompt.chat_completion = json.dumps(CHAT)
+            assert await blocks(service, request) == len(ids) // 16
+            request.prompt.completion = json.dumps({"prompt": ids})
+            assert await blocks(service, request) == len(ids) // 16
+            answer = await tokenize(service, chat_completion=json.dumps(CHAT))
+            assert answer.text == RENDERED
+            assert list(answer.token_ids) == ids
+
+    asyncio.run(main())
+
+
+def test_the_salt_of_a_request_is_part_of_its_first_block(files: Path) -> None:
+    ids = list(range(32))
+
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, pod):
+            pod.send(frame(0, stored(ids, extra_keys=[["tenant"], None])))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            for salt, held in (("tenant", 2), (None, 0), ("other", 0)):
+                request = scoring_pb2.ScoreRequest(model=MODEL)
+                request.prompt.completion = json.dumps({"prompt": ids, "cache_salt": salt})
+                assert await blocks(service, request) == held
+            request.cache_salt = "tenant"  # what the call says counts more
+            assert await blocks(service, request) == 2
+
+    asyncio.run(main())
+
+
+def test_completions_add_special_tokens_and_chats_do_not_unless_they_are_asked_to(
+    files: Path,
+) -> None:
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, _):
+            for said, completion, chat in ((None, 0, 1), (True, 0, 0), (False, 1, 1)):
+                own = {} if said is None else {"add_special_tokens": said}
+                with_start = reference(files).encode(TEXT[0]).ids
+                answer = await tokenize(
+                    service, completion=json.dumps({"prompt": [TEXT[0]], **own})
+                )
+                assert list(answer.token_ids) == with_start[completion:]
+                assert not answer.text
+                rendered = reference(files).encode(RENDERED).ids
+                answer = await tokenize(service, chat_completion=json.dumps({**CHAT, **own}))
+                assert list(answer.token_ids) == rendered[chat:]
+            cut = json.dumps({"prompt": TEXT[0], "truncate_prompt_tokens": 5})
+            answer = await tokenize(service, completion=cut)
+            assert list(answer.token_ids) == [0, *with_start[-4:]]
+            given = json.dumps({**CHAT, "kv_transfer_params": {"prompt_token_ids": [5, 6]}})
+            assert list((await tokenize(service, chat_completion=given)).token_ids) == [5, 6]
+
+    asyncio.run(main())
+
+
+def test_a_model_is_configured_as_its_engine_was_started(files: Path) -> None:
+    (files / "mine.jinja").write_text("{{ mood }}{{ messages[0].content[0] }}")
+    chat = {"template": str(files / "mine.jinja"), "template_arguments": {"mood": "good"}}
+
+    async def main() -> None:
+        async with one_pod(models=models(files, content_format="openai", **chat)) as (service, _):
+            body = {"messages": [{"role": "user", "content": "hi"}]}
+            answer = await tokenize(service, chat_completion=json.dumps(body))
+            assert answer.text == "good{'type': 'text', 'text': 'hi'}"
+
+    asyncio.run(main())
+
+
+def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
+    image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}
+    invalid, precondition = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+    cases: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
+        ({"chat_completion": "{"}, invalid, "not JSON"),
+        ({"chat_completion": "[]"}, invalid, "not a JSON object"),
+        ({"chat_completion": "{}"}, invalid, "messages"),
+        ({"chat_completion": "{}", "text": "x"}, invalid, "only one of text, chat_completion"),
+        ({"chat_completion": json.dumps(image)}, grpc.StatusCode.UNIMPLEMENTED, "image_url"),
+        ({"completion": json.dumps({"prompt": ["a", "b"]})}, invalid, "several prompts"),
+        ({"completion": json.dumps({"prompt": [2**32]})}, invalid, "32 bits"),
+        ({"completion": json.dumps({"prompt": [-1]})}, invalid, "negative"),
+        ({"completion": json.dumps({"prompt": ""})}, invalid, "empty"),
+        ({"completion": json.dumps({"prompt": "a", "suffix": "b"})}, invalid, "suffix"),
+        ({"completion": json.dumps({"prompt": "\ud800"})}, precondition, "tokenizer"),
+    ]
+
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, _):
+            for request, status, words in cases:
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await tokenize(service, **request)
+                assert raised.value.code() == status, request
+                assert words in str(raised.value.details())
+        (files / "chat_template.jinja").write_text("{% for %}")
+        async with one_pod(models=models(files)) as (service, _):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await tokenize(service, chat_completion=json.dumps(CHAT))
+            assert raised.value.code() == precondition
+
+    asyncio.run(main())
+
+
+def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
+    async def main() -> None:
+        async with Tokenizers({MODEL: files}, {}, threads=1, queue=1) as found:
+            calls = [found.encode(MODEL, "a", add_special_tokens=True) for _ in range(3)]
+            *served, refused = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(refused, TokenizersBusyError)
+            assert not [each for each in served if isinstance(each, BaseException)]
+            await found.encode(MODEL, "a", add_special_tokens=True)  # there is room again
+
+    asyncio.run(main())

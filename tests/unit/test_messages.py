@@ -1,0 +1,149 @@
+"""What an engine does to the messages of a request before its template sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tokenization import ChatError, UnsupportedChatError
+from tokenization.messages import template_messages
+from tokenization.template import ChatTemplate
+
+TEXTS = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+PARTS = ChatTemplate(
+    "{% for m in messages[1:] | list %}{% for p in m['content'] %}{{ p.text }}{% endfor %}"
+    "{% endfor %}{{ 'developer' == messages[0].role }}"
+)
+
+
+def text(said: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": said, **more}
+
+
+def one(template: ChatTemplate, **message: Any) -> dict[str, Any]:
+    (found,) = template_messages([message], template)
+    return found
+
+
+def test_a_template_that_loops_over_contents_wants_parts() -> None:
+    assert TEXTS.wants == "string"
+    assert PARTS.wants == "openai"
+    loops = "{% set rest = messages[1:] %}{% for m in rest %}{% for p in m.content %}{% endfor %}"
+    assert ChatTemplate(loops + "{% endfor %}").wants == "openai"
+    joined = "{% for m in messages %}{{ m.content | join }}{% for t in m.calls %}{% endfor %}"
+    assert ChatTemplate(joined + "{% endfor %}").wants == "string"
+
+
+def test_parts_are_joined_where_text_is_wanted_and_empty_ones_dropped() -> None:
+    content = [text("a"), text(""), {"type": "input_text", "text": "b"}, "c"]
+    assert one(TEXTS, role="user", content=content) == {"role": "user", "content": "a\nb\nc"}
+    refusal = [{"type": "refusal", "refusal": "no"}, {"type": "thinking", "thinking": "hm"}]
+    assert one(TEXTS, role="assistant", content=refusal)["content"] == "no\nhm"
+
+
+def test_text_is_wrapped_where_parts_are_wanted_and_what_else_a_part_says_is_kept() -> None:
+    assert one(PARTS, role="user", content="a")["content"] == [text("a")]
+    content = [text("", cache_control={"type": "ephemeral"}), {"text": "b", "type": "text"}]
+    found = one(PARTS, role="user", content=content)["content"]
+    assert found == content
+    assert [list(part) for part in found] == [["type", "text", "cache_control"], ["type", "text"]]
+    assert one(PARTS, role="assistant", content=None)["content"] == []
+
+
+@pytest.mark.parametrize("template", [TEXTS, PARTS])
+def test_what_tools_answer_is_always_one_text(template: ChatTemplate) -> None:
+    found = one(template, role="tool", content=[text("a"), text("b")], tool_call_id="1", name="f")
+    assert found == {"role": "tool", "content": "a\nb", "tool_call_id": "1", "name": "f"}
+    assert one(template, role="tool", content="a")["content"] == "a"
+
+
+def test_unknown_fields_are_dropped_and_unknown_roles_are_not() -> None:
+    assert one(TEXTS, role="critic", content="a", foo=1, name=2, function_call={}) == {
+        "role": "critic",
+        "content": "a",
+    }
+
+
+def test_content_may_be_missing_but_only_an_assistants_may_be_null() -> None:
+    assert one(TEXTS, role="user")["content"] == ""
+    assert one(TEXTS, role="assistant", content=None)["content"] == ""
+    for role in ("user", "system", "tool", "critic"):
+        with pytest.raises(ChatError, match="null"):
+            one(TEXTS, role=role, content=None)
+
+
+def test_reasoning_goes_by_both_names() -> None:
+    for name in ("reasoning", "reasoning_content"):
+        found = one(TEXTS, role="assistant", content="a", **{name: "because"})
+        assert found["reasoning"] == found["reasoning_content"] == "because"
+    assert "reasoning" not in one(TEXTS, role="user", content="a", reasoning="because")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decoded"),
+    [('{"b": 1, "a": 2}', {"b": 1, "a": 2}), ("", {}), ("[1]", {}), ("{", {}), ("null", {})],
+)
+def test_arguments_of_tool_calls_are_decoded(arguments: str, decoded: dict[str, Any]) -> None:
+    call = {
+        "index": 0,
+        "type": "function",
+        "function": {"name": "f", "more": 1, "arguments": arguments},
+        "id": "1",
+    }
+    (found,) = one(TEXTS, role="assistant", tool_calls=[call])["tool_calls"]
+    assert found["function"]["arguments"] == decoded
+    assert list(found) == ["id", "function", "type", "index"]
+    assert list(found["function"]) == ["arguments", "name", "more"]
+
+
+def test_no_tool_calls_are_as_good_as_none_said() -> None:
+    nothings: list[Any] = [[], None]
+    for nothing in nothings:
+        assert "tool_calls" not in one(TEXTS, role="assistant", content="a", tool_calls=nothing)
+
+
+def test_what_the_engine_would_refuse_is_refused() -> None:
+    decoded = {"function": {"name": "f", "arguments": {}}}
+    refused: list[Any] = [
+        "no list",
+        [],
+        ["no object"],
+        [{"content": "no role"}],
+        [{"role": "user", "content": 1}],
+        [{"role": "user", "content": [{"text": "no type"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": 1}]}],
+        [{"role": "assistant", "tool_calls": [decoded]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
+    ]
+    for messages in refused:
+        with pytest.raises(ChatError):
+            template_messages(messages, TEXTS)
+    image = {"type": "image_url", "image_url": {"url": "http://x"}}
+    with pytest.raises(UnsupportedChatError, match=r"messages\[0\].content\[0\].*image_url"):
+        template_messages([{"role": "user", "content": [image]}], TEXTS)
+
+
+def test_developers_are_the_system_where_the_template_knows_none() -> None:
+    developer = {"role": "developer", "content": "a", "tools": [1]}
+    assert one(TEXTS, **developer) == {"role": "system", "content": "a"}
+    assert one(PARTS, **developer)["role"] == "developer"
+    assert one(PARTS, **developer)["tools"] == [1]
+    said = [
+        {"role": "user", "content": "u"},
+        {"role": "system", "content": [text("b"), text("c")]},
+        developer,
+    ]
+    assert template_messages(said, TEXTS) == [
+        {"role": "system", "content": "b\nc\n\na"},
+        {"role": "user", "content": "u"},
+    ]
+    systems = said[:2]  # nothing is moved without a developer
+    assert [each["role"] for each in template_messages(systems, TEXTS)] == ["user", "system"]
+
+
+def test_a_billing_header_is_no_part_of_what_the_system_says() -> None:
+    line = "x-anthropic-billing-header: 1"
+    assert one(TEXTS, role="system", content=f"{line}\nrest\n{line}")["content"] == f"rest\n{line}"
+    assert one(TEXTS, role="system", content=[text(line), text("a")])["content"] == "a"
+    assert one(TEXTS, role="user", content=line)["content"] == line

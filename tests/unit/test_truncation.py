@@ -1,0 +1,49 @@
+"""Which of a prompt's tokens truncate_prompt_tokens leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tokenization import ChatError
+from tokenization.truncation import truncation_of
+
+IDS = [100, 1, 2, 3, 4, 200]  # the tokenizer added 100 and 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "left"),
+    [
+        ({"truncate_prompt_tokens": 6}, IDS),
+        ({"truncate_prompt_tokens": 4}, [100, 3, 4, 200]),
+        ({"truncate_prompt_tokens": 2}, [100, 200]),
+        ({"truncate_prompt_tokens": 4, "truncation_side": "left"}, [2, 3, 4, 200]),
+        ({"truncate_prompt_tokens": 4, "truncation_side": "right"}, [100, 1, 2, 3]),
+        ({"truncate_prompt_tokens": -1}, [100, 3, 4, 200]),
+    ],
+)
+def test_special_tokens_are_kept_unless_a_side_is_said(
+    request_: dict[str, Any], left: list[int]
+) -> None:
+    truncation = truncation_of(request_, 5 if request_["truncate_prompt_tokens"] < 0 else None)
+    assert truncation is not None
+    assert truncation.cut(IDS, 1, 1) == left
+
+
+def test_nothing_is_cut_where_nothing_is_said() -> None:
+    assert truncation_of({}, None) is None
+
+
+@pytest.mark.parametrize("said", [0, -2, "5", 1.5, True, 11, -1])
+def test_what_makes_no_sense_is_refused(said: Any) -> None:
+    most = None if said == -1 else 10
+    with pytest.raises(ChatError, match="truncate_prompt_tokens"):
+        truncation_of({"truncate_prompt_tokens": said}, most)
+
+
+def test_there_must_be_room_for_special_tokens() -> None:
+    truncation = truncation_of({"truncate_prompt_tokens": 1}, None)
+    assert truncation is not None
+    with pytest.raises(ChatError, match="no room"):
+        truncation.cut(IDS, 1, 1)
