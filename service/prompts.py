@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from kvatlas.v1 import scoring_pb2
+    from numpy.typing import NDArray
 
     from indexer import Tokens
     from service.sections import LimitsSection
@@ -53,7 +53,7 @@ class Prompts:
                 ids = np.asarray(prompt.token_ids.ids, dtype=np.uint32)
             case "text":
                 tokenized = await self.encode(model, prompt.text, add_special_tokens=True)
-                return Read(array("Q", tokenized.ids), salt)
+                return Read(_widened(np.frombuffer(tokenized.ids, dtype=np.uint32)), salt)
             case "chat_completion":
                 body = self.body("prompt.chat_completion", prompt.chat_completion)
                 return await self._of_request(body, self.chat(model, body))
@@ -68,16 +68,15 @@ class Prompts:
         if not len(ids):
             raise InvalidRequestError("prompt has no tokens")
         self._check_count(len(ids))
-        # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
-        words = memoryview(cast("bytearray", ids.astype(np.uint64)))
-        return Read(cast("Tokens", words), salt)
+        return Read(_widened(ids), salt)
 
     @staticmethod
     async def _of_request(body: dict[str, Any], doing: Awaitable[Tokenized]) -> Read:
         salt = body.get("cache_salt") or ""
         if not isinstance(salt, str):
             raise InvalidRequestError("cache_salt is not a string")
-        return Read(array("Q", (await doing).ids), salt)
+        ids = np.frombuffer((await doing).ids, dtype=np.uint32)
+        return Read(_widened(ids), salt)
 
     # Texts and requests; all raise as `read` does
 
@@ -126,6 +125,11 @@ class Prompts:
                 f"the prompt has {count} tokens, the limit is {self._limits.prompt_tokens} "
                 "(limits.prompt_tokens)"
             )
+
+
+def _widened(ids: NDArray[np.uint32]) -> Tokens:
+    # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
+    return cast("Tokens", memoryview(cast("bytearray", ids.astype(np.uint64))))
 
 
 def multimodal_items(prompt: scoring_pb2.Prompt, token_count: int) -> list[MultimodalItem]:

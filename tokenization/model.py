@@ -3,73 +3,116 @@
 from __future__ import annotations
 
 import json
+from array import array
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import tokenizers
 from tokenizers import AddedToken
 
 from tokenization.chat import ChatTemplates
+from tokenization.cuts import cuts_of
+from tokenization.encoders import HuggingFace, fastest
 from tokenization.errors import TokenizerBrokenError
+from tokenization.segments import Segments
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tokenization.cuts import Cuts
+    from tokenization.encoders import Encoder, Ids
+
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+_log = structlog.get_logger("kvatlas.tokenization")
 
 
 @dataclass(frozen=True)
 class Model:
-    """The files of one model, loaded."""
+    """The files of one model, loaded.
+
+    before, after: special tokens that its tokenizer adds to a text. encoder: the library's name.
+    """
 
     name: str
-    tokenizer: tokenizers.Tokenizer
+    segments: Segments
     templates: ChatTemplates
+    before: Ids[int]
+    after: Ids[int]
+    encoder: str
 
-    @cached_property
-    def added_tokens(self) -> tuple[int, int]:
-        """How many special tokens the tokenizer adds before and after a text."""
-        plain = self.encode("a", add_special_tokens=False)
-        whole = self.encode("a", add_special_tokens=True)
-        for before in range(len(whole) - len(plain) + 1):
-            if whole[before : before + len(plain)] == plain:
-                return before, len(whole) - len(plain) - before
-        return 0, 0
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool) -> Ids[int]:
         """The ids of a text. Gives up Python's lock meanwhile. Raises TokenizerBrokenError."""
         try:
-            # In a batch of one, because `encode` keeps the lock and this does not.
-            (encoded,) = self.tokenizer.encode_batch_fast(
-                [text], add_special_tokens=add_special_tokens
-            )
+            ids = self.segments.ids(text)
         except BaseException as error:  # a panic of the library is not an Exception
             raise TokenizerBrokenError(self.name, str(error)) from error
-        ids: list[int] = encoded.ids
-        return ids
+        return self.before + ids + self.after if add_special_tokens else ids
 
 
-def load_model(name: str, file: Path) -> Model:
-    """The model whose tokenizer.json is `file`. Raises TokenizerBrokenError."""
+def load_model(name: str, file: Path, cache_bytes: int) -> Model:
+    """The model whose tokenizer.json is `file`. cache_bytes: for ids of segments, 0 for none.
+
+    Raises TokenizerBrokenError.
+    """
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(file))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        config = _read(file.parent / "tokenizer_config.json")
-        special = {
-            f"{each}_token": _content(config[f"{each}_token"])
-            for each in _NAMED
-            if config.get(f"{each}_token") is not None
-        }
-        unknown = [token for token in special.values() if tokenizer.token_to_id(token) is None]
-        tokenizer.add_special_tokens([AddedToken(token, special=True) for token in unknown])
-        tokenizer.encode_special_tokens = bool(config.get("split_special_tokens"))
-        return Model(name, tokenizer, ChatTemplates(_templates(file.parent, config), special))
+        return _load(name, file, cache_bytes)
     except BaseException as error:  # a panic of the library is not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         raise TokenizerBrokenError(name, f"{file}: {error}") from error
+
+
+def _load(name: str, file: Path, cache_bytes: int) -> Model:
+    config = _read(file.parent / "tokenizer_config.json")
+    special = {
+        f"{each}_token": _content(config[f"{each}_token"])
+        for each in _NAMED
+        if config.get(f"{each}_token") is not None
+    }
+    templates = ChatTemplates(_templates(file.parent, config), special)
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    unknown = [token for token in special.values() if tokenizer.token_to_id(token) is None]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in unknown])
+    # From its own description: an object can differ from that where a token was added twice.
+    described = tokenizer.to_str()
+    tokenizer = tokenizers.Tokenizer.from_str(described)
+    tokenizer.encode_special_tokens = bool(config.get("split_special_tokens"))
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    encoder = fastest(name, tokenizer, described, added)
+    before, after = _added(tokenizer)
+    splits = tokenizer.encode_special_tokens
+    cuts = _cuts(name, described, templates, encoder, splits_special=splits)
+    segments = Segments(encoder, cuts, cache_bytes)
+    return Model(name, segments, templates, before, after, encoder.name)
+
+
+def _cuts(
+    name: str, described: str, templates: ChatTemplates, by: Encoder, *, splits_special: bool
+) -> Cuts:
+    wanted = "\n".join([*templates.by_name.values(), *templates.special_tokens.values()])
+    cuts = cuts_of(
+        described,
+        wanted,
+        lambda text: by.ids_of([text])[0].tolist(),
+        splits_special=splits_special,
+    )
+    if not cuts:
+        _log.warning("segments_not_cached", model=name, detail="nowhere may its texts be cut")
+    return cuts
+
+
+def _added(tokenizer: tokenizers.Tokenizer) -> tuple[Ids[int], Ids[int]]:
+    """The special tokens before and after a text."""
+    (plain,) = HuggingFace(tokenizer).ids_of(["a"])
+    whole = array("I", tokenizer.encode_batch_fast(["a"], add_special_tokens=True)[0].ids)
+    for at in range(len(whole) - len(plain) + 1):
+        if whole[at : at + len(plain)] == plain:
+            return whole[:at], whole[at + len(plain) :]
+    raise ValueError("its special tokens change what they are added to")
 
 
 def _templates(directory: Path, config: dict[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenization.chat import ChatOptions, render_chat
@@ -18,9 +19,9 @@ _MOST_ID = 2**32 - 1
 
 
 class Tokenized(NamedTuple):
-    """ids: of the tokens. text: that they are of, None if they were given as they are."""
+    """ids: 'I', of the tokens. text: that they are of, None if they were given as they are."""
 
-    ids: list[int]
+    ids: array[int]
     text: str | None
 
 
@@ -54,8 +55,8 @@ def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokeni
         raise ChatError("the prompt is several prompts: ask for each of them")
     if min(ids) < 0 or max(ids) > _MOST_ID:
         raise ChatError("a token id of the prompt is negative, or longer than 32 bits")
-    truncation = truncation_of(request, options.most_tokens)
-    return Tokenized(ids if truncation is None else truncation.cut(ids), None)
+    truncation, found = truncation_of(request, options.most_tokens), array("I", ids)
+    return Tokenized(found if truncation is None else truncation.cut(found), None)
 
 
 def _encoded(
@@ -66,6 +67,6 @@ def _encoded(
     truncation = truncation_of(request, options.most_tokens)
     ids = model.encode(text, add_special_tokens=add)
     if truncation is not None:
-        before, after = model.added_tokens if add else (0, 0)
+        before, after = (len(model.before), len(model.after)) if add else (0, 0)
         ids = truncation.cut(ids, before, after)
     return Tokenized(ids, text)

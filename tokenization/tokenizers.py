@@ -33,7 +33,7 @@ class Tokenizers:
 
     configured: model -> its tokenizer.json or a directory with one. options: model -> how its
     engine reads chats. hub_cache: see `tokenizer_file`. threads: how many texts are encoded at a
-    time. queue: how many more may wait.
+    time. queue: how many more may wait. cache_bytes: for ids of segments of texts, of each model.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class Tokenizers:
         hub_cache: Path | None = None,
         threads: int = 2,
         queue: int = 64,
+        cache_bytes: int = 64 * 1024**2,
     ) -> None:
         self._configured = configured
         self._options = options
         self._hub_cache = hub_cache
         self._threads = threads
         self._most = threads + queue
+        self._cache_bytes = cache_bytes
         self._under_way = 0
         self._loading: dict[str, asyncio.Task[Model]] = {}
 
@@ -107,8 +109,8 @@ class Tokenizers:
     async def _load(self, model: str) -> Model:
         def load() -> Model:
             path = tokenizer_file(model, self._configured, self._hub_cache)
-            loaded = load_model(model, path)
-            _log.info("tokenizer_loaded", model=model, path=str(path))
+            loaded = load_model(model, path, self._cache_bytes)
+            _log.info("tokenizer_loaded", model=model, path=str(path), by=loaded.encoder)
             return loaded
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, load)

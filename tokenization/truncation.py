@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tokenization.errors import ChatError
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Mapping
 
 
@@ -16,7 +17,7 @@ class Truncation(NamedTuple):
     most: int
     side: str | None
 
-    def cut(self, ids: list[int], before: int = 0, after: int = 0) -> list[int]:
+    def cut(self, ids: array[int], before: int = 0, after: int = 0) -> array[int]:
         """What is left of `ids`.
 
         before, after: how many special tokens the tokenizer has added there. It keeps them, as long
@@ -32,7 +33,7 @@ class Truncation(NamedTuple):
         if kept < 0:
             raise ChatError(f"truncate_prompt_tokens: {self.most} has no room for special tokens")
         end = len(ids) - after
-        return [*ids[:before], *ids[end - kept : end], *ids[end:]]
+        return ids[:before] + ids[end - kept : end] + ids[end:]
 
 
 def truncation_of(request: Mapping[str, Any], most_tokens: int | None) -> Truncation | None:

@@ -85,7 +85,7 @@ def compare(name: str, text: str, count: int) -> int:
             variables["enable_thinking"] = chats.source.choice([True, False])
         before = copy.deepcopy(messages)
         try:
-            texts, _ = render_jinja_template(
+            result: Any = render_jinja_template(
                 [copy.deepcopy(messages)], chat_template=text, **variant, **variables
             )
         except Exception:  # noqa: BLE001 - whatever a template may raise
@@ -93,7 +93,7 @@ def compare(name: str, text: str, count: int) -> int:
                 template.render(messages, variables=variables, **variant)
         else:
             found = template.render(messages, variables=variables, **variant)
-            assert [found] == texts, (name, messages, variant)
+            assert [found] == result[0], (name, messages, variant)
             rendered += 1
         assert messages == before
     return rendered

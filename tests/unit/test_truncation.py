@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from tokenization import ChatError
 from tokenization.truncation import truncation_of
 
-IDS = [100, 1, 2, 3, 4, 200]  # the tokenizer added 100 and 200
+IDS = array("I", [100, 1, 2, 3, 4, 200])  # the tokenizer added 100 and 200
 
 
 @pytest.mark.parametrize(
     ("request_", "left"),
     [
-        ({"truncate_prompt_tokens": 6}, IDS),
+        ({"truncate_prompt_tokens": 6}, IDS.tolist()),
         ({"truncate_prompt_tokens": 4}, [100, 3, 4, 200]),
         ({"truncate_prompt_tokens": 2}, [100, 200]),
         ({"truncate_prompt_tokens": 4, "truncation_side": "left"}, [2, 3, 4, 200]),
@@ -28,7 +29,7 @@ def test_special_tokens_are_kept_unless_a_side_is_said(
 ) -> None:
     truncation = truncation_of(request_, 5 if request_["truncate_prompt_tokens"] < 0 else None)
     assert truncation is not None
-    assert truncation.cut(IDS, 1, 1) == left
+    assert truncation.cut(IDS, 1, 1).tolist() == left
 
 
 def test_nothing_is_cut_where_nothing_is_said() -> None:
