@@ -28,6 +28,7 @@ from service.scoring import ScoringServicer
 from service.shared_metrics import SharedCollector
 from service.sharing import SharedAnswers
 from service.snapshot import Keys, Restored, SnapshotError, Snapshots, read_snapshot
+from service.tokenization_metrics import TokenizationCollector
 from service.tokenizing import TokenizationServicer
 from service.workers import OwnWorkers
 from store import Server, Store
@@ -114,6 +115,7 @@ class Application:
         registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
         if shared is not None:
             registry.register(SharedCollector(shared))
+        registry.register(TokenizationCollector(tokenizers))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
@@ -222,7 +224,9 @@ class Application:
             if model.tokenizer is not None
         }
         options = {model.name: model.chat.options for model in self._configuration.models}
-        return Tokenizers(configured, options, section.hub_cache, section.threads, section.queue)
+        return Tokenizers(
+            configured, options, section.hub_cache, section.threads, section.queue, section.cache
+        )
 
     async def _serve_metrics(self, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         listen = self._configuration.metrics.listen

@@ -195,6 +195,11 @@ class TokenizationSection(_Section):
 
     threads: int = Field(2, ge=1, le=256, description="texts tokenized at a time")
     queue: int = Field(64, ge=0, le=65_536, description="texts that may wait; more are refused")
+    cache: ByteSize = Field(
+        ByteSize(64 * 1024**2),
+        validate_default=True,
+        description="for ids of segments of texts, of each model; 0 for none",
+    )
     hub_cache: Path | None = Field(None, description="directory of the Hugging Face hub cache")
 
 

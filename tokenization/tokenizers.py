@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
 
 from tokenization.chat import ChatOptions
-from tokenization.errors import TokenizersBusyError
+from tokenization.errors import TokenizationError, TokenizersBusyError
 from tokenization.files import tokenizer_file
 from tokenization.model import Model, load_model
 from tokenization.requests import Tokenized, tokenize_chat, tokenize_completion
@@ -25,6 +27,16 @@ _T = TypeVar("_T")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the threads here are parallel enough
 
 
+@dataclass
+class TokenizationCounts:
+    """Prompts tokenized, and the seconds it took threads; those that failed; those refused."""
+
+    done: int = 0
+    seconds: float = 0.0
+    failed: int = 0
+    refused: int = 0
+
+
 class Tokenizers:
     """The tokenizers of all models; each is loaded once, however many ask for it at a time.
 
@@ -34,6 +46,7 @@ class Tokenizers:
     configured: model -> its tokenizer.json or a directory with one. options: model -> how its
     engine reads chats. hub_cache: see `tokenizer_file`. threads: how many texts are encoded at a
     time. queue: how many more may wait. cache_bytes: for ids of segments of texts, of each model.
+    under_way: prompts being tokenized or waiting for it. counts: what became of the others.
     """
 
     def __init__(
@@ -51,7 +64,8 @@ class Tokenizers:
         self._threads = threads
         self._most = threads + queue
         self._cache_bytes = cache_bytes
-        self._under_way = 0
+        self.under_way = 0
+        self.counts = TokenizationCounts()
         self._loading: dict[str, asyncio.Task[Model]] = {}
 
     async def __aenter__(self) -> Self:
@@ -84,14 +98,28 @@ class Tokenizers:
         return await self._run(model, lambda loaded: tokenize_completion(loaded, request, options))
 
     async def _run(self, model: str, work: Callable[[Model], _T]) -> _T:
-        if self._under_way >= self._most:
-            raise TokenizersBusyError(self._under_way)
-        self._under_way += 1
+        counts = self.counts
+        if self.under_way >= self._most:
+            counts.refused += 1
+            raise TokenizersBusyError(self.under_way)
+        self.under_way += 1
         try:
             loaded = await self._model(model)
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, loaded)
+            loop = asyncio.get_running_loop()
+            done, seconds = await loop.run_in_executor(self._pool, _timed, work, loaded)
+        except TokenizationError:
+            counts.failed += 1
+            raise
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
+        counts.done += 1
+        counts.seconds += seconds
+        return done
+
+    def models(self) -> list[Model]:
+        """Those that are loaded."""
+        loaded = [t for t in self._loading.values() if t.done() and not t.cancelled()]
+        return [task.result() for task in loaded if task.exception() is None]
 
     async def _model(self, model: str) -> Model:
         task = self._loading.get(model)
@@ -114,3 +142,8 @@ class Tokenizers:
             return loaded
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, load)
+
+
+def _timed(work: Callable[[Model], _T], model: Model) -> tuple[_T, float]:
+    start = time.perf_counter()
+    return work(model), time.perf_counter() - start

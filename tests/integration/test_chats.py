@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
     asyncio.run(main())
 
 
+def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, _):
+            for _ in range(2):
+                await tokenize(service, chat_completion=json.dumps(CHAT))
+            with pytest.raises(grpc.aio.AioRpcError):
+                await tokenize(service, chat_completion=json.dumps({"messages": []}))
+            url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
+            text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        label = f'model="{MODEL}"'
+        assert "kvatlas_tokenizations_total 2.0" in text
+        assert "kvatlas_tokenizations_failed_total 1.0" in text
+        assert "kvatlas_tokenizations_under_way 0.0" in text
+        assert f'kvatlas_tokenizer_loaded{{by="fastokens",cached="yes",{label}}} 1.0' in text
+        assert f'kvatlas_tokenization_segments_total{{{label},outcome="found"}} 3.0' in text
+        assert f'kvatlas_tokenization_segments_total{{{label},outcome="encoded"}} 3.0' in text
+        assert "kvatlas_tokenization_seconds_total" in text
+
+    asyncio.run(main())
+
+
 def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
     async def main() -> None:
         async with Tokenizers({MODEL: files}, {}, threads=1, queue=1) as found:
@@ -168,5 +190,6 @@ def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
             assert isinstance(refused, TokenizersBusyError)
             assert not [each for each in served if isinstance(each, BaseException)]
             await found.encode(MODEL, "a", add_special_tokens=True)  # there is room again
+            assert (found.counts.done, found.counts.refused) == (3, 1)
 
     asyncio.run(main())
