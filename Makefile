@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNEL := $(wildcard indexer/*.py indexer/*.pxd kvevents/reader.py kvevents/reader.pxd)
-PROTOS := $(wildcard proto/kvatlas/v1/*.proto)
+PROTOS := $(wildcard proto/kvatlas/*/*.proto)
 PYTEST := $(BIN)/pytest
 
 .PHONY: help demo test check bench soak serve format protos clean

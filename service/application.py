@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as COMPAT
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from indexer import COMPILED, KeyScheme, MemoryIndex, SharedIndex
 from kvevents import IngestPolicy, Intake, Source
 from service.calls import add_service
+from service.compat import CompatServicer
 from service.fleet import FleetServicer
 from service.metrics import CallMetrics, MetricsServer, StateCollector
 from service.misconfiguration import Misconfiguration, UnmatchedPrompts
@@ -44,8 +46,9 @@ _log = structlog.get_logger("kvatlas.service")
 
 _SCORING = SCORING.services_by_name["ScoringService"]
 _TOKENIZATION = TOKENIZATION.services_by_name["TokenizationService"]
+_COMPAT = COMPAT.services_by_name["TokenizationService"]
 _FLEET = FLEET.services_by_name["FleetService"]
-_SERVICES = [service.full_name for service in (_SCORING, _TOKENIZATION, _FLEET)]
+_SERVICES = [service.full_name for service in (_SCORING, _TOKENIZATION, _FLEET, _COMPAT)]
 _TIDY_SECONDS = 0.05
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
 
@@ -295,6 +298,7 @@ class Application:
         add_service(server, _SCORING, scoring, calls)
         add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls)
         add_service(server, _FLEET, fleet, calls)
+        add_service(server, _COMPAT, CompatServicer(prompts), calls)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         enable_reflection(server, [*_SERVICES, health.SERVICE_NAME])

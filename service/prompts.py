@@ -87,6 +87,21 @@ class Prompts:
             await self._tokenizers.encode(model, text, add_special_tokens=add_special_tokens)
         )
 
+    async def offsets(
+        self, model: str, text: str, *, add_special_tokens: bool
+    ) -> tuple[list[int], list[int]]:
+        """The ids of a text, and of each where in it it begins and ends (in characters)."""
+        self._check_length("the text", text)
+        ids, offsets = await self._tokenizers.offsets(
+            model, text, add_special_tokens=add_special_tokens
+        )
+        self._check_count(len(ids))
+        return ids, offsets
+
+    async def load(self, model: str) -> None:
+        """Load the model's tokenizer now."""
+        await self._tokenizers.load(model)
+
     async def chat(self, model: str, body: dict[str, Any]) -> Tokenized:
         """A chat-completions request."""
         return self._checked(await self._tokenizers.chat(model, body))

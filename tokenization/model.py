@@ -32,10 +32,12 @@ _log = structlog.get_logger("kvatlas.tokenization")
 class Model:
     """The files of one model, loaded.
 
-    before, after: special tokens that its tokenizer adds to a text. encoder: the library's name.
+    tokenizer: as the file has it. before, after: special tokens that it adds to a text. encoder: the
+    name of the library in use. file, signature: what was loaded, see `signature_of`.
     """
 
     name: str
+    tokenizer: tokenizers.Tokenizer
     segments: Segments
     templates: ChatTemplates
     before: Ids[int]
@@ -49,6 +51,17 @@ class Model:
         except BaseException as error:  # a panic of the library is not an Exception
             raise TokenizerBrokenError(self.name, str(error)) from error
         return self.before + ids + self.after if add_special_tokens else ids
+
+    def offsets(self, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[int]]:
+        """The ids of a text, and for each two numbers: its first character and the one after it.
+
+        By the slower library and without the cache. Raises TokenizerBrokenError.
+        """
+        try:
+            (found,) = self.tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+        except BaseException as error:  # a panic of the library is not an Exception
+            raise TokenizerBrokenError(self.name, str(error)) from error
+        return found.ids, [edge for pair in found.offsets for edge in pair]
 
 
 def load_model(name: str, file: Path, cache_bytes: int) -> Model:
@@ -87,7 +100,7 @@ def _load(name: str, file: Path, cache_bytes: int) -> Model:
     splits = tokenizer.encode_special_tokens
     cuts = _cuts(name, described, templates, encoder, splits_special=splits)
     segments = Segments(encoder, cuts, cache_bytes)
-    return Model(name, segments, templates, before, after, encoder.name)
+    return Model(name, tokenizer, segments, templates, before, after, encoder.name)
 
 
 def _cuts(

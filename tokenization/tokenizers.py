@@ -87,6 +87,14 @@ class Tokenizers:
 
         return await self._run(model, work)
 
+    async def offsets(
+        self, model: str, text: str, *, add_special_tokens: bool
+    ) -> tuple[list[int], list[int]]:
+        """The ids of a text, and of each where in it it begins and ends: see `Model.offsets`."""
+        return await self._run(
+            model, lambda loaded: loaded.offsets(text, add_special_tokens=add_special_tokens)
+        )
+
     async def chat(self, model: str, request: Mapping[str, Any]) -> Tokenized:
         """The body of a chat-completions request. Raises TokenizationError."""
         options = self._options.get(model, ChatOptions())
