@@ -34,7 +34,7 @@ from service.tokenization_metrics import TokenizationCollector
 from service.tokenizing import TokenizationServicer
 from service.workers import OwnWorkers
 from store import Server, Store
-from tokenization import Tokenizers
+from tokenization import ModelFiles, TokenizationLimits, Tokenizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,7 @@ class Application:
 
     addresses: where gRPC listens, with the port chosen where 0 was asked for.
     endpoints: where events come from, likewise. index, ingest: what they feed.
+    tokenizers: of all models.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -108,7 +109,7 @@ class Application:
             replica.listen_with(intake)
             workers, shared = replica.workers, self._shared_answers(replica)
         snapshots = self.snapshots = self._snapshots(restored.written_at)
-        tokenizers = await stack.enter_async_context(self._tokenizers())
+        tokenizers = self.tokenizers = await stack.enter_async_context(self._tokenizers())
         for model in configuration.models:
             if model.tokenizer is not None:
                 await tokenizers.load(model.name)
@@ -226,10 +227,12 @@ class Application:
             for model in self._configuration.models
             if model.tokenizer is not None
         }
-        options = {model.name: model.chat.options for model in self._configuration.models}
-        return Tokenizers(
-            configured, options, section.hub_cache, section.threads, section.queue, section.cache
+        files = ModelFiles(
+            configured, section.aliases, section.directories, section.hub_cache, section.download
         )
+        options = {model.name: model.chat.options for model in self._configuration.models}
+        limits = TokenizationLimits(section.threads, section.queue, section.cache, section.memory)
+        return Tokenizers(files, options, limits)
 
     async def _serve_metrics(self, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         listen = self._configuration.metrics.listen

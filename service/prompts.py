@@ -35,8 +35,10 @@ class Prompts:
         self._tokenizers = tokenizers
         self._limits = limits
 
-    async def read(self, model: str, prompt: scoring_pb2.Prompt) -> Read:
-        """What `prompt` says.
+    async def read(
+        self, model: str, prompt: scoring_pb2.Prompt, patience: float | None = None
+    ) -> Read:
+        """What `prompt` says. patience: seconds after which nobody waits for it any more.
 
         Raises InvalidRequestError, TooLargeError, TokenizationError.
         """
@@ -52,14 +54,16 @@ class Prompts:
             case "token_ids":
                 ids = np.asarray(prompt.token_ids.ids, dtype=np.uint32)
             case "text":
-                tokenized = await self.encode(model, prompt.text, add_special_tokens=True)
+                tokenized = await self.encode(
+                    model, prompt.text, add_special_tokens=True, patience=patience
+                )
                 return Read(_widened(np.frombuffer(tokenized.ids, dtype=np.uint32)), salt)
             case "chat_completion":
                 body = self.body("prompt.chat_completion", prompt.chat_completion)
-                return await self._of_request(body, self.chat(model, body))
+                return await self._of_request(body, self.chat(model, body, patience))
             case "completion":
                 body = self.body("prompt.completion", prompt.completion)
-                return await self._of_request(body, self.completion(model, body))
+                return await self._of_request(body, self.completion(model, body, patience))
             case _:
                 raise InvalidRequestError(
                     "prompt is empty: set one of prompt.text, prompt.chat_completion, "
@@ -80,11 +84,15 @@ class Prompts:
 
     # Texts and requests; all raise as `read` does
 
-    async def encode(self, model: str, text: str, *, add_special_tokens: bool) -> Tokenized:
+    async def encode(
+        self, model: str, text: str, *, add_special_tokens: bool, patience: float | None = None
+    ) -> Tokenized:
         """A text as it is."""
         self._check_length("the text", text)
         return self._checked(
-            await self._tokenizers.encode(model, text, add_special_tokens=add_special_tokens)
+            await self._tokenizers.encode(
+                model, text, add_special_tokens=add_special_tokens, patience=patience
+            )
         )
 
     async def offsets(
@@ -102,13 +110,17 @@ class Prompts:
         """Load the model's tokenizer now."""
         await self._tokenizers.load(model)
 
-    async def chat(self, model: str, body: dict[str, Any]) -> Tokenized:
+    async def chat(
+        self, model: str, body: dict[str, Any], patience: float | None = None
+    ) -> Tokenized:
         """A chat-completions request."""
-        return self._checked(await self._tokenizers.chat(model, body))
+        return self._checked(await self._tokenizers.chat(model, body, patience))
 
-    async def completion(self, model: str, body: dict[str, Any]) -> Tokenized:
+    async def completion(
+        self, model: str, body: dict[str, Any], patience: float | None = None
+    ) -> Tokenized:
         """A completions request."""
-        return self._checked(await self._tokenizers.completion(model, body))
+        return self._checked(await self._tokenizers.completion(model, body, patience))
 
     def body(self, where: str, text: str) -> dict[str, Any]:
         """The JSON object that is the body of a request."""

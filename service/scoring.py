@@ -60,7 +60,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """See scoring.proto."""
         model = request.model
         self._check_model(model)
-        tokens, salt = await self._prompts.read(model, request.prompt)
+        tokens, salt = await self._prompts.read(model, request.prompt, context.time_remaining())
         salt = request.cache_salt or salt
         scheme = self._scheme_of(model)
         extras = None

@@ -200,7 +200,18 @@ class TokenizationSection(_Section):
         validate_default=True,
         description="for ids of segments of texts, of each model; 0 for none",
     )
+    memory: ByteSize = Field(
+        ByteSize(4 * 1024**3),
+        ge=1024**2,
+        validate_default=True,
+        description="for all models; the longest unused are dropped beyond it",
+    )
+    directories: tuple[Path, ...] = Field(
+        (), description="of models: <name>/tokenizer.json, or as a hub cache"
+    )
+    aliases: dict[str, str] = Field({}, description="model -> the name its files go by")
     hub_cache: Path | None = Field(None, description="directory of the Hugging Face hub cache")
+    download: bool = Field(default=False, description="ask the hub for what is nowhere here")
 
 
 class ChatSection(_Section):

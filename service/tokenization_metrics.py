@@ -33,8 +33,11 @@ class TokenizationCollector(Collector):
         )
         yield CounterMetricFamily(
             "kvatlas_tokenizations_refused",
-            "Prompts refused because too many waited.",
+            "Prompts refused because too many waited, or too long.",
             counts.refused,
+        )
+        yield CounterMetricFamily(
+            "kvatlas_tokenizers_evicted", "Models dropped for their memory.", counts.evicted
         )
         yield GaugeMetricFamily(
             "kvatlas_tokenizations_under_way",

@@ -3,7 +3,8 @@
 In path order: `tokenizers` has each model loaded once and works off the event loop, `files` finds a
 model's files and `model` reads them; `requests` takes a completion or a chat, `chat` what of it
 bears on the text, `messages` what its template is given, `template` renders it in the form of
-content that `content_format` finds it wants, `truncation` cuts; `errors` says why not.
+content that `content_format` finds it wants; `segments` takes a text's ids from a cache, cut where
+`cuts` allows, or has `encoders` make them; `truncation` cuts; `errors` says why not.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from tokenization.errors import (
     TokenizersBusyError,
     UnsupportedChatError,
 )
+from tokenization.files import ModelFiles
 from tokenization.requests import Tokenized
-from tokenization.tokenizers import Tokenizers
+from tokenization.tokenizers import TokenizationLimits, Tokenizers
 
 __all__ = [
     "ChatError",
     "ChatOptions",
     "ContentFormat",
+    "ModelFiles",
     "TemplateBrokenError",
     "TokenizationError",
+    "TokenizationLimits",
     "Tokenized",
     "TokenizerBrokenError",
     "TokenizerMissingError",

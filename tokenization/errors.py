@@ -27,10 +27,13 @@ class TokenizerBrokenError(TokenizationError):
 
 
 class TokenizersBusyError(TokenizationError):
-    """More is being tokenized than may wait."""
+    """More is being tokenized than may wait, or than is done before the deadline of a call."""
 
-    def __init__(self, under_way: int) -> None:
-        super().__init__(f"{under_way} prompts are being tokenized or wait for it; send token ids")
+    def __init__(self, under_way: int, wait: float) -> None:
+        super().__init__(
+            f"{under_way} prompts are being tokenized or wait for it, about {wait:.3f} s; "
+            "try again later, or send token ids"
+        )
 
 
 class TemplateBrokenError(TokenizationError):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tokenization.cuts import Cuts
     from tokenization.encoders import Encoder, Ids
 
+Signature = tuple[tuple[str, int, int], ...]
+
+_BYTES_PER_BYTE = 25
+_BESIDE = ("tokenizer_config.json", "chat_template.jinja")
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 _log = structlog.get_logger("kvatlas.tokenization")
@@ -32,8 +36,8 @@ _log = structlog.get_logger("kvatlas.tokenization")
 class Model:
     """The files of one model, loaded.
 
-    tokenizer: as the file has it. before, after: special tokens that it adds to a text. encoder: the
-    name of the library in use. file, signature: what was loaded, see `signature_of`.
+    tokenizer: as the file has it. before, after: special tokens that it adds to a text. encoder:
+    the name of the library in use. file, signature: what was loaded, see `signature_of`.
     """
 
     name: str
@@ -43,6 +47,13 @@ class Model:
     before: Ids[int]
     after: Ids[int]
     encoder: str
+    file: Path
+    signature: Signature
+
+    @property
+    def bytes_used(self) -> int:
+        """About what it takes, by the size of its file and as measured for large vocabularies."""
+        return self.file.stat().st_size * _BYTES_PER_BYTE + self.segments.used
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Ids[int]:
         """The ids of a text. Gives up Python's lock meanwhile. Raises TokenizerBrokenError."""
@@ -64,6 +75,14 @@ class Model:
         return found.ids, [edge for pair in found.offsets for edge in pair]
 
 
+def signature_of(file: Path) -> Signature:
+    """Tells whether anything that was loaded with a tokenizer.json has changed since."""
+    more = sorted((file.parent / "additional_chat_templates").glob("*.jinja"))
+    files = [file, *(file.parent / name for name in _BESIDE), *more]
+    found = [(str(each), each.stat()) for each in files if each.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+
+
 def load_model(name: str, file: Path, cache_bytes: int) -> Model:
     """The model whose tokenizer.json is `file`. cache_bytes: for ids of segments, 0 for none.
 
@@ -78,6 +97,7 @@ def load_model(name: str, file: Path, cache_bytes: int) -> Model:
 
 
 def _load(name: str, file: Path, cache_bytes: int) -> Model:
+    signature = signature_of(file)  # before anything is read
     config = _read(file.parent / "tokenizer_config.json")
     special = {
         f"{each}_token": _content(config[f"{each}_token"])
@@ -100,7 +120,7 @@ def _load(name: str, file: Path, cache_bytes: int) -> Model:
     splits = tokenizer.encode_special_tokens
     cuts = _cuts(name, described, templates, encoder, splits_special=splits)
     segments = Segments(encoder, cuts, cache_bytes)
-    return Model(name, tokenizer, segments, templates, before, after, encoder.name)
+    return Model(name, tokenizer, segments, templates, before, after, encoder.name, file, signature)
 
 
 def _cuts(

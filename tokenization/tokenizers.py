@@ -13,103 +13,127 @@ import structlog
 
 from tokenization.chat import ChatOptions
 from tokenization.errors import TokenizationError, TokenizersBusyError
-from tokenization.files import tokenizer_file
-from tokenization.model import Model, load_model
+from tokenization.model import Model, load_model, signature_of
 from tokenization.requests import Tokenized, tokenize_chat, tokenize_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+
+    from tokenization.files import ModelFiles
+
+_T = TypeVar("_T")
+
+_CHECK_SECONDS = 1.0  # by when a change of a model's files is noticed
+_NEWEST = 0.1  # weight of the newest duration in their mean
 
 _log = structlog.get_logger("kvatlas.tokenization")
-_T = TypeVar("_T")
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the threads here are parallel enough
 
 
+@dataclass(frozen=True)
+class TokenizationLimits:
+    """threads: how many texts are encoded at a time. queue: how many more may wait.
+
+    cache_bytes: for ids of segments of texts, of each model. models_bytes: for all models.
+    """
+
+    threads: int = 2
+    queue: int = 64
+    cache_bytes: int = 64 * 1024**2
+    models_bytes: int = 4 * 1024**3
+
+
 @dataclass
 class TokenizationCounts:
-    """Prompts tokenized, and the seconds it took threads; those that failed; those refused."""
+    """Prompts tokenized, and the seconds it took threads; those that failed; those refused.
+
+    mean_seconds: of the newest. evicted: models, for their memory.
+    """
 
     done: int = 0
     seconds: float = 0.0
     failed: int = 0
     refused: int = 0
+    mean_seconds: float = 0.0
+    evicted: int = 0
 
 
 class Tokenizers:
     """The tokenizers of all models; each is loaded once, however many ask for it at a time.
 
     Encoding runs in threads and gives up Python's lock while it works. Loading a file does not (a
-    matter of half a second for a large vocabulary): `load` the configured ones before serving.
+    matter of half a second for a large vocabulary): `load` the configured ones before serving. What
+    has changed on disk is loaded again; the longest unused are dropped beyond the limit.
 
-    configured: model -> its tokenizer.json or a directory with one. options: model -> how its
-    engine reads chats. hub_cache: see `tokenizer_file`. threads: how many texts are encoded at a
-    time. queue: how many more may wait. cache_bytes: for ids of segments of texts, of each model.
-    under_way: prompts being tokenized or waiting for it. counts: what became of the others.
+    files: where models lie. options: model -> how its engine reads chats. under_way: prompts being
+    tokenized or waiting for it. counts: what became of the others.
     """
 
     def __init__(
         self,
-        configured: Mapping[str, Path],
-        options: Mapping[str, ChatOptions],
-        hub_cache: Path | None = None,
-        threads: int = 2,
-        queue: int = 64,
-        cache_bytes: int = 64 * 1024**2,
+        files: ModelFiles,
+        options: Mapping[str, ChatOptions] | None = None,
+        limits: TokenizationLimits | None = None,
     ) -> None:
-        self._configured = configured
-        self._options = options
-        self._hub_cache = hub_cache
-        self._threads = threads
-        self._most = threads + queue
-        self._cache_bytes = cache_bytes
+        self._files = files
+        self._options = options or {}
+        self._limits = limits or TokenizationLimits()
         self.under_way = 0
         self.counts = TokenizationCounts()
-        self._loading: dict[str, asyncio.Task[Model]] = {}
+        self._loading: dict[str, asyncio.Task[Model]] = {}  # the longest unused first
+        self._check_at: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tokenize")
+        self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="tokenize")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def load(self, model: str) -> None:
-        """Load the model's files now. Raises TokenizationError."""
-        await self._model(model)
+    # Prompts; all raise TokenizationError. patience: seconds after which nobody waits any more
 
-    async def encode(self, model: str, text: str, *, add_special_tokens: bool) -> Tokenized:
-        """A text as it is. Raises TokenizationError."""
+    async def encode(
+        self, model: str, text: str, *, add_special_tokens: bool, patience: float | None = None
+    ) -> Tokenized:
+        """A text as it is."""
 
         def work(loaded: Model) -> Tokenized:
             return Tokenized(loaded.encode(text, add_special_tokens=add_special_tokens), text)
 
-        return await self._run(model, work)
+        return await self._run(model, work, patience)
 
     async def offsets(
         self, model: str, text: str, *, add_special_tokens: bool
     ) -> tuple[list[int], list[int]]:
         """The ids of a text, and of each where in it it begins and ends: see `Model.offsets`."""
+
+        def work(loaded: Model) -> tuple[list[int], list[int]]:
+            return loaded.offsets(text, add_special_tokens=add_special_tokens)
+
+        return await self._run(model, work, None)
+
+    async def chat(
+        self, model: str, request: Mapping[str, Any], patience: float | None = None
+    ) -> Tokenized:
+        """The body of a chat-completions request."""
+        options = self._options.get(model, ChatOptions())
         return await self._run(
-            model, lambda loaded: loaded.offsets(text, add_special_tokens=add_special_tokens)
+            model, lambda loaded: tokenize_chat(loaded, request, options), patience
         )
 
-    async def chat(self, model: str, request: Mapping[str, Any]) -> Tokenized:
-        """The body of a chat-completions request. Raises TokenizationError."""
+    async def completion(
+        self, model: str, request: Mapping[str, Any], patience: float | None = None
+    ) -> Tokenized:
+        """The body of a completions request."""
         options = self._options.get(model, ChatOptions())
-        return await self._run(model, lambda loaded: tokenize_chat(loaded, request, options))
+        return await self._run(
+            model, lambda loaded: tokenize_completion(loaded, request, options), patience
+        )
 
-    async def completion(self, model: str, request: Mapping[str, Any]) -> Tokenized:
-        """The body of a completions request. Raises TokenizationError."""
-        options = self._options.get(model, ChatOptions())
-        return await self._run(model, lambda loaded: tokenize_completion(loaded, request, options))
-
-    async def _run(self, model: str, work: Callable[[Model], _T]) -> _T:
+    async def _run(self, model: str, work: Callable[[Model], _T], patience: float | None) -> _T:
+        self._refuse_what_would_wait_too_long(patience)
         counts = self.counts
-        if self.under_way >= self._most:
-            counts.refused += 1
-            raise TokenizersBusyError(self.under_way)
         self.under_way += 1
         try:
             loaded = await self._model(model)
@@ -122,34 +146,76 @@ class Tokenizers:
             self.under_way -= 1
         counts.done += 1
         counts.seconds += seconds
+        counts.mean_seconds += _NEWEST * (seconds - counts.mean_seconds)
         return done
 
+    def _refuse_what_would_wait_too_long(self, patience: float | None) -> None:
+        threads, counts = self._limits.threads, self.counts
+        wait = counts.mean_seconds * max(0, self.under_way + 1 - threads) / threads
+        is_late = patience is not None and wait > patience
+        if is_late or self.under_way >= threads + self._limits.queue:
+            counts.refused += 1
+            raise TokenizersBusyError(self.under_way, wait)
+
+    # Models
+
+    async def load(self, model: str) -> None:
+        """Load the model's files now. Raises TokenizationError."""
+        await self._model(model)
+
     def models(self) -> list[Model]:
-        """Those that are loaded."""
-        loaded = [t for t in self._loading.values() if t.done() and not t.cancelled()]
-        return [task.result() for task in loaded if task.exception() is None]
+        """Those that are loaded, the longest unused first."""
+        return [loaded for task in self._loading.values() if (loaded := _loaded(task)) is not None]
 
     async def _model(self, model: str) -> Model:
-        task = self._loading.get(model)
+        task = self._loading.pop(model, None)
+        if task is not None and self._has_changed(model, task):
+            _log.info("tokenizer_changed", model=model)
+            task = None
         if task is None:
             task = asyncio.create_task(self._load(model), name=f"load tokenizer {model}")
-            self._loading[model] = task
-            task.add_done_callback(lambda done: self._keep_unless_failed(model, done))
+            task.add_done_callback(lambda done: self._loaded(model, done))
+        self._loading[model] = task
         return await asyncio.shield(task)
 
-    def _keep_unless_failed(self, model: str, task: asyncio.Task[Model]) -> None:
-        """The next request tries again what has failed: the file may have come by then."""
-        if task.cancelled() or task.exception() is not None:
-            self._loading.pop(model, None)
+    def _has_changed(self, model: str, task: asyncio.Task[Model]) -> bool:
+        loaded, now = _loaded(task), time.monotonic()
+        if loaded is None or now < self._check_at.get(model, 0.0):
+            return False
+        self._check_at[model] = now + _CHECK_SECONDS
+        return signature_of(loaded.file) != loaded.signature
+
+    def _loaded(self, model: str, task: asyncio.Task[Model]) -> None:
+        if _loaded(task) is None:  # the next request tries again: the file may have come by then
+            if self._loading.get(model) is task:
+                del self._loading[model]
+            return
+        self._check_at[model] = time.monotonic() + _CHECK_SECONDS
+        models = self.models()
+        used = sum(each.bytes_used for each in models)
+        for each in models[:-1]:
+            if used <= self._limits.models_bytes:
+                break
+            if each.name != model:
+                used -= each.bytes_used
+                del self._loading[each.name]
+                self.counts.evicted += 1
+                _log.info("tokenizer_evicted", model=each.name)
 
     async def _load(self, model: str) -> Model:
         def load() -> Model:
-            path = tokenizer_file(model, self._configured, self._hub_cache)
-            loaded = load_model(model, path, self._cache_bytes)
+            path = self._files.find(model)
+            loaded = load_model(model, path, self._limits.cache_bytes)
             _log.info("tokenizer_loaded", model=model, path=str(path), by=loaded.encoder)
             return loaded
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, load)
+
+
+def _loaded(task: asyncio.Task[Model]) -> Model | None:
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
 
 
 def _timed(work: Callable[[Model], _T], model: Model) -> tuple[_T, float]:

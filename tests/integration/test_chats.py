@@ -16,7 +16,7 @@ from kvatlas.v1 import scoring_pb2, tokenization_pb2, tokenization_pb2_grpc
 from one_pod import MODEL, blocks, frame, one_pod, stored
 from tokenizer_files import TEXT, write_tokenizer
 
-from tokenization import Tokenizers, TokenizersBusyError
+from tokenization import ModelFiles, TokenizationLimits, Tokenizers, TokenizersBusyError
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}> {{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -184,7 +184,8 @@ def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
 
 def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
     async def main() -> None:
-        async with Tokenizers({MODEL: files}, {}, threads=1, queue=1) as found:
+        limits = TokenizationLimits(threads=1, queue=1)
+        async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
             calls = [found.encode(MODEL, "a", add_special_tokens=True) for _ in range(3)]
             *served, refused = await asyncio.gather(*calls, return_exceptions=True)
             assert isinstance(refused, TokenizersBusyError)

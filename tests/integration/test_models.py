@@ -1,0 +1,168 @@
+"""Where models are found, and what becomes of them as files change and memory runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from fleet import configure, running
+from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
+from one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
+from tokenizer_files import TEXT, write_tokenizer
+
+from tokenization import (
+    ModelFiles,
+    TokenizationLimits,
+    TokenizerMissingError,
+    Tokenizers,
+    TokenizersBusyError,
+)
+
+
+def model_at(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    return write_tokenizer(directory)
+
+
+def test_models_lie_in_the_layouts_people_have(tmp_path: Path) -> None:
+    nested = model_at(tmp_path / "org" / "nested")
+    cached = model_at(tmp_path / "models--org--cached" / "snapshots" / "abc")
+    (tmp_path / "models--org--cached" / "refs").mkdir()
+    (tmp_path / "models--org--cached" / "refs" / "main").write_text("abc")
+    explicit = model_at(tmp_path / "elsewhere")
+    files = ModelFiles(
+        configured={"m": explicit.parent, "n": explicit, "broken": tmp_path / "nothing"},
+        aliases={"served": "org/nested", "other": "m"},
+        directories=[tmp_path],
+        hub_cache=tmp_path / "empty",
+    )
+    assert files.find("org/nested") == files.find("served") == nested
+    assert files.find("org/cached") == cached
+    assert files.find("m") == files.find("n") == files.find("other") == explicit
+    for name in ("org/unknown", "broken", "../elsewhere", "/etc", "", "org//nested", "."):
+        with pytest.raises(TokenizerMissingError, match="no tokenizer"):
+            files.find(name)
+    assert ModelFiles(hub_cache=tmp_path).find("org/cached") == cached
+
+
+def test_no_models_tokenizer_is_used_for_another(tmp_path: Path) -> None:
+    model_at(tmp_path / "a")
+
+    async def main() -> None:
+        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+            await found.encode("a", "x", add_special_tokens=True)
+            with pytest.raises(TokenizerMissingError):
+                await found.encode("b", "x", add_special_tokens=True)
+            assert [model.name for model in found.models()] == ["a"]
+
+    asyncio.run(main())
+
+
+def test_files_that_change_are_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenization.tokenizers._CHECK_SECONDS", 0.0)
+    model_at(tmp_path / "a")
+    template = tmp_path / "a" / "chat_template.jinja"
+    template.write_text("one")
+    request = {"messages": [{"role": "user", "content": "x"}]}
+
+    async def main() -> None:
+        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+            assert (await found.chat("a", request)).text == "one"
+            (first,) = found.models()
+            assert (await found.chat("a", request)).text == "one"
+            assert found.models() == [first]
+            template.write_text("two")
+            os.utime(template, ns=(1, 1))
+            assert (await found.chat("a", request)).text == "two"
+
+    asyncio.run(main())
+
+
+def test_the_longest_unused_models_make_room(tmp_path: Path) -> None:
+    for name in "abc":
+        model_at(tmp_path / name)
+    size = (tmp_path / "a" / "tokenizer.json").stat().st_size
+
+    async def main() -> None:
+        limits = TokenizationLimits(models_bytes=60 * size, cache_bytes=0)
+        async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
+            for name in "abac":
+                await found.encode(name, "x", add_special_tokens=True)
+            assert [model.name for model in found.models()] == ["a", "c"]
+            assert found.counts.evicted == 1
+            await found.encode("b", "x", add_special_tokens=True)
+            assert [model.name for model in found.models()] == ["c", "b"]
+
+    asyncio.run(main())
+
+
+def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> None:
+    model_at(tmp_path / "a")
+
+    async def main() -> None:
+        limits = TokenizationLimits(threads=1, cache_bytes=0)
+        async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
+            text = " ".join(TEXT) * 200
+            await found.encode("a", text, add_special_tokens=True)
+            longer = [
+                asyncio.create_task(found.encode("a", text, add_special_tokens=True))
+                for _ in range(5)
+            ]
+            await asyncio.sleep(0)  # they have begun
+            with pytest.raises(TokenizersBusyError, match="5 prompts"):
+                await found.encode("a", "x", add_special_tokens=True, patience=1e-6)
+            patient = found.encode("a", "x", add_special_tokens=True, patience=1000.0)
+            await asyncio.gather(patient, *longer)
+            assert (found.counts.done, found.counts.refused) == (7, 1)
+
+    asyncio.run(main())
+
+
+def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
+    """While one thread has more texts than it gets done, prompts of ids are answered."""
+    model_at(tmp_path / "a")
+    settings = {
+        "models": [{"name": MODEL, "tokenizer": str(tmp_path / "a")}],
+        "tokenization": {"threads": 1, "cache": 0},
+    }
+
+    async def main() -> None:
+        async with one_pod(**settings) as (service, pod):
+            pod.send(frame(0, stored(TOKENS)))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+            words = itertools.count()
+            texts = [
+                tokenization_pb2.TokenizeRequest(
+                    model=MODEL, text=f"{next(words)} ".join([*TEXT] * 3000)
+                )
+                for _ in range(20)
+            ]
+            calls = [asyncio.ensure_future(stub.Tokenize(request)) for request in texts]
+            counts = service.application.tokenizers.counts
+            for _ in range(10):
+                answer = await score(service, ask(TOKENS))
+                assert answer.pods[0].matched_blocks == 4
+            assert counts.done < len(calls)
+            await asyncio.gather(*calls)
+
+    asyncio.run(main())
+
+
+def test_a_directory_of_models_is_configured(tmp_path: Path) -> None:
+    model_at(tmp_path / "org" / "a")
+    settings = {"directories": [str(tmp_path)], "aliases": {"served": "org/a"}}
+
+    async def main() -> None:
+        async with running(configure(tokenization=settings)) as service:
+            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+            for name in ("org/a", "served"):
+                request = tokenization_pb2.TokenizeRequest(model=name, text="x")
+                assert (await stub.Tokenize(request)).token_ids[0] == 0
+
+    asyncio.run(main())
