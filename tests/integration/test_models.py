@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -124,32 +124,30 @@ def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
-    """While one thread has more texts than it gets done, prompts of ids are answered."""
+    """While every thread is busy with texts, prompts of ids are answered."""
     model_at(tmp_path / "a")
     settings = {
         "models": [{"name": MODEL, "tokenizer": str(tmp_path / "a")}],
-        "tokenization": {"threads": 1, "cache": 0},
+        "tokenization": {"threads": 1, "queue": 4},
     }
 
     async def main() -> None:
         async with one_pod(**settings) as (service, pod):
             pod.send(frame(0, stored(TOKENS)))
             await service.heard({("10.0.0.1:8000", 0): 0})
+            done = threading.Event()
+            service.application.tokenizers._pool.submit(done.wait)
             stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            words = itertools.count()
-            texts = [
-                tokenization_pb2.TokenizeRequest(
-                    model=MODEL, text=f"{next(words)} ".join([*TEXT] * 3000)
-                )
-                for _ in range(20)
-            ]
-            calls = [asyncio.ensure_future(stub.Tokenize(request)) for request in texts]
-            counts = service.application.tokenizers.counts
+            request = tokenization_pb2.TokenizeRequest(model=MODEL, text="x")
+            calls = [asyncio.ensure_future(stub.Tokenize(request)) for _ in range(6)]
+            (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            assert "5 prompts" in str(refused.exception())
             for _ in range(10):
                 answer = await score(service, ask(TOKENS))
                 assert answer.pods[0].matched_blocks == 4
-            assert counts.done < len(calls)
-            await asyncio.gather(*calls)
+            assert not any(call.done() for call in waiting)
+            done.set()
+            await asyncio.gather(*waiting)
 
     asyncio.run(main())
 
