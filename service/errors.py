@@ -48,6 +48,14 @@ class TooLargeError(RequestError):
     """A request beyond a configured limit."""
 
 
+class NthRequestError(RequestError):
+    """One of several requests failed, as it would have alone."""
+
+    def __init__(self, index: int, cause: Exception) -> None:
+        super().__init__(f"requests[{index}]: {cause}")
+        self.cause = cause
+
+
 _STATUSES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownModelError, grpc.StatusCode.NOT_FOUND),
@@ -66,6 +74,8 @@ KNOWN_ERRORS = (RequestError, StoreError, TokenizationError)
 
 def status_of(error: Exception) -> grpc.StatusCode:
     """The status a call that raised `error` ends with."""
+    if isinstance(error, NthRequestError):
+        return status_of(error.cause)
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return status

@@ -61,13 +61,16 @@ class Prompts:
             case "chat_completion":
                 body = self.body("prompt.chat_completion", prompt.chat_completion)
                 return await self._of_request(body, self.chat(model, body, patience))
+            case "messages":
+                body = self.body("prompt.messages", prompt.messages)
+                return await self._of_request(body, self.messages(model, body, patience))
             case "completion":
                 body = self.body("prompt.completion", prompt.completion)
                 return await self._of_request(body, self.completion(model, body, patience))
             case _:
                 raise InvalidRequestError(
                     "prompt is empty: set one of prompt.text, prompt.chat_completion, "
-                    "prompt.completion, prompt.token_ids, prompt.packed_token_ids"
+                    "prompt.messages, prompt.completion, prompt.token_ids, prompt.packed_token_ids"
                 )
         if not len(ids):
             raise InvalidRequestError("prompt has no tokens")
@@ -115,6 +118,12 @@ class Prompts:
     ) -> Tokenized:
         """A chat-completions request."""
         return self._checked(await self._tokenizers.chat(model, body, patience))
+
+    async def messages(
+        self, model: str, body: dict[str, Any], patience: float | None = None
+    ) -> Tokenized:
+        """A request to /v1/messages."""
+        return self._checked(await self._tokenizers.messages(model, body, patience))
 
     async def completion(
         self, model: str, body: dict[str, Any], patience: float | None = None

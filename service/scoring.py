@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 
 from indexer import block_extras
-from service.errors import InvalidRequestError, UnknownModelError
+from service.errors import KNOWN_ERRORS, InvalidRequestError, NthRequestError, UnknownModelError
 from service.prompts import multimodal_items
 from service.trust import TRUST_STATES
 
@@ -55,7 +55,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def Score(  # noqa: N802
         self,
         request: scoring_pb2.ScoreRequest,
-        context: grpc.aio.ServicerContext[scoring_pb2.ScoreRequest, scoring_pb2.ScoreResponse],
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> scoring_pb2.ScoreResponse:
         """See scoring.proto."""
         model = request.model
@@ -86,6 +86,22 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if keys:
             self._unmatched.asked(model, matched=matched)
         return response
+
+    async def ScoreMany(  # noqa: N802
+        self,
+        request: scoring_pb2.ScoreManyRequest,
+        context: grpc.aio.ServicerContext[
+            scoring_pb2.ScoreManyRequest, scoring_pb2.ScoreManyResponse
+        ],
+    ) -> scoring_pb2.ScoreManyResponse:
+        """See scoring.proto."""
+        responses = []
+        for at, each in enumerate(request.requests):
+            try:
+                responses.append(await self.Score(each, context))
+            except KNOWN_ERRORS as error:
+                raise NthRequestError(at, error) from error
+        return scoring_pb2.ScoreManyResponse(responses=responses)
 
     def _check_model(self, model: str) -> None:
         if not model:

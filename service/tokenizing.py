@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokenization import Tokenized
 
 
-_INPUTS = ("text", "chat_completion", "completion")
+_INPUTS = ("text", "chat_completion", "messages", "completion")
 
 
 class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
@@ -38,7 +38,7 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
         if len(given) > 1:
             raise InvalidRequestError(f"set only one of {', '.join(given)}")
         ids, text = await self._tokenized(request, given[0] if given else "text")
-        rendered = text if request.chat_completion else None
+        rendered = text if request.chat_completion or request.messages else None
         return tokenization_pb2.TokenizeResponse(token_ids=ids, text=rendered or "")
 
     async def _tokenized(self, request: tokenization_pb2.TokenizeRequest, given: str) -> Tokenized:
@@ -46,6 +46,8 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
         match given:
             case "chat_completion":
                 return await prompts.chat(model, prompts.body(given, request.chat_completion))
+            case "messages":
+                return await prompts.messages(model, prompts.body(given, request.messages))
             case "completion":
                 return await prompts.completion(model, prompts.body(given, request.completion))
             case _:

@@ -1,10 +1,11 @@
 """Texts and requests -> token ids, as the model server would.
 
 In path order: `tokenizers` has each model loaded once and works off the event loop, `files` finds a
-model's files and `model` reads them; `requests` takes a completion or a chat, `chat` what of it
-bears on the text, `messages` what its template is given, `template` renders it in the form of
-content that `content_format` finds it wants; `segments` takes a text's ids from a cache, cut where
-`cuts` allows, or has `encoders` make them; `truncation` cuts; `errors` says why not.
+model's files and `model` reads them; `requests` takes a completion or a chat, `anthropic` makes a
+chat of messages in that form, `chat` takes of it what bears on the text, `messages` what a template
+is given, `template` renders it in the form of content that `content_format` finds it wants;
+`segments` takes a text's ids from a cache, cut where `cuts` allows, or has `encoders` make them;
+`truncation` cuts; `errors` says why not.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
 
+from tokenization.anthropic import chat_of
 from tokenization.chat import ChatOptions
 from tokenization.errors import TokenizationError, TokenizersBusyError
 from tokenization.model import Model, load_model, signature_of
@@ -121,6 +122,12 @@ class Tokenizers:
         return await self._run(
             model, lambda loaded: tokenize_chat(loaded, request, options), patience
         )
+
+    async def messages(
+        self, model: str, request: Mapping[str, Any], patience: float | None = None
+    ) -> Tokenized:
+        """The body of a request to /v1/messages."""
+        return await self.chat(model, chat_of(request), patience)
 
     async def completion(
         self, model: str, request: Mapping[str, Any], patience: float | None = None

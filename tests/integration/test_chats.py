@@ -12,7 +12,7 @@ import grpc
 import pytest
 import tokenizers
 from fleet import Running
-from kvatlas.v1 import scoring_pb2, tokenization_pb2, tokenization_pb2_grpc
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
 from one_pod import MODEL, blocks, frame, one_pod, stored
 from tokenizer_files import TEXT, write_tokenizer
 
@@ -69,6 +69,46 @@ def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> None:
             answer = await tokenize(service, chat_completion=json.dumps(CHAT))
             assert answer.text == RENDERED
             assert list(answer.token_ids) == ids
+
+    asyncio.run(main())
+
+
+def test_a_chat_in_anthropics_form_is_the_same_chat(files: Path) -> None:
+    body = {"system": TEXT[1], "messages": [{"role": "user", "content": TEXT[0]}]}
+
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, pod):
+            answer = await tokenize(service, messages=json.dumps(body))
+            assert answer.text == RENDERED
+            ids = list(answer.token_ids)
+            pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            request = scoring_pb2.ScoreRequest(model=MODEL)
+            request.prompt.messages = json.dumps(body)
+            assert await blocks(service, request) == len(ids) // 16
+
+    asyncio.run(main())
+
+
+def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
+    ids = list(range(32))
+
+    async def main() -> None:
+        async with one_pod(models=models(files)) as (service, pod):
+            pod.send(frame(0, stored(ids)))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+            request = scoring_pb2.ScoreManyRequest()
+            for count in (32, 20, 7):
+                each = request.requests.add(model=MODEL)
+                each.prompt.token_ids.ids.extend(ids[:count])
+            answer = await stub.ScoreMany(request)
+            assert [each.pods[0].matched_blocks for each in answer.responses] == [2, 1, 0]
+            request.requests.add(model=MODEL)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.ScoreMany(request)
+            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "requests[3]: prompt is empty" in str(raised.value.details())
 
     asyncio.run(main())
 

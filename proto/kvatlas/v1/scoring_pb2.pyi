@@ -7,6 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ScoreManyRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[ScoreRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[ScoreRequest, _Mapping]]] = ...) -> None: ...
+
+class ScoreManyResponse(_message.Message):
+    __slots__ = ("responses",)
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[ScoreResponse]
+    def __init__(self, responses: _Optional[_Iterable[_Union[ScoreResponse, _Mapping]]] = ...) -> None: ...
+
 class ScoreRequest(_message.Message):
     __slots__ = ("model", "prompt", "pods", "lora_name", "cache_salt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -22,20 +34,22 @@ class ScoreRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., pods: _Optional[_Iterable[str]] = ..., lora_name: _Optional[str] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
 class Prompt(_message.Message):
-    __slots__ = ("text", "token_ids", "packed_token_ids", "chat_completion", "completion", "multimodal_items")
+    __slots__ = ("text", "token_ids", "packed_token_ids", "chat_completion", "completion", "messages", "multimodal_items")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     PACKED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CHAT_COMPLETION_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
     MULTIMODAL_ITEMS_FIELD_NUMBER: _ClassVar[int]
     text: str
     token_ids: TokenIds
     packed_token_ids: bytes
     chat_completion: str
     completion: str
+    messages: str
     multimodal_items: _containers.RepeatedCompositeFieldContainer[MultimodalItem]
-    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., packed_token_ids: _Optional[bytes] = ..., chat_completion: _Optional[str] = ..., completion: _Optional[str] = ..., multimodal_items: _Optional[_Iterable[_Union[MultimodalItem, _Mapping]]] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., packed_token_ids: _Optional[bytes] = ..., chat_completion: _Optional[str] = ..., completion: _Optional[str] = ..., messages: _Optional[str] = ..., multimodal_items: _Optional[_Iterable[_Union[MultimodalItem, _Mapping]]] = ...) -> None: ...
 
 class TokenIds(_message.Message):
     __slots__ = ("ids",)

@@ -40,6 +40,11 @@ class ScoringServiceStub:
                 request_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.ScoreMany = channel.unary_unary(
+                '/kvatlas.v1.ScoringService/ScoreMany',
+                request_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.FromString,
+                _registered_method=True)
 
 
 class ScoringServiceServicer:
@@ -61,6 +66,14 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreMany(self, request, context):
+        """Scores several prompts, each as Score does, as for a request with several prompts in it. Where one
+        of them cannot be scored the call ends as Score would, and the message says which one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +81,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreRequest.FromString,
                     response_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreResponse.SerializeToString,
+            ),
+            'ScoreMany': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreMany,
+                    request_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +116,33 @@ class ScoringService:
             '/kvatlas.v1.ScoringService/Score',
             kvatlas_dot_v1_dot_scoring__pb2.ScoreRequest.SerializeToString,
             kvatlas_dot_v1_dot_scoring__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvatlas.v1.ScoringService/ScoreMany',
+            kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.SerializeToString,
+            kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

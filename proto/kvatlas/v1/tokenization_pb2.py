@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkvatlas/v1/tokenization.proto\x12\nkvatlas.v1\"\x93\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0f\x63hat_completion\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\tB\x15\n\x13_add_special_tokens\"3\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t2\\\n\x13TokenizationService\x12\x45\n\x08Tokenize\x12\x1b.kvatlas.v1.TokenizeRequest\x1a\x1c.kvatlas.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkvatlas/v1/tokenization.proto\x12\nkvatlas.v1\"\xa5\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0f\x63hat_completion\x18\x04 \x01(\t\x12\x12\n\ncompletion\x18\x05 \x01(\t\x12\x10\n\x08messages\x18\x06 \x01(\tB\x15\n\x13_add_special_tokens\"3\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0c\n\x04text\x18\x02 \x01(\t2\\\n\x13TokenizationService\x12\x45\n\x08Tokenize\x12\x1b.kvatlas.v1.TokenizeRequest\x1a\x1c.kvatlas.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvatlas.v1.tokenization_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOKENIZEREQUEST']._serialized_start=46
-  _globals['_TOKENIZEREQUEST']._serialized_end=193
-  _globals['_TOKENIZERESPONSE']._serialized_start=195
-  _globals['_TOKENIZERESPONSE']._serialized_end=246
-  _globals['_TOKENIZATIONSERVICE']._serialized_start=248
-  _globals['_TOKENIZATIONSERVICE']._serialized_end=340
+  _globals['_TOKENIZEREQUEST']._serialized_end=211
+  _globals['_TOKENIZERESPONSE']._serialized_start=213
+  _globals['_TOKENIZERESPONSE']._serialized_end=264
+  _globals['_TOKENIZATIONSERVICE']._serialized_start=266
+  _globals['_TOKENIZATIONSERVICE']._serialized_end=358
 # @@protoc_insertion_point(module_scope)
