@@ -16,7 +16,7 @@ from service.client_commands import add_clients
 from service.configuration import ConfigurationError, load
 from service.logs import configure_logs
 from service.snapshot import SnapshotError
-from tokenization import TokenizationError
+from tokenization import ResolveError, TokenizationError, resolve_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,15 @@ examples:
 
 Flags win over the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
 wins over the file (--config or KVATLAS_CONFIG). The README describes every setting.
+"""
+
+
+_RESOLVE_EPILOG = """\
+example:
+  kvatlas resolve-tokenizer /models/Mistral-7B-v0.1 /models/resolved/Mistral-7B-v0.1
+
+For tokenizers that transformers build anew from their vocabulary, as those of the Llama 2 family:
+their tokenizer.json alone gives other ids in some places. Then configure the directory written.
 """
 
 
@@ -62,6 +71,15 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands, "serve", "run the service", _serve)
     _add_serve(commands, "check", "validate a configuration without starting anything", _check)
     add_clients(commands)
+    resolve = commands.add_parser(
+        "resolve-tokenizer",
+        help="write a model's tokenizer as the engine runs it (with transformers)",
+        epilog=_RESOLVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    resolve.add_argument("source", type=Path, help="directory of the model")
+    resolve.add_argument("target", type=Path, help="directory to be written")
+    resolve.set_defaults(run=_resolve)
     demo = commands.add_parser(
         "demo", help="simulated pods, a short workload and its scores, in one go"
     )
@@ -185,3 +203,13 @@ def _demo(options: argparse.Namespace) -> int:
     from service.demo import run  # nobody else needs its simulated pods
 
     return asyncio.run(run(options.pods, options.turns))
+
+
+def _resolve(options: argparse.Namespace) -> int:
+    try:
+        resolve_tokenizer(options.source, options.target)
+    except ResolveError as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.target / 'tokenizer.json'}")
+    return 0

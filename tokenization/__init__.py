@@ -5,7 +5,7 @@ model's files and `model` reads them; `requests` takes a completion or a chat, `
 chat of messages in that form, `chat` takes of it what bears on the text, `messages` what a template
 is given, `template` renders it in the form of content that `content_format` finds it wants;
 `segments` takes a text's ids from a cache, cut where `cuts` allows, or has `encoders` make them;
-`truncation` cuts; `errors` says why not.
+`truncation` cuts; `resolve` writes a tokenizer as an engine runs it; `errors` says why not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tokenization.errors import (
 )
 from tokenization.files import ModelFiles
 from tokenization.requests import Tokenized
+from tokenization.resolve import ResolveError, resolve_tokenizer
 from tokenization.tokenizers import TokenizationLimits, Tokenizers
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ChatOptions",
     "ContentFormat",
     "ModelFiles",
+    "ResolveError",
     "TemplateBrokenError",
     "TokenizationError",
     "TokenizationLimits",
@@ -39,4 +41,5 @@ __all__ = [
     "Tokenizers",
     "TokenizersBusyError",
     "UnsupportedChatError",
+    "resolve_tokenizer",
 ]

@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, service, stores
+from benchmarks import kernel, service, stores, tokens
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -31,6 +31,7 @@ def main() -> None:
         "rpc": service.rpc_rows,
         "storm": service.storm_row,
         "store": stores.store_rows,
+        "tokens": tokens.token_rows,
         "scale": lambda: kernel.scale_rows(options.most_blocks),
     }
     print(
