@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.model_sections import ModelSection, TokenizationSection
 from service.sections import (
     EventsSection,
     GrpcSection,
@@ -25,11 +26,9 @@ from service.sections import (
     LimitsSection,
     LogSection,
     MetricsSection,
-    ModelSection,
     SnapshotSection,
     SourceSection,
     StoreSection,
-    TokenizationSection,
 )
 
 if TYPE_CHECKING:

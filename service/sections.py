@@ -6,21 +6,22 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
 from kvevents import ExtraStrings
 from store import AddressError, StoreAddress, parse_address
-from tokenization import ChatOptions
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """One part of the configuration: frozen, and without anything it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GrpcSection(_Section):
+class GrpcSection(Section):
     """Where requests come in."""
 
     listen: tuple[str, ...] = Field(
@@ -41,7 +42,7 @@ class GrpcSection(_Section):
         return listen
 
 
-class MetricsSection(_Section):
+class MetricsSection(Section):
     """Where Prometheus scrapes."""
 
     listen: str = Field("0.0.0.0:9464", description="host:port, or empty for no metrics")
@@ -54,7 +55,7 @@ class MetricsSection(_Section):
         return listen
 
 
-class LogSection(_Section):
+class LogSection(Section):
     """What is logged, to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -63,7 +64,7 @@ class LogSection(_Section):
     )
 
 
-class IndexSection(_Section):
+class IndexSection(Section):
     """The map of blocks."""
 
     block_size: int = Field(16, ge=1, le=65_536, description="tokens per block")
@@ -79,7 +80,7 @@ class IndexSection(_Section):
     )
 
 
-class EventsSection(_Section):
+class EventsSection(Section):
     """When events are trusted, and what is done when they are not."""
 
     policy: Literal["keep", "forget"] = Field(
@@ -107,7 +108,7 @@ class EventsSection(_Section):
     )
 
 
-class SnapshotSection(_Section):
+class SnapshotSection(Section):
     """Where the index is kept while the service does not run."""
 
     path: Path | None = Field(None, description="a file, on a disk that outlives the service")
@@ -126,7 +127,7 @@ class SnapshotSection(_Section):
         return path
 
 
-class StoreSection(_Section):
+class StoreSection(Section):
     """Where the index is kept for several replicas of the service to share."""
 
     url: str = Field(
@@ -183,87 +184,14 @@ class StoreSection(_Section):
         return self.replica or f"{socket.gethostname()}-{os.getpid()}"
 
 
-class LimitsSection(_Section):
+class LimitsSection(Section):
     """What a single request may ask."""
 
     prompt_tokens: int = Field(1_048_576, ge=1, le=2**31 - 1)
     text_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=1, le=2**31 - 1, validate_default=True)
 
 
-class TokenizationSection(_Section):
-    """How text becomes token ids."""
-
-    threads: int = Field(2, ge=1, le=256, description="texts tokenized at a time")
-    queue: int = Field(64, ge=0, le=65_536, description="texts that may wait; more are refused")
-    cache: ByteSize = Field(
-        ByteSize(64 * 1024**2),
-        validate_default=True,
-        description="for ids of segments of texts, of each model; 0 for none",
-    )
-    memory: ByteSize = Field(
-        ByteSize(4 * 1024**3),
-        ge=1024**2,
-        validate_default=True,
-        description="for all models; the longest unused are dropped beyond it",
-    )
-    directories: tuple[Path, ...] = Field(
-        (), description="of models: <name>/tokenizer.json, or as a hub cache"
-    )
-    aliases: dict[str, str] = Field({}, description="model -> the name its files go by")
-    hub_cache: Path | None = Field(None, description="directory of the Hugging Face hub cache")
-    download: bool = Field(default=False, description="ask the hub for what is nowhere here")
-
-
-class ChatSection(_Section):
-    """How the engine of a model reads chats: what it was started with."""
-
-    template: Path | None = Field(None, description="instead of the model's: --chat-template")
-    content_format: Literal["auto", "string", "openai"] = "auto"
-    template_arguments: dict[str, Any] = Field(
-        {}, description="under those of a request: --default-chat-template-kwargs"
-    )
-    reasoning_efforts: dict[str, str] = Field(
-        {}, description="a request's effort -> the template's: --reasoning-effort-map"
-    )
-    trust_request_template: bool = Field(
-        default=False, description="requests may bring one: --trust-request-chat-template"
-    )
-    exclude_tools_when_none: bool = Field(
-        default=False, description="--exclude-tools-when-tool-choice-none"
-    )
-    max_model_len: int | None = Field(None, ge=1, description="tokens of a prompt and its answer")
-
-    @field_validator("template")
-    @classmethod
-    def _file(cls, template: Path | None) -> Path | None:
-        if template is not None and not template.is_file():
-            raise ValueError("there is no such file")
-        return template
-
-    @property
-    def options(self) -> ChatOptions:
-        """The same, as tokenization takes it."""
-        return ChatOptions(
-            template=None if self.template is None else self.template.read_text(),
-            content_format=None if self.content_format == "auto" else self.content_format,
-            arguments=self.template_arguments,
-            efforts=self.reasoning_efforts,
-            trust_request_template=self.trust_request_template,
-            exclude_tools_when_none=self.exclude_tools_when_none,
-            most_tokens=self.max_model_len,
-        )
-
-
-class ModelSection(_Section):
-    """A model that is known before any pod has spoken of it."""
-
-    name: str = Field(min_length=1)
-    tokenizer: Path | None = Field(None, description="a tokenizer.json or a directory with one")
-    block_size: int | None = Field(None, ge=1, le=65_536, description="if not the index's")
-    chat: ChatSection = ChatSection()
-
-
-class SourceSection(_Section):
+class SourceSection(Section):
     """A ZMQ endpoint from which events come."""
 
     endpoint: str = Field(description="such as tcp://10.0.0.1:5557, or tcp://*:5557 to bind")

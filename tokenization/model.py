@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 from tokenization.chat import ChatTemplates
 from tokenization.cuts import cuts_of
 from tokenization.encoders import HuggingFace, fastest
-from tokenization.errors import TokenizerBrokenError
+from tokenization.errors import ChatError, TokenizerBrokenError
 from tokenization.segments import Segments
 
 if TYPE_CHECKING:
@@ -53,12 +53,18 @@ class Model:
     @property
     def bytes_used(self) -> int:
         """About what it takes, by the size of its file and as measured for large vocabularies."""
-        return self.file.stat().st_size * _BYTES_PER_BYTE + self.segments.used
+        (_, _, size), *_ = self.signature
+        return size * _BYTES_PER_BYTE + self.segments.used
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Ids[int]:
-        """The ids of a text. Gives up Python's lock meanwhile. Raises TokenizerBrokenError."""
+        """The ids of a text. Gives up Python's lock meanwhile.
+
+        Raises ChatError for what is no Unicode text, TokenizerBrokenError.
+        """
         try:
             ids = self.segments.ids(text)
+        except UnicodeEncodeError as error:
+            raise ChatError(f"the text is no Unicode text: {error.reason}") from error
         except BaseException as error:  # a panic of the library is not an Exception
             raise TokenizerBrokenError(self.name, str(error)) from error
         return self.before + ids + self.after if add_special_tokens else ids
