@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tokenization.content_format import ContentFormat
     from tokenization.template import ChatTemplate, Message
 
-Part = dict[str, Any] | str
+Part = dict[str, Any]
 
 _TEXTS = {
     "text": "text",
@@ -27,6 +27,14 @@ _TEXTS = {
     "refusal": "refusal",
     "thinking": "thinking",
 }
+_REFERENCE = "tool_reference"  # to a tool that a template may show in full
+_OF_OTHER_PARTS = frozenset(
+    {
+        *("type", "text", "refusal", "thinking", "closed", "uuid", "name", "data", "file"),
+        *("image_url", "image_pil", "image_embeds", "input_audio", "audio_url", "audio_embeds"),
+        *("video_url", "video_embeds", "prompt_embeds", "tool_reference"),
+    }
+)
 _BILLING = "x-anthropic-billing-header"
 
 
@@ -63,8 +71,9 @@ def _message(where: str, said: Any, wants: ContentFormat) -> Message:
             message["reasoning"] = message["reasoning_content"] = reasoning
     elif role == "tool" and "tool_call_id" in said:
         message["tool_call_id"] = said["tool_call_id"]
-    if isinstance(said.get("name"), str):
-        message["name"] = said["name"]
+    for name in ("name", "task"):
+        if isinstance(said.get(name), str):
+            message[name] = said[name]
     if role == "developer":
         message["tools"] = said.get("tools")
     return message
@@ -86,7 +95,8 @@ def _content(where: str, role: str, said: dict[str, Any], wants: ContentFormat) 
     parts = [_part(f"{where}.content[{at}]", part) for at, part in enumerate(content)]
     if role == "system":
         parts = [shown for part in parts if (shown := _without_billing(part)) is not None]
-    if wants == "openai" and role != "tool":
+    refers = any(part["type"] == _REFERENCE for part in parts)
+    if wants == "openai" and (role != "tool" or refers):
         return parts
     texts = map(_text, parts)
     return "\n".join(texts if wants == "openai" else filter(None, texts))
@@ -94,10 +104,12 @@ def _content(where: str, role: str, said: dict[str, Any], wants: ContentFormat) 
 
 def _part(where: str, part: Any) -> Part:
     if isinstance(part, str):
-        return part
+        return {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(kind, str):
         raise ChatError(f"{where} is no part of a content: it has no type")
+    if kind == _REFERENCE and isinstance(part.get("name"), str):
+        return {"type": _REFERENCE, "name": part["name"]}
     field = _TEXTS.get(kind)
     if field is None:
         raise UnsupportedChatError(
@@ -107,12 +119,11 @@ def _part(where: str, part: Any) -> Part:
     text = part.get(field)
     if not isinstance(text, str):
         raise ChatError(f"{where}.{field} is not a string")
-    others = {key: value for key, value in part.items() if key not in ("type", field)}
-    return {"type": "text", "text": text, **others}
+    return {"type": "text", "text": text, **_without(part, *_OF_OTHER_PARTS)}
 
 
 def _text(part: Part) -> str:
-    text: str = part if isinstance(part, str) else part["text"]
+    text: str = part["name"] if part["type"] == _REFERENCE else part["text"]
     return text
 
 
@@ -124,7 +135,7 @@ def _without_billing(part: Part) -> Part | None:
     rest = text.partition("\n")[2]
     if not rest:
         return None
-    return rest if isinstance(part, str) else {**part, "text": rest}
+    return {**part, "text": rest}
 
 
 # Tool calls
@@ -142,6 +153,8 @@ def _tool_call(where: str, call: Any) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ChatError(f"{where} has no function with a name")
+    if call.get("type", "function") != "function":
+        raise ChatError(f"{where}.type is not function")
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         raise ChatError(f"{where}.function.arguments is not a string of JSON")
@@ -182,9 +195,11 @@ def _one_system(messages: Sequence[Message]) -> list[Message]:
             others.append(message)
     if len(system) == 1 and messages[0]["role"] in ("developer", "system"):
         return [*system, *others]
-    content = "\n\n".join(_whole(message["content"]) for message in system)
+    content = "\n\n".join(filter(None, (_whole(message["content"]) for message in system)))
     return [{"role": "system", "content": content}, *others]
 
 
 def _whole(content: str | list[Part]) -> str:
-    return content if isinstance(content, str) else "\n".join(map(_text, content))
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if "text" in part)

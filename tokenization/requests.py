@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tokenization.anthropic import chat_of, takes_system_first_only
 from tokenization.chat import ChatOptions, render_chat
 from tokenization.errors import ChatError
 from tokenization.truncation import truncation_of
@@ -32,6 +33,13 @@ def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions
         return _given(given, request, options)
     text = render_chat(request, model.templates, options)
     return _encoded(model, text, request, options, usual=False)
+
+
+def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
+    """A request to /v1/messages. Raises TokenizationError."""
+    template = model.templates.choose(options.template, tools=bool(request.get("tools")))
+    chat = chat_of(request, system_first=takes_system_first_only(template))
+    return tokenize_chat(model, chat, options)
 
 
 def tokenize_completion(

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
 
-from tokenization.anthropic import chat_of
 from tokenization.chat import ChatOptions
 from tokenization.errors import TokenizationError, TokenizersBusyError
 from tokenization.model import Model, load_model, signature_of
-from tokenization.requests import Tokenized, tokenize_chat, tokenize_completion
+from tokenization.requests import (
+    Tokenized,
+    tokenize_chat,
+    tokenize_completion,
+    tokenize_messages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +131,10 @@ class Tokenizers:
         self, model: str, request: Mapping[str, Any], patience: float | None = None
     ) -> Tokenized:
         """The body of a request to /v1/messages."""
-        return await self.chat(model, chat_of(request), patience)
+        options = self._options.get(model, ChatOptions())
+        return await self._run(
+            model, lambda loaded: tokenize_messages(loaded, request, options), patience
+        )
 
     async def completion(
         self, model: str, request: Mapping[str, Any], patience: float | None = None

@@ -7,34 +7,41 @@ from typing import Any
 import pytest
 
 from tokenization import ChatError, UnsupportedChatError
-from tokenization.anthropic import chat_of
+from tokenization.anthropic import chat_of, takes_system_first_only
+
+BILL = "x-anthropic-billing-header: 1"
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "text", "text": said}
 
 
 def test_a_conversation_with_tools_becomes_a_chat() -> None:
+    result = {"type": "tool_result", "tool_use_id": "2", "content": [text("no"), text("way")]}
     request = {
-        "system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}],
+        "system": [text(BILL), text("Be "), text("brief.")],
         "messages": [
             {"role": "user", "content": "hi"},
             {
                 "role": "assistant",
                 "content": [
                     {"type": "thinking", "thinking": "hm"},
-                    {"type": "text", "text": "so"},
+                    {"type": "redacted_thinking", "data": "x"},
+                    text("so"),
+                    text(""),
                     {"type": "tool_use", "id": "1", "name": "f", "input": {"q": 1}},
                 ],
             },
             {
                 "role": "user",
                 "content": [
-                    {"type": "text", "text": "and?"},
+                    text("and?"),
+                    text("well?"),
                     {"type": "tool_result", "tool_use_id": "1", "content": "yes"},
-                    {
-                        "type": "tool_result",
-                        "tool_use_id": "2",
-                        "content": [{"type": "text", "text": "no"}],
-                    },
+                    result,
                 ],
             },
+            {"role": "user", "content": [{**result, "content": None}]},
         ],
         "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
         "tool_choice": {"type": "any"},
@@ -42,25 +49,56 @@ def test_a_conversation_with_tools_becomes_a_chat() -> None:
         "max_tokens": 5,
     }
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"q": 1}'}}
-    function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
+    function: dict[str, Any] = {"name": "f", "description": "d", "parameters": {"type": "object"}}
+    function |= {"strict": None, "defer_loading": None}
     assert chat_of(request) == {
         "messages": [
-            {"role": "system", "content": "Be\nbrief."},
+            {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "hi"},
-            {
-                "role": "assistant",
-                "content": [{"type": "text", "text": "so"}],
-                "tool_calls": [call],
-                "reasoning": "hm",
-            },
+            {"role": "assistant", "content": "so", "tool_calls": [call], "reasoning": "hm"},
             {"role": "tool", "tool_call_id": "1", "content": "yes"},
-            {"role": "tool", "tool_call_id": "2", "content": "no"},
-            {"role": "user", "content": [{"type": "text", "text": "and?"}]},
+            {"role": "tool", "tool_call_id": "2", "content": "no\nway"},
+            {"role": "user", "content": [text("and?"), text("well?")]},
+            {"role": "tool", "tool_call_id": "2", "content": ""},
         ],
         "tools": [{"type": "function", "function": function}],
         "tool_choice": "required",
         "cache_salt": "s",
     }
+
+
+def test_the_system_speaks_again_where_the_template_lets_it() -> None:
+    request = {
+        "system": "a",
+        "messages": [
+            {"role": "user", "content": "u"},
+            {"role": "system", "content": [text("b"), text(BILL)]},
+            {"role": "system", "content": BILL},
+        ],
+    }
+    user = {"role": "user", "content": "u"}
+    system = [{"role": "system", "content": said} for said in ("a", "b", "ab")]
+    assert chat_of(request)["messages"] == [system[0], user, system[1]]
+    assert chat_of(request, system_first=True)["messages"] == [system[2], user]
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+        "{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    )
+    assert takes_system_first_only(strict)
+    assert not takes_system_first_only("{{ messages }}")
+
+
+@pytest.mark.parametrize(
+    ("said", "effort"),
+    [
+        ({"thinking": {"type": "disabled"}}, "none"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1}}, None),
+        ({"output_config": {"effort": "low"}}, "low"),
+        ({"output_config": {"effort": "low"}, "thinking": {"type": "disabled"}}, "none"),
+    ],
+)
+def test_how_hard_to_think_is_an_effort(said: dict[str, Any], effort: str | None) -> None:
+    assert chat_of({"messages": [], **said}).get("reasoning_effort") == effort
 
 
 @pytest.mark.parametrize(
@@ -71,7 +109,9 @@ def test_a_conversation_with_tools_becomes_a_chat() -> None:
         {"messages": [{"role": "user"}]},
         {"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}]},
         {"messages": [], "tools": [{}]},
-        {"messages": [], "system": [{"type": "image"}]},
+        {"messages": [], "tools": {}},
+        {"messages": [], "tools": [], "tool_choice": {"type": "x"}},
+        {"messages": [], "system": 1},
     ],
 )
 def test_what_makes_no_sense_is_refused(request_: dict[str, Any]) -> None:
@@ -79,7 +119,10 @@ def test_what_makes_no_sense_is_refused(request_: dict[str, Any]) -> None:
         chat_of(request_)
 
 
-def test_images_are_not_guessed() -> None:
-    image = {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}
-    with pytest.raises(UnsupportedChatError, match="image"):
-        chat_of(image)
+@pytest.mark.parametrize("kind", ["image", "document", "tool_addition"])
+def test_images_and_the_like_are_not_guessed(kind: str) -> None:
+    block = {"type": kind}
+    inside = {"type": "tool_result", "content": [block]}
+    for content in ([block], [inside]):
+        with pytest.raises(UnsupportedChatError, match=kind):
+            chat_of({"messages": [{"role": "user", "content": content}]})

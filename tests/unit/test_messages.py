@@ -31,6 +31,22 @@ def test_a_template_that_loops_over_contents_wants_parts() -> None:
     assert PARTS.wants == "openai"
     loops = "{% set rest = messages[1:] %}{% for m in rest %}{% for p in m.content %}{% endfor %}"
     assert ChatTemplate(loops + "{% endfor %}").wants == "openai"
+    spaced = "{% set ns = namespace(rest=messages) %}{% for m in ns.rest %}"
+    assert (
+        ChatTemplate(spaced + "{% for p in m.content %}{% endfor %}{% endfor %}").wants == "openai"
+    )
+    macro = "{% macro show(c, n=1) %}{% for p in c %}{% endfor %}{% endmacro %}"
+    for call, wants in (
+        ("m.content", "openai"),
+        ("c=m['content']", "openai"),
+        ("m.calls", "string"),
+    ):
+        loop = "{% for m in messages %}{{ show(" + call + ") }}{% endfor %}"
+        assert ChatTemplate(macro + loop).wants == wants
+    kept = "{% for m in messages %}{% set content = m.content %}{% for p in content %}{% endfor %}"
+    assert ChatTemplate(kept + "{% endfor %}").wants == "openai"
+    pairs = "{% for a, b in messages %}{% for p in a.content %}{% endfor %}{% endfor %}"
+    assert ChatTemplate(pairs).wants == "string"
     joined = "{% for m in messages %}{{ m.content | join }}{% for t in m.calls %}{% endfor %}"
     assert ChatTemplate(joined + "{% endfor %}").wants == "string"
 
@@ -49,6 +65,8 @@ def test_text_is_wrapped_where_parts_are_wanted_and_what_else_a_part_says_is_kep
     assert found == content
     assert [list(part) for part in found] == [["type", "text", "cache_control"], ["type", "text"]]
     assert one(PARTS, role="assistant", content=None)["content"] == []
+    odd = [{"type": "text", "text": "a", "uuid": "u", "name": "n"}, "b"]
+    assert one(PARTS, role="user", content=odd)["content"] == [text("a"), text("b")]
 
 
 @pytest.mark.parametrize("template", [TEXTS, PARTS])
@@ -58,10 +76,17 @@ def test_what_tools_answer_is_always_one_text(template: ChatTemplate) -> None:
     assert one(template, role="tool", content="a")["content"] == "a"
 
 
+def test_references_to_tools_are_left_to_the_template() -> None:
+    reference = {"type": "tool_reference", "name": "f"}
+    assert one(PARTS, role="tool", content=[reference])["content"] == [reference]
+    assert one(TEXTS, role="tool", content=[reference, text("a")])["content"] == "f\na"
+
+
 def test_unknown_fields_are_dropped_and_unknown_roles_are_not() -> None:
-    assert one(TEXTS, role="critic", content="a", foo=1, name=2, function_call={}) == {
+    assert one(TEXTS, role="critic", content="a", foo=1, name=2, task="t", function_call={}) == {
         "role": "critic",
         "content": "a",
+        "task": "t",
     }
 
 
@@ -114,6 +139,7 @@ def test_what_the_engine_would_refuse_is_refused() -> None:
         [{"role": "user", "content": [{"text": "no type"}]}],
         [{"role": "user", "content": [{"type": "text", "text": 1}]}],
         [{"role": "assistant", "tool_calls": [decoded]}],
+        [{"role": "assistant", "tool_calls": [{"type": "x", "function": {"name": "f"}}]}],
         [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
     ]
     for messages in refused:
@@ -133,6 +159,7 @@ def test_developers_are_the_system_where_the_template_knows_none() -> None:
         {"role": "user", "content": "u"},
         {"role": "system", "content": [text("b"), text("c")]},
         developer,
+        {"role": "system", "content": ""},
     ]
     assert template_messages(said, TEXTS) == [
         {"role": "system", "content": "b\nc\n\na"},
