@@ -37,20 +37,26 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
         given = [name for name in _INPUTS if getattr(request, name)]
         if len(given) > 1:
             raise InvalidRequestError(f"set only one of {', '.join(given)}")
-        ids, text = await self._tokenized(request, given[0] if given else "text")
+        patience = context.time_remaining()
+        ids, text = await self._tokenized(request, given[0] if given else "text", patience)
         rendered = text if request.chat_completion or request.messages else None
         return tokenization_pb2.TokenizeResponse(token_ids=ids, text=rendered or "")
 
-    async def _tokenized(self, request: tokenization_pb2.TokenizeRequest, given: str) -> Tokenized:
+    async def _tokenized(
+        self, request: tokenization_pb2.TokenizeRequest, given: str, patience: float | None
+    ) -> Tokenized:
         prompts, model = self._prompts, request.model
+        if given == "text":
+            says = request.HasField("add_special_tokens")
+            special = request.add_special_tokens if says else True
+            return await prompts.encode(
+                model, request.text, add_special_tokens=special, patience=patience
+            )
+        body = prompts.body(given, getattr(request, given))
         match given:
             case "chat_completion":
-                return await prompts.chat(model, prompts.body(given, request.chat_completion))
+                return await prompts.chat(model, body, patience)
             case "messages":
-                return await prompts.messages(model, prompts.body(given, request.messages))
-            case "completion":
-                return await prompts.completion(model, prompts.body(given, request.completion))
+                return await prompts.messages(model, body, patience)
             case _:
-                says = request.HasField("add_special_tokens")
-                special = request.add_special_tokens if says else True
-                return await prompts.encode(model, request.text, add_special_tokens=special)
+                return await prompts.completion(model, body, patience)

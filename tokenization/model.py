@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 Signature = tuple[tuple[str, int, int], ...]
 
 _BYTES_PER_BYTE = 25
-_BESIDE = ("tokenizer_config.json", "chat_template.jinja")
+# Models of these types are rendered by code of the engine, whatever templates they come with.
+_OWN_RENDERERS = {
+    "gpt_oss": "Harmony",
+    **dict.fromkeys(
+        ("deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k3", "inkling"), "the engine's code"
+    ),
+}
+_BESIDE = ("tokenizer_config.json", "chat_template.jinja", "config.json")
+_MISTRAL = ("tekken.json",)
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 _log = structlog.get_logger("kvatlas.tokenization")
@@ -37,7 +45,8 @@ class Model:
     """The files of one model, loaded.
 
     tokenizer: as the file has it. before, after: special tokens that it adds to a text. encoder:
-    the name of the library in use. file, signature: what was loaded, see `signature_of`.
+    the name of the library in use. file, signature: what was loaded, see `signature_of`. renders:
+    what renders the model's chats where that is no template, else empty.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Model:
     encoder: str
     file: Path
     signature: Signature
+    renders: str = ""
 
     @property
     def bytes_used(self) -> int:
@@ -104,6 +114,9 @@ def load_model(name: str, file: Path, cache_bytes: int) -> Model:
 
 def _load(name: str, file: Path, cache_bytes: int) -> Model:
     signature = signature_of(file)  # before anything is read
+    if any((file.parent / name).is_file() for name in _MISTRAL):
+        raise ValueError("the engine tokenizes with mistral-common, which is not done here")
+    renders = _OWN_RENDERERS.get(str(_read(file.parent / "config.json").get("model_type")), "")
     config = _read(file.parent / "tokenizer_config.json")
     special = {
         f"{each}_token": _content(config[f"{each}_token"])
@@ -126,7 +139,9 @@ def _load(name: str, file: Path, cache_bytes: int) -> Model:
     splits = tokenizer.encode_special_tokens
     cuts = _cuts(name, described, templates, encoder, splits_special=splits)
     segments = Segments(encoder, cuts, cache_bytes)
-    return Model(name, tokenizer, segments, templates, before, after, encoder.name, file, signature)
+    return Model(
+        name, tokenizer, segments, templates, before, after, encoder.name, file, signature, renders
+    )
 
 
 def _cuts(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenization.anthropic import chat_of, takes_system_first_only
 from tokenization.chat import ChatOptions, render_chat
-from tokenization.errors import ChatError
+from tokenization.errors import ChatError, UnsupportedChatError
 from tokenization.truncation import truncation_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions
     given = (request.get("kv_transfer_params") or {}).get("prompt_token_ids")
     if given and not request.get("echo"):
         return _given(given, request, options)
+    if model.renders and options.template is None:
+        raise UnsupportedChatError(
+            f"chats of this model are rendered by {model.renders}, not by a template: send token "
+            "ids"
+        )
     text = render_chat(request, model.templates, options)
     return _encoded(model, text, request, options, usual=False)
 

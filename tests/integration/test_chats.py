@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import tokenizers
-from fleet import Running
+from fleet import Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
 from one_pod import MODEL, blocks, frame, one_pod, stored
 from tokenizer_files import TEXT, write_tokenizer
@@ -218,6 +219,30 @@ def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
         assert f'kvatlas_tokenization_segments_total{{{label},outcome="found"}} 3.0' in text
         assert f'kvatlas_tokenization_segments_total{{{label},outcome="encoded"}} 3.0' in text
         assert "kvatlas_tokenization_seconds_total" in text
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "words"),
+    [
+        ("config.json", '{"model_type": "gpt_oss"}', "UNIMPLEMENTED.*Harmony"),
+        ("config.json", '{"model_type": "deepseek_v32"}', "UNIMPLEMENTED.*engine's code"),
+        ("tekken.json", "{}", "FAILED_PRECONDITION.*mistral-common"),
+    ],
+)
+def test_chats_that_no_template_renders_are_not_guessed(
+    files: Path, name: str, said: str, words: str
+) -> None:
+    (files / name).write_text(said)
+
+    async def main() -> None:
+        settings = {"directories": [str(files.parent)], "aliases": {MODEL: files.name}}
+        async with running(configure(tokenization=settings)) as service:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await tokenize(service, chat_completion=json.dumps(CHAT))
+            found = f"{raised.value.code().name}: {raised.value.details()}"
+            assert re.match(words, found), found
 
     asyncio.run(main())
 

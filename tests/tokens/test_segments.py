@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tokenizers
 from fetched import model_files
+from tokenizer_files import write_tokenizer
 
 from tokenization.cuts import Cuts, cuts_of
 from tokenization.encoders import HuggingFace
@@ -73,7 +74,10 @@ def plain(files: Path) -> tokenizers.Tokenizer:
 
 
 def compare(name: str, count: int) -> Model:
-    files = model_files(name)
+    return compare_files(name, model_files(name), count)
+
+
+def compare_files(name: str, files: Path, count: int) -> Model:
     reference = plain(files)
     model = load_model(name, files / "tokenizer.json", 2**26)
     cuts = model.segments.cuts
@@ -109,6 +113,14 @@ def test_a_tokenizer_of_another_kind_is_exact_too() -> None:
     model = compare("llama2", 150)
     assert model.segments.cuts.tokens
     assert not model.segments.cuts.lines
+
+
+def test_a_tokenizer_that_was_trained_here_is_exact_too(tmp_path: Path) -> None:
+    """Without any network."""
+    files = write_tokenizer(tmp_path).parent
+    model = compare_files("trained", files, 150)
+    assert model.encoder == "fastokens"
+    assert model.segments.cuts.lines
 
 
 @pytest.mark.soak
