@@ -172,7 +172,7 @@ def _tools(request: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(said, list):
         raise ChatError("tools is not a list of tools")
     kind = choice.get("type") if isinstance(choice, dict) else "auto"
-    if kind not in _CHOICES:
+    if not isinstance(kind, str) or kind not in _CHOICES:
         raise ChatError(f"tool_choice.type is {kind!r}")
     tools = [_tool(f"tools[{at}]", tool) for at, tool in enumerate(said)]
     return {"tools": tools, "tool_choice": _CHOICES[kind]}

@@ -71,6 +71,8 @@ def render_chat(request: Mapping[str, Any], templates: ChatTemplates, options: C
     template = _template(request, arguments, templates, options, tools=tools is not None)
     continues = arguments.get("continue_final_message", False)
     prompts = arguments.get("add_generation_prompt", True)
+    if not isinstance(continues, bool | str):
+        raise ChatError("continue_final_message is neither a boolean nor a field's name")
     if continues and prompts:
         raise ChatError("continue_final_message goes with add_generation_prompt set to false only")
     used = template.variables - _TEMPLATE_PARAMETERS
@@ -114,6 +116,8 @@ def _arguments(request: Mapping[str, Any], options: ChatOptions) -> dict[str, An
         "documents": request.get("documents"),
     }
     effort = request.get("reasoning_effort")
+    if effort is not None and not isinstance(effort, str):
+        raise ChatError("reasoning_effort is not a string")
     if effort is not None:
         fields["reasoning_effort"] = options.efforts.get(effort, effort)
         if "enable_thinking" not in own:

@@ -28,7 +28,8 @@ class Tokenized(NamedTuple):
 
 def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
     """A chat-completions request. Raises TokenizationError."""
-    given = (request.get("kv_transfer_params") or {}).get("prompt_token_ids")
+    transfer = request.get("kv_transfer_params")
+    given = transfer.get("prompt_token_ids") if isinstance(transfer, dict) else None
     if given and not request.get("echo"):
         return _given(given, request, options)
     if model.renders and options.template is None:

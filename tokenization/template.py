@@ -142,8 +142,8 @@ class ChatTemplate:
         if isinstance(said, str):
             last[field] = said + _TAG
             return [*others, last], said
-        for part in reversed(said):
-            if "text" in part:
+        for part in reversed(said) if isinstance(said, list) else ():
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
                 text = part["text"]
                 part["text"] = text + _TAG
                 return [*others, last], text
