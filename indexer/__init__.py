@@ -1,22 +1,23 @@
 """Tokens -> block keys -> holders -> scores. This package imports nothing of ours.
 
 In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
-itself (compiled), `scheme` tokens -> block keys, `index` the contract, `memory` the embedded index
-over `rows`, `table`, its `slots`, `segment`, `holder_sets`, `members` and `copies` (compiled),
-`prefix` the walk (compiled), `match` its outcome, `folding` engine blocks smaller than ours;
-`shared` the embedded index as one copy of several, `seats` what they call a worker's places,
-`bitmaps` the walk over bits that are kept elsewhere.
+itself (compiled), `scheme` tokens -> block keys, `groups` how a worker's cache is divided and what
+that lets it reuse, `index` the contract, `memory` the embedded index over `rows`, `table`, its
+`slots`, `segment`, `holder_sets`, `members` and `copies` (compiled), `prefix` the walk (compiled),
+`match` its outcome; `shared` the embedded index as one copy of several, `seats` what they call a
+worker's places, `bitmaps` the walk over bits that are kept elsewhere.
 """
 
 from __future__ import annotations
 
-from indexer.bitmaps import Slots
+from indexer.bitmaps import Slots, SlotWorker
 from indexer.extras import Extra, MultimodalItem, block_extras
-from indexer.index import Index, PrefixMatch
+from indexer.groups import Attention, CacheLayout, Group
+from indexer.index import Index, PrefixMatch, PromptBlocks
 from indexer.keys import COMPILED
 from indexer.match import MemoryPrefixMatch
 from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
-from indexer.scheme import KeyScheme, model_scope
+from indexer.scheme import KeyScheme, PromptKeys, model_scope
 from indexer.seats import Seats
 from indexer.shared import Changes, SharedIndex
 from indexer.types import (
@@ -33,10 +34,13 @@ from indexer.types import (
 __all__ = [
     "COMPILED",
     "DEFAULT_TIER_WEIGHTS",
+    "Attention",
     "BlockKey",
+    "CacheLayout",
     "Changes",
     "EngineHash",
     "Extra",
+    "Group",
     "Hashes",
     "Index",
     "KeyScheme",
@@ -45,8 +49,11 @@ __all__ = [
     "MultimodalItem",
     "Place",
     "PrefixMatch",
+    "PromptBlocks",
+    "PromptKeys",
     "Seats",
     "SharedIndex",
+    "SlotWorker",
     "Slots",
     "Tokens",
     "Worker",

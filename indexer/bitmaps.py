@@ -3,72 +3,115 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from indexer.match import Cache, MemoryPrefixMatch
+from indexer.match import Cache, MemoryPrefixMatch, Walk
 from indexer.memory import UNKNOWN_TIER_WEIGHT
-from indexer.prefix import walk_prefix
+from indexer.prefix import PrefixWalk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from indexer.types import Worker
+    from indexer.groups import CacheLayout
+    from indexer.index import PromptBlocks
+    from indexer.types import Place, Worker
+
+
+class SlotWorker(NamedTuple):
+    """A worker whose blocks are bits. slots: slot -> place."""
+
+    worker: Worker
+    layout: CacheLayout
+    slots: Mapping[int, Place]
 
 
 class Slots:
     """What the slots of one model's bits stand for.
 
-    workers: all that serve the model, in the order of answers. tiers: worker -> slot -> tier.
+    workers: all that serve the model, in the order of answers. key_sizes: tokens of the keys that
+    workers have; 0 for a prompt's own.
     """
 
-    def __init__(
-        self, workers: Iterable[tuple[Worker, Mapping[int, str]]], tier_weights: Mapping[str, float]
-    ) -> None:
+    def __init__(self, workers: Iterable[SlotWorker], tier_weights: Mapping[str, float]) -> None:
         self._tiers = list(tier_weights)
         self._weights = array("d", tier_weights.values())
         self.pods: dict[str, list[Cache]] = {}
-        self._slots = array("I")
-        self._slot_workers = array("i")
-        self._slot_tiers = array("B")
+        self._chunks: dict[int, set[int]] = {}
+        self._walk = PrefixWalk()
+        self._slot_count = 0
         self._count = 0
-        for worker, tiers in workers:
-            self._add(worker, tiers)
+        for each in workers:
+            self._add(*each)
 
-    def _add(self, worker: Worker, tiers: Mapping[int, str]) -> None:
-        cache = Cache(worker, "", self._count, 0, 0)
+    def _add(self, worker: Worker, layout: CacheLayout, slots: Mapping[int, Place]) -> None:
+        size = layout.key_block_size
+        plan = layout.plan(size or 1)
+        cache = Cache(worker, "", self._count, 0, 0, size, plan, layout)
         self.pods.setdefault(worker.pod, []).append(cache)
+        self._chunks.setdefault(size, set()).update(cache.chunks)
+        self._walk.describe(self._count, plan, bool(cache.chunks))
         self._count += 1
-        for slot, tier in tiers.items():
-            if tier not in self._tiers:
-                self._tiers.append(tier)
+        for slot, place in slots.items():
+            if place.tier not in self._tiers:
+                self._tiers.append(place.tier)
                 self._weights.append(UNKNOWN_TIER_WEIGHT)
-            while len(self._slot_workers) <= slot:
-                self._slot_workers.append(-1)
-                self._slot_tiers.append(0)
-            self._slot_workers[slot] = cache.number
-            self._slot_tiers[slot] = self._tiers.index(tier)
+            self._walk.place(
+                slot,
+                cache.number,
+                self._tiers.index(place.tier),
+                plan.bits.get(place.group, 0),
+                layout.offload_chunk(place.tier, size or 1),
+            )
+            self._slot_count = max(self._slot_count, slot + 1)
 
-    def match(self, bits: Sequence[bytes]) -> MemoryPrefixMatch:
-        """How much each worker holds of a prompt whose blocks have these bits, in order."""
+    @property
+    def key_sizes(self) -> Collection[int]:
+        """See the class."""
+        return self._chunks
+
+    def match(self, prompt: PromptBlocks, bits: Mapping[int, Sequence[bytes]]) -> MemoryPrefixMatch:
+        """How much each worker holds of a prompt.
+
+        bits: for each of `key_sizes` those of the prompt's blocks, in order.
+        """
+        walks = {}
+        for key_block_size, chunks in self._chunks.items():
+            size = key_block_size or prompt.block_size
+            numbers, sets = self._sets(bits[key_block_size], max(chunks, default=1))
+            ratio = max(1, prompt.block_size // size)
+            walked = self._walk.walk(
+                numbers,
+                sets,
+                self._weights,
+                self._count,
+                prompt.tokens // size,
+                (prompt.tokens - 1) // size,
+                tuple(sorted(chunks)),
+                ratio,
+            )
+            walks[key_block_size] = Walk(walked, size, ratio)
+        return MemoryPrefixMatch(self.pods, self._tiers, walks)
+
+    def _sets(self, bits: Sequence[bytes], gap: int) -> tuple[array[int], list[array[int]]]:
+        """Numbers of holder sets along a prompt, up to `gap` blocks in a row that nobody holds."""
         sets: list[array[int]] = []
         numbers_by_bits: dict[bytes, int] = {}
         numbers = array("I")
+        missing = 0
         for of_block in bits:
             number = numbers_by_bits.get(of_block)
             if number is None:
                 number = numbers_by_bits[of_block] = len(sets)
                 sets.append(self._members(of_block))
             numbers.append(number)
-            if not of_block:
-                break  # held by nobody, and so is all that follows
-        walked = walk_prefix(
-            numbers, sets, self._slot_workers, self._slot_tiers, self._weights, self._count
-        )
-        return MemoryPrefixMatch(self.pods, self._tiers, walked)
+            missing = 0 if of_block else missing + 1
+            if missing == gap:
+                break
+        return numbers, sets
 
     def _members(self, bits: bytes) -> array[int]:
         slots = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8)))
-        known = slots[slots < len(self._slot_workers)]  # one just allotted is not told of yet
+        known = slots[slots < self._slot_count]  # one just allotted is not told of yet
         return array("I", known.astype(np.uint32).tobytes())

@@ -31,7 +31,7 @@ class MultimodalItem:
 
 def block_extras(
     items: Iterable[MultimodalItem], salt: str | None, token_count: int, block_size: int
-) -> list[tuple[Extra, ...]] | None:
+) -> list[tuple[Extra, ...] | None] | None:
     """The extras of each full block of a prompt, or None if no block can have any.
 
     An item belongs to every block it overlaps, items in the order of their offsets; the salt is
@@ -50,7 +50,7 @@ def block_extras(
                 blocks[index].append(("Hash", item.hash))
     if salt and blocks:
         blocks[0].append(("Salt", salt))
-    return [tuple(extras) for extras in blocks]
+    return [tuple(extras) or None for extras in blocks]
 
 
 @lru_cache(maxsize=4096)
@@ -58,8 +58,11 @@ def _encode_one(extras: tuple[Extra, ...]) -> bytes:
     return cbor2.dumps([{kind: value} for kind, value in extras], canonical=True)
 
 
-def encode(blocks: Sequence[tuple[Extra, ...]] | None) -> list[bytes | None] | None:
-    """The CBOR of each block's extras for `block_keys`; None for a block without any."""
+def encode(blocks: Sequence[tuple[Extra, ...] | None] | None) -> list[bytes | None] | None:
+    """The CBOR of each block's extras for `block_keys`; None for a block without any.
+
+    An empty list of extras is not the same as none: it is encoded as an empty array.
+    """
     if blocks is None:
         return None
-    return [_encode_one(extras) if extras else None for extras in blocks]
+    return [None if extras is None else _encode_one(extras) for extras in blocks]

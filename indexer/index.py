@@ -8,7 +8,26 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Collection, Sequence
 
+    from indexer.groups import CacheLayout
     from indexer.types import BlockKey, EngineHash, Hashes, Place, Worker, WorkerBlocks, WorkerMatch
+
+
+class PromptBlocks(Protocol):
+    """A prompt as the index is asked for it; see `PromptKeys`."""
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a block of the answer."""
+        ...
+
+    def at(self, block_size: int) -> array[int]:
+        """Its block keys, each of so many tokens."""
+        ...
 
 
 class PrefixMatch(Protocol):
@@ -27,6 +46,9 @@ class Index(Protocol):
     Unless said otherwise, naming a worker or a model the index does not know is not an error: it
     holds nothing.
 
+    A worker's keys may stand for fewer tokens than a block of an answer has: see `CacheLayout`.
+    Nothing is held by whom the layout gives no group for it.
+
     Copies are counted per (worker, place, engine hash): a block announced twice must be removed
     twice. Engine hashes are opaque and per worker. An engine hash keeps its meaning after its last
     copy is gone, until memory runs out, because offload tiers announce bare hashes later.
@@ -36,15 +58,38 @@ class Index(Protocol):
         """Register `worker` as serving `model`. Idempotent; another model replaces the worker."""
         ...
 
-    def store(self, worker: Worker, place: Place, hashes: Hashes, keys: array[int]) -> None:
-        """One more copy of each block in `place`; `keys` may be a whole multiple of `hashes`.
+    def describe(self, worker: Worker, layout: CacheLayout) -> None:
+        """How the worker's cache is divided; before it is said, all of group 0 counts.
 
-        With a multiple each engine hash stands for that many of our blocks, in order. Cost: O(1) a
-        block. Raises ValueError if the keys do not spread evenly over the hashes.
+        The worker must have joined. With another `key_block_size` than before it holds nothing any
+        more, and its engine hashes mean nothing. Cost: as `clear`.
         """
         ...
 
-    def store_known(self, worker: Worker, place: Place, hashes: Hashes) -> int:
+    def layout_of(self, worker: Worker) -> CacheLayout:
+        """What was said by `describe`."""
+        ...
+
+    def store(
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        keys: array[int],
+        *,
+        new_copies: bool = True,
+    ) -> None:
+        """One more copy of each block in `place`; `keys` may be a whole multiple of `hashes`.
+
+        With a multiple each engine hash stands for that many of our blocks, in order. Cost: O(1) a
+        block. new_copies: False if blocks that are held already have no copy more. Raises
+        ValueError if the keys do not spread evenly over the hashes.
+        """
+        ...
+
+    def store_known(
+        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+    ) -> int:
         """One more copy of blocks whose meaning this worker announced before.
 
         Returns how many of `hashes` it never announced; those change nothing.
@@ -53,6 +98,12 @@ class Index(Protocol):
 
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
         """One copy less of each; returns how many were not held (they change nothing)."""
+        ...
+
+    def limit_copies(
+        self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]
+    ) -> None:
+        """There are at most so many copies of each; those not held change nothing."""
         ...
 
     def key_of(self, worker: Worker, engine_hash: EngineHash) -> BlockKey | None:
@@ -85,8 +136,8 @@ class Index(Protocol):
         """The worker never was; False if it was not known. Cost: as `clear`."""
         ...
 
-    def match(self, model: str, keys: array[int]) -> PrefixMatch:
-        """How much of the prompt with block keys `keys` each worker of `model` holds."""
+    def match(self, model: str, prompt: PromptBlocks) -> PrefixMatch:
+        """How much of the prompt each worker of `model` holds, and can reuse."""
         ...
 
     def pods_of(self, model: str) -> Sequence[str]:

@@ -108,12 +108,13 @@ def block_keys(
     tokens: a writable contiguous buffer of unsigned 64-bit token ids.
     extras: per full block the CBOR of its extra list, or None for a block without one; None
         altogether is the same as a None for every block. See `indexer.extras`.
-    Raises ValueError for a block size below 1 and for extras of the wrong length.
+    Raises ValueError for a block size below 1, and for extras of the wrong length unless the tokens
+    make no full block.
     """
     if block_size < 1:
         raise ValueError(f"block size must be at least 1 token, not {block_size}")
     count: cython.Py_ssize_t = len(tokens) // block_size
-    if extras is not None and len(extras) != count:
+    if extras is not None and count and len(extras) != count:
         raise ValueError(
             f"extras for {len(extras)} blocks, but {len(tokens)} tokens make {count} full blocks "
             f"of {block_size} tokens"

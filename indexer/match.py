@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from indexer.groups import CacheLayout
 from indexer.types import Place, Worker, WorkerMatch
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Mapping, Sequence
+
+    from indexer.groups import ReusePlan
+    from indexer.prefix import Walked
 
 
 @dataclass(slots=True)
@@ -17,7 +20,8 @@ class Cache:
     """A worker as the index keeps it.
 
     number: its own. scope: of its model. members: of the block table, those that hold, by place;
-    knowing: the one that stands for its knowledge.
+    knowing: the one that stands for its knowledge. layout: of its groups; plan: the same, ready for
+    the walk over keys of `key_block_size` tokens.
     """
 
     worker: Worker
@@ -25,36 +29,57 @@ class Cache:
     number: int
     scope: int
     knowing: int
+    key_block_size: int
+    plan: ReusePlan
+    layout: CacheLayout = field(default_factory=CacheLayout)
     members: dict[Place, int] = field(default_factory=dict)
+
+    @property
+    def chunks(self) -> set[int]:
+        """The lengths of the chunks that its tiers load, in blocks of its keys."""
+        lengths = {
+            self.layout.offload_chunk(tier, self.key_block_size)
+            for tier in self.layout.offload_chunks
+        }
+        return lengths - {0}
+
+
+class Walk(NamedTuple):
+    """One walk. tokens: of each key. ratio: how many keys there are to a block of an answer."""
+
+    walked: Walked
+    tokens: int
+    ratio: int
 
 
 class MemoryPrefixMatch:
-    """The outcome of one prefix walk, by worker number; read it before the next event."""
+    """The outcome of a prompt's walks, one for each size of keys; read it before the next event."""
 
-    __slots__ = ("_by_tier", "_matched", "_pods", "_scores", "_tiers")
+    __slots__ = ("_pods", "_tiers", "_walks")
 
     def __init__(
         self,
         pods: Mapping[str, list[Cache]],
         tiers: Sequence[str],
-        walked: tuple[array[int], array[float], array[int]],
+        walks: Mapping[int, Walk],
     ) -> None:
         self._pods = pods
         self._tiers = tiers
-        self._matched, self._scores, self._by_tier = walked
+        self._walks = walks
 
     def best_of(self, pod: str) -> WorkerMatch | None:
         """See `PrefixMatch.best_of`."""
         caches = self._pods.get(pod)
         if caches is None:
             return None
-        scores = self._scores
         best = caches[0]
-        for cache in caches[1:]:
-            new, old = cache.number, best.number
-            if (scores[new], self._matched[new]) > (scores[old], self._matched[old]):
-                best = cache
+        if len(caches) > 1:
+            best = max(caches, key=self._rank)  # the first of equals
         return self._of(best)
+
+    def _rank(self, cache: Cache) -> tuple[float, int]:
+        walked = self._walks[cache.key_block_size].walked
+        return walked.scores[cache.number], walked.matched[cache.number]
 
     def of(self, worker: Worker) -> WorkerMatch | None:
         """How much this very worker holds; None for one unheard of."""
@@ -65,13 +90,21 @@ class MemoryPrefixMatch:
 
     def _of(self, cache: Cache) -> WorkerMatch:
         number = cache.number
-        matched = self._matched[number]
+        walked, tokens, ratio = self._walks[cache.key_block_size]
+        matched = walked.matched[number]
         by_tier = {}
         if matched:
             cell = number * len(self._tiers)
             for tier in self._tiers:
-                blocks = self._by_tier[cell]
+                blocks = walked.tiers[cell] // ratio
                 if blocks:
                     by_tier[tier] = blocks
                 cell += 1
-        return WorkerMatch(cache.worker, self._scores[number], matched, by_tier)
+        return WorkerMatch(
+            cache.worker,
+            walked.scores[number],
+            matched // ratio,
+            by_tier,
+            walked.ends[number] * tokens,
+            cache.plan.is_bound,
+        )

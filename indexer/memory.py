@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Self
 
-from indexer.match import Cache, MemoryPrefixMatch
-from indexer.prefix import walk_prefix
+from indexer.groups import CacheLayout
+from indexer.match import Cache, MemoryPrefixMatch, Walk
+from indexer.prefix import PrefixWalk
 from indexer.rows import RowTable
 from indexer.scheme import model_scope
 from indexer.types import BlockKey, Place, Worker, WorkerBlocks
@@ -14,10 +15,17 @@ from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from indexer.index import PromptBlocks
     from indexer.types import EngineHash, Hashes
 
-DEFAULT_TIER_WEIGHTS: Mapping[str, float] = {"gpu": 1.0, "cpu": 0.8}
-UNKNOWN_TIER_WEIGHT = 1.0
+DEFAULT_TIER_WEIGHTS: Mapping[str, float] = {
+    "gpu": 1.0,
+    "cpu": 0.8,
+    "shared_storage": 0.4,
+    "disk": 0.3,
+    "object_store": 0.2,
+}
+UNKNOWN_TIER_WEIGHT = 0.0
 _MOST_TIERS = 64
 _OTHER_TIER = "other"
 
@@ -27,7 +35,7 @@ class MemoryIndex:
 
     limit_bytes: what blocks, engine hashes and holder sets may occupy; the longest unused are
         evicted beyond it, and counted.
-    tier_weights: tier -> weight of a block in it; a tier not named weighs 1.0.
+    tier_weights: tier -> weight of a block in it; a tier not named weighs nothing.
     count_copies: False for engines that announce a copy again without there being another one.
     """
 
@@ -46,8 +54,8 @@ class MemoryIndex:
             self._tier(tier)
         self._caches: dict[Worker, Cache] = {}
         self._pods: dict[str, dict[str, list[Cache]]] = {}  # model -> pod -> its ranks
-        self._member_workers = array("i")
-        self._member_tiers = array("B")
+        self._walk = PrefixWalk()
+        self._key_sizes: dict[str, Sequence[tuple[int, tuple[int, ...]]]] = {}
         self._free_numbers: list[int] = []
         self._numbers = 0
         self._dumping = False
@@ -64,10 +72,31 @@ class MemoryIndex:
         number = self._free_numbers.pop() if self._free_numbers else self._numbers
         self._numbers = max(self._numbers, number + 1)
         scope = model_scope(model)
-        knowing = self._member(scope, -1, 0)
-        cache = Cache(worker, model, number, scope, knowing)
+        layout = CacheLayout()
+        cache = Cache(worker, model, number, scope, self._member(scope), 0, layout.plan(1))
+        self._walk.describe(number, cache.plan, chunked=False)
         self._caches[worker] = cache
         self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
+        self._key_sizes.pop(model, None)
+
+    def describe(self, worker: Worker, layout: CacheLayout) -> None:
+        """See `Index.describe`."""
+        cache = self._caches[worker]
+        if layout == cache.layout:
+            return
+        if layout.key_block_size != cache.layout.key_block_size:
+            self.restart(worker, {place.tier for place in cache.members})
+        cache.layout, cache.key_block_size = layout, layout.key_block_size
+        cache.plan = layout.plan(layout.key_block_size or 1)
+        self._key_sizes.pop(cache.model, None)
+        self._walk.describe(cache.number, cache.plan, bool(cache.chunks))
+        for place, member in cache.members.items():
+            self._place_member(cache, place, member)
+
+    def layout_of(self, worker: Worker) -> CacheLayout:
+        """See `Index.layout_of`."""
+        cache = self._caches.get(worker)
+        return CacheLayout() if cache is None else cache.layout
 
     def leave(self, worker: Worker) -> bool:
         """See `Index.leave`."""
@@ -81,6 +110,7 @@ class MemoryIndex:
         for member in (cache.knowing, *cache.members.values()):
             self._retire(member)
         self._free_numbers.append(cache.number)
+        self._key_sizes.pop(cache.model, None)
         del self._caches[cache.worker]
         pods = self._pods[cache.model]
         pods[cache.worker.pod].remove(cache)
@@ -103,7 +133,7 @@ class MemoryIndex:
         cache = self._caches.get(worker)
         if cache is not None:
             self._retire(cache.knowing)
-            cache.knowing = self._member(cache.scope, -1, 0)
+            cache.knowing = self._member(cache.scope)
 
     def evicted(self) -> Sequence[tuple[Worker, str]]:
         """See `Index.evicted`."""
@@ -115,26 +145,28 @@ class MemoryIndex:
             (cache.worker, place.tier)
             for cache in self._caches.values()
             for place, member in cache.members.items()
-            if member in losers and place.group == 0
+            if member in losers
         ]
 
     def _retire(self, member: int) -> None:
-        self._member_workers[member] = -1
+        self._walk.place(member, -1)
         self.table.retire(member)
 
-    def _member(self, scope: int, worker_number: int, group: int, tier: int = 0) -> int:
-        """A new member; only those of group 0 count in scores, and never a knowing one."""
-        member = self.table.new_member(scope, worker_number < 0)
-        self._place_member(member, worker_number if group == 0 else -1, tier)
+    def _member(self, scope: int, *, knowing: bool = True) -> int:
+        """A new member, which counts in no score yet."""
+        member = self.table.new_member(scope, knowing)
+        self._walk.place(member, -1)
         return member
 
-    def _place_member(self, member: int, worker_number: int, tier: int) -> None:
-        """Blocks of `member` count for the worker of this number (-1: for none) in `tier`."""
-        while len(self._member_workers) <= member:
-            self._member_workers.append(-1)
-            self._member_tiers.append(0)
-        self._member_workers[member] = worker_number
-        self._member_tiers[member] = tier
+    def _place_member(self, cache: Cache, place: Place, member: int) -> None:
+        """Blocks of `member` count for the worker, if the group of `place` is one of its layout."""
+        self._walk.place(
+            member,
+            cache.number,
+            self._tier(place.tier),
+            cache.plan.bits.get(place.group, 0),
+            cache.layout.offload_chunk(place.tier, cache.key_block_size or 1),
+        )
 
     def _tier(self, name: str) -> int:
         number = self._tier_numbers.get(name)
@@ -152,21 +184,40 @@ class MemoryIndex:
         cache = self._caches[worker]
         member = cache.members.get(place)
         if member is None:
-            member = self._member(cache.scope, cache.number, place.group, self._tier(place.tier))
-            cache.members[place] = member
+            member = cache.members[place] = self._member(cache.scope, knowing=False)
+            self._place_member(cache, place, member)
         return member, cache.knowing
 
     # Events
 
-    def store(self, worker: Worker, place: Place, hashes: Hashes, keys: array[int]) -> None:
+    def store(
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        keys: array[int],
+        *,
+        new_copies: bool = True,
+    ) -> None:
         """See `Index.store`. The worker must have joined."""
         member, knowing = self._holder(worker, place)
-        self.table.store(hashes, keys, member, knowing)
+        self.table.store(hashes, keys, member, knowing, new_copies)
 
-    def store_known(self, worker: Worker, place: Place, hashes: Hashes) -> int:
+    def store_known(
+        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+    ) -> int:
         """See `Index.store_known`. The worker must have joined."""
         member, knowing = self._holder(worker, place)
-        return self.table.store_known(hashes, member, knowing)
+        return self.table.store_known(hashes, member, knowing, new_copies)
+
+    def limit_copies(
+        self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]
+    ) -> None:
+        """See `Index.limit_copies`."""
+        cache = self._caches.get(worker)
+        member = cache.members.get(place) if cache else None
+        if member is not None:
+            self.table.limit_copies(hashes, array("Q", most), member)
 
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
         """See `Index.remove`."""
@@ -190,18 +241,39 @@ class MemoryIndex:
 
     # Requests
 
-    def match(self, model: str, keys: array[int]) -> MemoryPrefixMatch:
+    def match(self, model: str, prompt: PromptBlocks) -> MemoryPrefixMatch:
         """See `Index.match`."""
         scope = model_scope(model)
-        walked = walk_prefix(
-            self.table.sets_of(keys, scope),
-            self.table.sets.members,
-            self._member_workers,
-            self._member_tiers,
-            self._weights,
-            self._numbers,
-        )
-        return MemoryPrefixMatch(self._pods.get(model, {}), self.tier_names, walked)
+        pods = self._pods.get(model, {})
+        walks = {}
+        for key_block_size, chunks in self._key_sizes_of(model):
+            size = key_block_size or prompt.block_size
+            keys = prompt.at(size)
+            ratio = max(1, prompt.block_size // size)
+            walked = self._walk.walk(
+                self.table.sets_of(keys, scope, max(chunks, default=1)),
+                self.table.sets.members,
+                self._weights,
+                self._numbers,
+                len(keys),
+                (prompt.tokens - 1) // size,
+                chunks,
+                ratio,
+            )
+            walks[key_block_size] = Walk(walked, size, ratio)
+        return MemoryPrefixMatch(pods, self.tier_names, walks)
+
+    def _key_sizes_of(self, model: str) -> Sequence[tuple[int, tuple[int, ...]]]:
+        """The sizes of keys of a model's workers, each with the lengths of their chunks."""
+        found = self._key_sizes.get(model)
+        if found is None:
+            chunks: dict[int, set[int]] = {}
+            for of_pod in self._pods.get(model, {}).values():
+                for cache in of_pod:
+                    chunks.setdefault(cache.key_block_size, set()).update(cache.chunks)
+            found = [(size, tuple(sorted(lengths))) for size, lengths in chunks.items()]
+            self._key_sizes[model] = found
+        return found
 
     def pods_of(self, model: str) -> Sequence[str]:
         """See `Index.pods_of`."""
@@ -214,14 +286,17 @@ class MemoryIndex:
     def workers(self) -> Sequence[WorkerBlocks]:
         """See `Index.workers`."""
         return [
-            WorkerBlocks(cache.worker, cache.model, self._blocks_by_tier(cache))
+            WorkerBlocks(cache.worker, cache.model, self._blocks_by_tier(cache), cache.layout)
             for cache in self._caches.values()
         ]
 
     def _blocks_by_tier(self, cache: Cache) -> dict[str, int]:
+        """What the main groups hold; where there are several, the one that holds most."""
         blocks: dict[str, int] = {}
         for place, member in cache.members.items():
-            blocks[place.tier] = blocks.get(place.tier, 0) + self.table.held_by(member)
+            if cache.plan.bits.get(place.group, 0) & cache.plan.main:
+                held = self.table.held_by(member)
+                blocks[place.tier] = max(blocks.get(place.tier, 0), held)
         return blocks
 
     # Snapshots
@@ -252,6 +327,7 @@ class MemoryIndex:
                     "model": cache.model,
                     "number": cache.number,
                     "knowing": cache.knowing,
+                    "layout": cache.layout.dump(),
                     "members": [(*place, member) for place, member in cache.members.items()],
                 }
                 for cache in self._caches.values()
@@ -279,20 +355,29 @@ class MemoryIndex:
                 f"it takes {index.table.bytes_used:,} bytes, and the limit is {limit_bytes:,}"
             )
         index._numbers, index._free_numbers = first["numbers"], list(first["free"])
-        if index.table.members:  # retired ones still stand in sets, and count for nobody
-            index._place_member(index.table.members - 1, -1, 0)
         for dumped in first["caches"]:
             index._load_cache(dumped)
         return index
 
     def _load_cache(self, dumped: dict[str, Any]) -> None:
         worker, model = Worker(*dumped["worker"]), dumped["model"]
-        scope = model_scope(model)
-        cache = Cache(worker, model, dumped["number"], scope, dumped["knowing"])
-        self._place_member(cache.knowing, -1, 0)
+        layout = CacheLayout.load(dumped["layout"])
+        size = layout.key_block_size
+        cache = Cache(
+            worker,
+            model,
+            dumped["number"],
+            model_scope(model),
+            dumped["knowing"],
+            size,
+            layout.plan(size or 1),
+            layout,
+        )
+        self._walk.describe(cache.number, cache.plan, bool(cache.chunks))
         for tier, group, member in dumped["members"]:
-            cache.members[Place(tier, group)] = member
-            self._place_member(member, cache.number if group == 0 else -1, self._tier(tier))
+            place = Place(tier, group)
+            cache.members[place] = member
+            self._place_member(cache, place, member)
         self._caches[worker] = cache
         self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
 

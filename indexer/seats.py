@@ -39,12 +39,12 @@ class Seats:
         for occupant in occupants:
             self.numbers.pop(occupant, None)
 
-    def scored(self) -> dict[int, str]:
-        """Seat -> tier of the places that count in scores."""
+    def scored(self) -> dict[int, Place]:
+        """Seat -> place of those that can count in scores."""
         return {
-            seat: place.tier
+            seat: place
             for place, seat in self.numbers.items()
-            if place is not None and place.group == 0
+            if place is not None and place.group >= 0
         }
 
     def copy(self) -> Seats:

@@ -19,6 +19,7 @@ from indexer.seats import KNOWLEDGE, Seats
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from indexer.groups import CacheLayout
     from indexer.match import Cache
     from indexer.seats import Occupant
     from indexer.types import Hashes, Place, Worker
@@ -130,7 +131,7 @@ class SharedIndex(MemoryIndex):
         counts, rows = self.table.rows_of(names, members, seats)
         keys = _distinct(others[:most] + rows[::2])
         of_worker = self._seats[worker]
-        scored = [place for place in cache.members if place.group == 0]
+        scored = [place for place in cache.members if place.group >= 0]
         masks = self.table.holding(keys, array("I", [cache.members[place] for place in scored]))
         return Changes(
             names, counts, rows, keys, [of_worker.of(p) for p in scored], masks, of_worker.copy()
@@ -167,6 +168,7 @@ class SharedIndex(MemoryIndex):
     def put(
         self,
         worker: Worker,
+        layout: CacheLayout,
         seats: Seats,
         names: array[int],
         counts: array[int],
@@ -177,6 +179,7 @@ class SharedIndex(MemoryIndex):
         The worker must have joined. Raises ValueError if rows and counts do not fit.
         """
         cache = self._caches[worker]
+        self.describe(worker, layout)
         self._reseat(cache, seats)
         known = [
             (self._member_in(cache, occupant), seat) for occupant, seat in seats.numbers.items()
@@ -201,7 +204,7 @@ class SharedIndex(MemoryIndex):
     def _vacate(self, cache: Cache, occupant: Occupant) -> None:
         if occupant is None:
             self._retire(cache.knowing)
-            cache.knowing = self._member(cache.scope, -1, 0)
+            cache.knowing = self._member(cache.scope)
         else:
             self._retire(cache.members.pop(occupant))
 
@@ -220,27 +223,56 @@ class SharedIndex(MemoryIndex):
 
     # Events; see `Index` for what they mean
 
-    def store(self, worker: Worker, place: Place, hashes: Hashes, keys: array[int]) -> None:
+    def describe(self, worker: Worker, layout: CacheLayout) -> None:
+        """See `Index.describe`."""
+        if layout == self.layout_of(worker):
+            return
+        super().describe(worker, layout)
+        if (notes := self._notes.get(worker)) is not None:
+            notes.seats_changed = True  # it is told along with them
+
+    def store(
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        keys: array[int],
+        *,
+        new_copies: bool = True,
+    ) -> None:
         """See `Index.store`."""
-        super().store(worker, place, hashes, keys)
+        super().store(worker, place, hashes, keys, new_copies=new_copies)
         if (notes := self._notes.get(worker)) is not None:
             notes.hashes.extend(hashes)
 
-    def store_known(self, worker: Worker, place: Place, hashes: Hashes) -> int:
+    def store_known(
+        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+    ) -> int:
         """See `Index.store_known`."""
-        unknown = super().store_known(worker, place, hashes)
+        unknown = super().store_known(worker, place, hashes, new_copies=new_copies)
         if (notes := self._notes.get(worker)) is not None:
             notes.hashes.extend(hashes)
         return unknown
 
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
         """See `Index.remove`."""
+        self._note_before_removal(worker, hashes)
+        return super().remove(worker, place, hashes)
+
+    def limit_copies(
+        self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]
+    ) -> None:
+        """See `Index.limit_copies`."""
+        self._note_before_removal(worker, hashes)
+        super().limit_copies(worker, place, hashes, most)
+
+    def _note_before_removal(self, worker: Worker, hashes: Hashes) -> None:
+        """What is gone afterwards has no key to tell."""
         if (notes := self._notes.get(worker)) is not None and worker in self._caches:
-            members, seats = self._members_of(worker)  # what is gone afterwards has no key to tell
+            members, seats = self._members_of(worker)
             names = self.table.names_of(hashes, members)
             notes.keys.extend(self.table.rows_of(names, members, seats)[1][::2])
             notes.hashes.extend(names)
-        return super().remove(worker, place, hashes)
 
     def clear(self, worker: Worker, tiers: Collection[str]) -> None:
         """See `Index.clear`."""

@@ -67,10 +67,12 @@ class BlockTable(Slots):
         keys: cython.ulonglong[::1],
         member: cython.uint,
         known: cython.uint,
+        new_copies: cython.bint = True,
     ) -> None:
         """`member` holds the blocks `keys` under `hashes`; the knowing member `known` learns so.
 
         There may be `span` times as many keys as hashes: then each hash stands for `span` blocks.
+        new_copies: whether what is held already has one more copy now.
         """
         i: cython.Py_ssize_t
         j: cython.Py_ssize_t
@@ -81,15 +83,22 @@ class BlockTable(Slots):
         span = len(keys) // count
         if span * count != len(keys) or span < 1 or span > 0xFFFF:
             raise ValueError(f"{len(keys)} block keys do not spread over {count} engine hashes")
+        new_copies = new_copies and self.count_copies
         self._tick(len(keys))
         self._warm(hashes, keys, member)
         for i in range(count):
             for j in range(span - 1):
-                self._store_one(part_name(hashes[i], j), keys[i * span + j], member, known, 1)
-            self._store_one(hashes[i], keys[(i + 1) * span - 1], member, known, span)
+                self._store_one(
+                    part_name(hashes[i], j), keys[i * span + j], member, known, 1, new_copies
+                )
+            self._store_one(hashes[i], keys[(i + 1) * span - 1], member, known, span, new_copies)
 
     def store_known(
-        self, hashes: cython.ulonglong[::1], member: cython.uint, known: cython.uint
+        self,
+        hashes: cython.ulonglong[::1],
+        member: cython.uint,
+        known: cython.uint,
+        new_copies: cython.bint = True,
     ) -> int:
         """`member` holds what `known` learned for `hashes`; returns how many it did not."""
         unknown: cython.Py_ssize_t = 0
@@ -98,6 +107,7 @@ class BlockTable(Slots):
         at: cython.Py_ssize_t
         span: cython.Py_ssize_t
         segment: Segment
+        new_copies = new_copies and self.count_copies
         self._tick(len(hashes))
         for i in range(len(hashes)):
             segment = self._mappings[segment_of(hashes[i])]
@@ -106,12 +116,12 @@ class BlockTable(Slots):
                 unknown += 1
                 continue
             span = segment.span_at(at)
-            self._add_holder(segment, at, member)
+            self._add_holder(segment, at, member, new_copies)
             for j in range(span - 1):
                 segment = self._mappings[segment_of(part_name(hashes[i], j))]
                 at = self._mapping_of(segment, part_name(hashes[i], j), known)
                 if at >= 0:
-                    self._add_holder(segment, at, member)
+                    self._add_holder(segment, at, member, new_copies)
         return unknown
 
     def remove(self, hashes: cython.ulonglong[::1], member: cython.uint) -> int:
@@ -133,6 +143,27 @@ class BlockTable(Slots):
             for j in range(span - 1):
                 self._remove_one(part_name(hashes[i], j), member)
         return unknown
+
+    def limit_copies(
+        self,
+        hashes: cython.ulonglong[::1],
+        most: cython.ulonglong[::1],
+        member: cython.uint,
+    ) -> None:
+        """`member` has at most so many copies of each of `hashes`."""
+        i: cython.Py_ssize_t
+        copies: cython.ulonglong
+        segment: Segment
+        one = array("Q", [0])
+        for i in range(min(len(hashes), len(most))):
+            segment = self._mappings[segment_of(hashes[i])]
+            if self._mapping_of(segment, hashes[i], member) < 0:
+                continue
+            one[0] = hashes[i]
+            copies = 1 + self._copies.beyond_first(member, hashes[i])
+            while copies > most[i]:
+                self.remove(one, member)
+                copies -= 1
 
     def key_of(self, engine_hash: cython.ulonglong, known: cython.uint) -> int | None:
         """The key of the (last) block that `engine_hash` stands for, if `known` learned it."""
@@ -167,6 +198,7 @@ class BlockTable(Slots):
         member: cython.uint,
         known: cython.uint,
         span: cython.ushort,
+        new_copies: cython.bint,
     ) -> cython.void:
         segment: Segment = self._mappings[segment_of(engine_hash)]
         at: cython.Py_ssize_t = segment.find(engine_hash)
@@ -179,17 +211,21 @@ class BlockTable(Slots):
             self.mapping_count += 1
         else:
             self._set(segment, at, self.sets.with_member(segment.number_at(at), known))
-        self._add_holder(segment, at, member)
+        self._add_holder(segment, at, member, new_copies)
 
     def _add_holder(
-        self, segment: Segment, at: cython.Py_ssize_t, member: cython.uint
+        self,
+        segment: Segment,
+        at: cython.Py_ssize_t,
+        member: cython.uint,
+        new_copies: cython.bint,
     ) -> cython.void:
-        """One more copy for `member` of what the mapping at `at` stands for."""
+        """`member` has what the mapping at `at` stands for, in a copy more if it had it before."""
         before: cython.uint = segment.number_at(at)
         after: cython.uint = self.sets.with_member(before, member)
         if after != before:
             self._set(segment, at, after)
-        elif self.count_copies:
+        elif new_copies:
             self._copies.up(member, segment.words[at])
         segment.touch(at, self._epoch)
         self._hold(segment.words[at + 2], member, after != before)
@@ -241,14 +277,20 @@ class BlockTable(Slots):
 
     # Requests
 
-    def sets_of(self, keys: cython.ulonglong[::1], scope: cython.ulonglong) -> array[int]:
-        """The set numbers of the leading blocks of `keys`, up to the first nobody holds.
+    def sets_of(
+        self,
+        keys: cython.ulonglong[::1],
+        scope: cython.ulonglong,
+        gap: cython.Py_ssize_t = 1,
+    ) -> array[int]:
+        """The set numbers of the leading blocks of `keys`, up to `gap` that nobody holds in a row.
 
         Marks the blocks as asked for. An `array('I')` of at most `len(keys)` numbers.
         """
         count: cython.Py_ssize_t = len(keys)
         found = array("I", bytes(4 * count)) if count else array("I")
         i: cython.Py_ssize_t = 0
+        missing: cython.Py_ssize_t = 0
         name: cython.ulonglong
         at: cython.Py_ssize_t
         segment: Segment
@@ -260,13 +302,17 @@ class BlockTable(Slots):
             name = keys[i] ^ scope
             segment = self._blocks[segment_of(name)]
             at = segment.find(name)
+            i += 1
             if at < 0:
-                break
-            out[i] = segment.number_at(at)
+                missing += 1
+                if missing == gap:
+                    break
+                continue
+            missing = 0
+            out[i - 1] = segment.number_at(at)
             if segment.age_at(at) != epoch:
                 segment.touch(at, epoch)
-            i += 1
-        return found[:i] if i < count else found
+        return found[: i - missing] if missing else found
 
     def __repr__(self) -> str:
         return (

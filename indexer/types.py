@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, NewType, TypeAlias
 if TYPE_CHECKING:
     from array import array
 
+    from indexer.groups import CacheLayout
+
 BlockKey = NewType("BlockKey", int)
 """Our own 64-bit name of a block, computed from its tokens and all before it."""
 
@@ -36,22 +38,30 @@ class Place(NamedTuple):
 
 
 class WorkerMatch(NamedTuple):
-    """How much of a prompt one worker holds.
+    """How much of a prompt one worker holds, and how much its engine can reuse.
 
-    score: sum over the matched blocks of the weight of the best tier that holds each.
-    matched_blocks: leading blocks held in any tier. by_tier: leading blocks held in that tier.
+    score: sum over the blocks that could be reused, if the prompt went on, of the weight of the
+    best tier that holds each. matched_blocks: leading blocks held in any tier, in all main groups.
+    by_tier: leading blocks held in that tier. reusable_tokens: what the engine takes from its cache
+    for this very prompt. reusable_is_bound: it may be less.
     """
 
     worker: Worker
     score: float
     matched_blocks: int
     by_tier: dict[str, int]
+    reusable_tokens: int = 0
+    reusable_is_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerBlocks:
-    """What the index holds of one worker: its model and blocks by tier (all groups together)."""
+    """What the index holds of one worker: its model, and blocks by tier (of the main groups).
+
+    A block is as long as the worker's keys, see `CacheLayout`.
+    """
 
     worker: Worker
     model: str
     by_tier: dict[str, int]
+    layout: CacheLayout

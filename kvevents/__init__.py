@@ -23,6 +23,7 @@ from kvevents.events import (
     decode_batch,
 )
 from kvevents.frame import Frame, FrameError, parse_frame
+from kvevents.groups import EngineSettings
 from kvevents.ingest import Ingest, IngestPolicy
 from kvevents.intake import Intake
 from kvevents.lobby import Custody
@@ -41,6 +42,7 @@ __all__ = [
     "BlockRemoved",
     "BlockStored",
     "Custody",
+    "EngineSettings",
     "ExtraStrings",
     "Frame",
     "FrameError",

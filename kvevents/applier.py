@@ -2,6 +2,10 @@
 
 Nothing is dropped silently: `Tally` counts, per worker, applied events by kind, and by reason every
 event and every block that could not be applied; and the worker's trust is told of each.
+
+What an engine hash means is learned from events that have tokens for each of their hashes. The
+groups of a worker share their hashes, so a group that names only some of its blocks says with the
+hash alone which they are; if that is not known yet, the hash waits.
 """
 
 from __future__ import annotations
@@ -11,24 +15,29 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from indexer import BlockKey, EngineHash, Place
-from indexer.folding import BlockFolding
+from indexer import Attention, BlockKey, EngineHash, Place
 from kvevents.events import AllBlocksCleared, BlockRemoved, BlockStored
 from kvevents.extra_keys import untangle
+from kvevents.groups import Groups
 from kvevents.source import ExtraStrings
+from kvevents.spread import positions_of, spread_extras
+from kvevents.tiers import GPU_TIER, tier_of
 from kvevents.trust import EVERYWHERE, State, TierClass, class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from indexer import Extra, Hashes, Index, KeyScheme, Worker
+    from indexer import Hashes, Index, KeyScheme, Worker
     from kvevents.events import Event
+    from kvevents.groups import EngineSettings
     from kvevents.orphans import Orphans
     from kvevents.trust import Trust
 
-GPU_TIER = "gpu"
-_MOST_PLACES = 256
-_TIER_NAMES = {"cpu_pinned": "cpu"}
+_MOST_PLACES = 63  # a block's holders of one worker are told elsewhere in 64 bits
+_MOST_MEDIA = 256
+_MOST_FOREIGN = 10_000
+_MOST_SPAN = 65_535
+_REUSED = "REUSED"
 _NOWHERE = Place(GPU_TIER, -1)  # a group that no engine has, and no score counts
 
 
@@ -44,20 +53,12 @@ class Tally:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def tier_of(medium: str | None) -> str:
-    """The tier of an event's medium: lower case, the GPU where none is given."""
-    if not medium:
-        return GPU_TIER
-    tier = medium.lower()
-    return _TIER_NAMES.get(tier, tier)
-
-
 class Applier:
     """Applies one worker's events to the index, in the order in which they are given.
 
     The worker must have joined the index. trust: told of what was not understood, and of what
-    contradicts that everything is known. engine_block_size: as announced last, None before that.
-    resolved: whether any block was ever understood.
+    contradicts that everything is known. groups: of the worker's cache. resolved: whether any block
+    was ever understood.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Applier:
         orphans: Orphans,
         extra_strings: ExtraStrings = ExtraStrings.AUTO,
         count_copies: bool = True,
+        settings: EngineSettings | None = None,
     ) -> None:
         self._index = index
         self._worker = worker
@@ -77,11 +79,20 @@ class Applier:
         self.orphans = orphans
         self.extra_strings = extra_strings
         self._count_copies = count_copies
-        self._folding: BlockFolding | None = None
+        self.groups = Groups(scheme.block_size, settings)
         self._places: dict[tuple[str | None, int | None], Place] = {}
+        self._sparse: list[BlockStored] = []
+        self._foreign: dict[tuple[Place, int], int] = {}
         self.tally = Tally()
-        self.engine_block_size: int | None = None
         self.resolved = False
+        self._describe()
+
+    # A batch: `begin`, then `apply` for each event, then `finish`
+
+    def begin(self, events: Sequence[Event]) -> None:
+        """A batch is to be applied: learn of the groups it tells of."""
+        if self.groups.learn(events):
+            self._describe()
 
     def apply(self, event: Event) -> None:
         """Apply one event, or count why not."""
@@ -94,22 +105,34 @@ class Applier:
                 self._clear()
         self.tally.events[type(event).__name__] += 1
 
+    def finish(self) -> None:
+        """All events of a batch were applied: see where hashes that are not known must stand."""
+        sparse, self._sparse = self._sparse, []
+        for event in sparse:
+            self._find_positions(event)
+
+    def _describe(self) -> None:
+        layout = self.groups.layout
+        size = self._index.layout_of(self._worker).key_block_size
+        if size not in (0, layout.key_block_size) and self.resolved:
+            self.orphans.clear()  # keys of another length: all is to be learned again
+            self.trust.doubt(State.PARTIAL, "block_size_changed", EVERYWHERE)
+        self._index.describe(self._worker, layout)
+        self._scheme = self._scheme.sized(self.groups.key_block_size)
+
     def restart(self) -> None:
         """Another engine is in the worker's place: what dies with the process is gone."""
         lost = [tier for tier in self._tiers() if class_of(tier) is not TierClass.STORAGE]
-        if self._folding is not None:  # its parts do not outlive the engine's hashes
-            lost = self._tiers()
-            self._folding = None
         self._index.restart(self._worker, lost)
+        self.groups.restart()
         self.orphans.clear()
+        self._foreign.clear()
 
     def forget(self, classes: list[TierClass]) -> None:
         """Claim nothing any more in tiers of these classes."""
         tiers = [tier for tier in self._tiers() if class_of(tier) in classes]
         self._index.clear(self._worker, tiers)
         self.orphans.clear(tiers)
-        if self._folding is not None:
-            self._folding.clear(tiers)
 
     @property
     def named_tiers(self) -> set[str]:
@@ -117,25 +140,26 @@ class Applier:
         return {place.tier for place in self._places.values()}
 
     def use(self, tiers: Iterable[str]) -> None:
-        """The worker has blocks in these tiers already."""
+        """The worker has blocks in these tiers already, and groups as the index says."""
         self.resolved = True
         for tier in tiers:
             self._place(tier, None)
-
-    @property
-    def can_dump(self) -> bool:
-        """Whether the index alone is all there is to know."""
-        return self._folding is None
+        self.groups.load(self._index.layout_of(self._worker))
+        self._describe()
 
     def _tiers(self) -> list[str]:
         return list(self.named_tiers | {GPU_TIER, "cpu"})
 
-    def _place(self, medium: str | None, group: int | None) -> Place:
+    def _place(self, medium: str | None, group: int | None) -> Place | None:
+        """Where the blocks of an event are; None if there are too many places already."""
         place = self._places.get((medium, group))
         if place is None:
             place = Place(tier_of(medium), group or 0)
+            known = set(self._places.values())
+            if place.group < 0 or (place not in known and len(known) >= _MOST_PLACES):
+                return None
             self.trust.classes.use(class_of(place.tier))
-            if len(self._places) < _MOST_PLACES:  # media come off the wire
+            if len(self._places) < _MOST_MEDIA:  # media come off the wire
                 self._places[medium, group] = place
         return place
 
@@ -143,130 +167,148 @@ class Applier:
         """Blocks in `place` are not understood, and never will be."""
         if blocks:
             self.tally.skipped[reason] += blocks
-            if place.group <= 0:
+            if place is not _NOWHERE:
                 self.trust.doubt(State.PARTIAL, reason, [class_of(place.tier)], mendable=False)
 
     def _contradicts(self, place: Place) -> None:
         """The event cannot be, if all we believe is so."""
-        if not place.group and self._count_copies and self.trust.is_exact(class_of(place.tier)):
+        if self._count_copies and self.trust.is_exact(class_of(place.tier)):
             self.tally.skipped["contradictions"] += 1
             self.trust.doubt(State.DEGRADED, "contradiction", EVERYWHERE)
 
     # BlockStored
 
     def _store(self, event: BlockStored) -> None:
-        hashes = event.block_hashes
+        hashes, size = event.block_hashes, event.block_size
         place = self._place(event.medium, event.group_idx)
-        if not hashes:
+        if place is None:
+            self.tally.skipped["too_many_places"] += len(hashes)
+            self.trust.doubt(State.PARTIAL, "too_many_places", mendable=False)
             return
-        size = event.block_size
-        shapeless = not event.token_ids or len(hashes) * size != len(event.token_ids)
-        if shapeless or place.group or (place.tier != GPU_TIER and self._knows(hashes)):
-            # Only the hashes can be relied on: a sliding-window group names a few of its blocks,
-            # and an offload tier's tokens come without salt and images.
-            self._store_known(place, hashes)
+        group = self.groups.get(place.group)
+        attention = Attention.MAIN if group is None else group.attention
+        if not hashes or attention is Attention.IGNORED:
+            self.tally.skipped["ignored_group"] += len(hashes)
             return
-        if event.lora_name is None and event.lora_id is not None:
+        self._see_extras(event)
+        is_dense = size > 0 and len(hashes) * size == len(event.token_ids) > 0
+        on_gpu = place.tier == GPU_TIER
+        if not is_dense or (not on_gpu and self._knows(hashes)):
+            # Only the hashes can be relied on: a group may name a few of its blocks, and an offload
+            # tier's tokens come without salt and images.
+            if self._store_known(place, event) and on_gpu and event.token_ids:
+                self._sparse.append(event)
+        elif attention is not Attention.MAIN and not self._knows_parent(event):
+            self._store_known(place, event)
+        elif event.lora_name is None and event.lora_id is not None:
             self._skip("unnamed_adapter", len(hashes), place)
-            return
-        if place.tier == GPU_TIER:
-            self.engine_block_size = size
-            self.trust.classes.stored_on_gpu()
-        ours = self._scheme.block_size
-        if size % ours and ours % size:
+        elif on_gpu and group is not None and size != group.block_size:
+            self._store_part(event, place)
+        elif size % self.groups.key_block_size or size > _MOST_SPAN * self.groups.key_block_size:
             self._skip("block_size_mismatch", len(hashes), place)
-        elif self._knows_parent(event):
+        else:
+            if on_gpu:
+                self.trust.classes.stored_on_gpu()
+            self._store_dense(event, place)
+
+    def _see_extras(self, event: BlockStored) -> None:
+        if not event.tells_extras and self.extra_strings is not ExtraStrings.NONE:
+            self.trust.see_blind_wire()
+
+    def _store_dense(self, event: BlockStored, place: Place) -> None:
+        if self._knows_parent(event):
             learned = self._learn(event, place)
             if self.orphans:
                 self._adopt(learned)
         else:
             self._orphan(event, place)
 
-    def _knows(self, hashes: Hashes) -> bool:
-        return all(self._means(EngineHash(engine_hash)) for engine_hash in hashes)
+    def _store_part(self, event: BlockStored, place: Place) -> None:
+        """Blocks shorter than their group's: parts of one, or of another cache."""
+        if event.block_size % self.groups.key_block_size == 0 and self._knows_parent(event):
+            self._store_dense(event, place)
+            return
+        self.tally.skipped["other_cache"] += len(event.block_hashes)
+        for name in event.block_hashes:
+            if len(self._foreign) < _MOST_FOREIGN or (place, name) in self._foreign:
+                self._foreign[place, name] = self._foreign.get((place, name), 0) + 1
 
-    def _means(self, engine_hash: EngineHash) -> bool:
-        if self._folding is not None and engine_hash in self._folding:
-            return True
-        return self._index.key_of(self._worker, engine_hash) is not None
+    def _knows(self, hashes: Hashes) -> bool:
+        return all(self._means(EngineHash(engine_hash)) is not None for engine_hash in hashes)
+
+    def _means(self, engine_hash: EngineHash) -> BlockKey | None:
+        return self._index.key_of(self._worker, engine_hash)
 
     def _knows_parent(self, event: BlockStored) -> bool:
         parent = event.parent_block_hash
-        return parent is None or self._means(EngineHash(parent))
+        return parent is None or self._means(EngineHash(parent)) is not None
 
-    def _store_known(self, place: Place, hashes: Hashes) -> None:
-        """One more copy of blocks announced by their hashes alone."""
-        if self._folding is not None:
-            names, keys, hashes = self._folding.store(place, hashes)
-            self._index.store(self._worker, place, names, keys)
-        if not self._index.store_known(self._worker, place, hashes):
-            return
-        unknown = [h for h in map(EngineHash, hashes) if not self._means(h)]
-        if place.group:
-            self._skip("unknown_hash", len(unknown), place)
-            return
+    def _store_known(self, place: Place, event: BlockStored) -> bool:
+        """Blocks that are told by their hashes alone; whether some hashes are not known."""
+        return self._hold(place, event.block_hashes, new_copies=event.origin != _REUSED)
+
+    def _hold(self, place: Place, hashes: Hashes, *, new_copies: bool = True) -> bool:
+        index, worker = self._index, self._worker
+        if not index.store_known(worker, place, hashes, new_copies=new_copies):
+            return False
+        unknown = [h for h in map(EngineHash, hashes) if self._means(h) is None]
         kept = sum(self.orphans.add(engine_hash, place) for engine_hash in unknown)
         self._skip("unknown_hash", len(unknown) - kept, place)
         self.trust.orphaned(waiting=bool(self.orphans))
+        return True
 
     def _learn(self, event: BlockStored, place: Place) -> Hashes:
         """Blocks with tokens after a known parent; returns those that were understood."""
-        if self._scheme.block_size > event.block_size:
-            return self._learn_parts(event, place)
         hashes, tokens = event.block_hashes, event.token_ids
-        extras, _, understood, reason = untangle(event, self.extra_strings)
-        span = event.block_size // self._scheme.block_size
-        if span > 1 and extras is not None:
-            extras, decidable = _spread(extras, span)
-            if decidable < understood:
-                understood, reason = decidable, "images_in_wide_block"
+        blocks, offsets, understood, reason = untangle(event, self.extra_strings)
+        span = event.block_size // self.groups.key_block_size
+        extras = None
+        if blocks is not None and span > 1:
+            extras, placed = spread_extras(blocks, offsets, span, self.groups.key_block_size)
+            if placed < understood:
+                understood, reason = placed, "images_in_wide_block"
+        elif blocks is not None:
+            extras = [of_block or None for of_block in blocks]
         if understood < len(hashes):
             self._skip(reason, len(hashes) - understood, place)
             hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]
         if hashes:
             self.resolved = True
             keys = self._scheme.keys(self._parent_key(event), tokens, extras)
-            self._index.store(self._worker, place, hashes, keys)
+            new_copies = event.origin != _REUSED
+            self._index.store(self._worker, place, hashes, keys, new_copies=new_copies)
         return hashes
 
     def _parent_key(self, event: BlockStored) -> BlockKey:
         parent = event.parent_block_hash
-        key = None if parent is None else self._index.key_of(self._worker, EngineHash(parent))
+        key = None if parent is None else self._means(EngineHash(parent))
         return self._scheme.root(event.lora_name) if key is None else key
 
-    def _learn_parts(self, event: BlockStored, place: Place) -> Hashes:
-        """Engine blocks smaller than ours."""
-        if self._folding is None:
-            self._folding = BlockFolding(self._scheme, self._count_copies)
-        found = untangle(event, self.extra_strings)
-        hashes = event.block_hashes[: found.understood]
-        self._skip(found.reason, len(event.block_hashes) - len(hashes), place)
-        if not hashes:
-            return hashes
-        parent = event.parent_block_hash
-        extras = None
-        if found.blocks is not None:
-            offsets = found.offsets or [(None,) * len(block) for block in found.blocks]
-            extras = [
-                list(zip(where, block, strict=True))
-                for where, block in zip(offsets, found.blocks, strict=True)
-            ]
-        learned = self._folding.learn(
-            None if parent is None else EngineHash(parent),
-            self._scheme.root(event.lora_name),
-            hashes,
-            event.token_ids[: len(hashes) * event.block_size],
-            extras,
-        )
-        self.resolved = True
-        self._skip("no_room_for_parts", len(hashes) - learned, place)
-        self._store_known(place, hashes[:learned])
-        return hashes[:learned]
+    def _find_positions(self, event: BlockStored) -> None:
+        """Learn from an event with fewer hashes than blocks what those not known stand for."""
+        hashes, size = event.block_hashes, event.block_size
+        keys = {h: self._means(EngineHash(h)) for h in hashes}
+        unit = self.groups.key_block_size
+        if size <= 0 or size % unit or all(k is not None for k in keys.values()):
+            return
+        if not self._knows_parent(event) or len(event.token_ids) % size:
+            return
+        span = size // unit
+        all_keys = self._scheme.keys(self._parent_key(event), event.token_ids)
+        found = positions_of(hashes, keys, all_keys[span - 1 :: span])
+        for engine_hash, at in found.items():
+            self._teach(array("Q", [engine_hash]), all_keys[at * span : (at + 1) * span])
+
+    def _teach(self, hashes: Hashes, keys: array[int]) -> None:
+        """These hashes stand for these blocks, which are held nowhere for that."""
+        self._index.store(self._worker, _NOWHERE, hashes, keys)
+        self._index.remove(self._worker, _NOWHERE, hashes)
+        self._adopt(hashes)
 
     # Blocks that wait for others
 
     def _orphan(self, event: BlockStored, place: Place) -> None:
-        if place.tier == GPU_TIER:
+        if place.tier == GPU_TIER and not self.groups.has_partial_blocks:
             self._contradicts(place)
         parent = EngineHash(event.parent_block_hash or 0)
         dropped, refused = self.orphans.keep(event, parent, place)
@@ -280,51 +322,54 @@ class Applier:
             hashes = ready.pop()
             for engine_hash, place, copies in self.orphans.adopt(hashes):
                 for _ in range(copies):
-                    self._store_known(place, array("Q", [engine_hash]))
+                    self._hold(place, array("Q", [engine_hash]))
             for event in self.orphans.children(hashes):
-                names = hashes = self._learn(event, _NOWHERE)
-                if self._folding is not None:
-                    names, _ = self._folding.remove(_NOWHERE, hashes)
+                names = self._learn(event, _NOWHERE)
                 self._index.remove(self._worker, _NOWHERE, names)
-                ready.append(hashes)
+                ready.append(names)
         self.trust.orphaned(waiting=bool(self.orphans))
 
     # BlockRemoved, AllBlocksCleared
 
     def _remove(self, event: BlockRemoved) -> None:
         place = self._place(event.medium, event.group_idx)
-        hashes = event.block_hashes
-        if self.orphans:
-            hashes = array(
-                "Q", [h for h in hashes if not self.orphans.remove(EngineHash(h), place)]
-            )
-            self.trust.orphaned(waiting=bool(self.orphans))
-        if self._folding is not None:
-            names, hashes = self._folding.remove(place, hashes)
-            self._index.remove(self._worker, place, names)
+        group = None if place is None else self.groups.get(place.group)
+        if place is None or (group is not None and group.attention is Attention.IGNORED):
+            return
+        hashes = self._remaining(event, place)
         unknown = self._index.remove(self._worker, place, hashes)
+        if event.remaining_copy_counts is not None:
+            most = event.remaining_copy_counts
+            self._index.limit_copies(self._worker, place, event.block_hashes, most)
         if unknown:
             self.tally.skipped["not_held"] += unknown
             self._contradicts(place)
 
+    def _remaining(self, event: BlockRemoved, place: Place) -> Hashes:
+        """The hashes of an event that are neither orphans nor of another cache."""
+        hashes, counts = event.block_hashes, event.remaining_copy_counts
+        if not self.orphans and not self._foreign:
+            return hashes
+        remaining = array("Q")
+        for at, name in enumerate(hashes):
+            most = None if counts is None else counts[at]
+            if not (
+                self.orphans.remove(EngineHash(name), place, most)
+                or self._remove_foreign(place, name)
+            ):
+                remaining.append(name)
+        self.trust.orphaned(waiting=bool(self.orphans))
+        return remaining
+
+    def _remove_foreign(self, place: Place, name: int) -> bool:
+        copies = self._foreign.pop((place, name), 0)
+        if copies > 1:
+            self._foreign[place, name] = copies - 1
+        return bool(copies)
+
     def _clear(self) -> None:
         self._index.clear(self._worker, (GPU_TIER,))
-        if self._folding is not None:
-            self._folding.clear((GPU_TIER,))
+        self._foreign.clear()
         self.orphans.clear((GPU_TIER,))
         self.trust.orphaned(waiting=bool(self.orphans))
         self.trust.cleared()
-
-
-def _spread(extras: list[tuple[Extra, ...]], span: int) -> tuple[list[tuple[Extra, ...]], int]:
-    """Extras of engine blocks, each of `span` of ours -> extras of our blocks.
-
-    Only a salt can be placed (it belongs to the first block): which of our blocks an image or an
-    embedding is in cannot be told. Returns also how many engine blocks come before one with such.
-    """
-    ours: list[tuple[Extra, ...]] = []
-    for index, of_block in enumerate(extras):
-        if any(kind != "Salt" for kind, _ in of_block):
-            return ours, index
-        ours += [of_block, *([()] * (span - 1))]
-    return ours, len(extras)

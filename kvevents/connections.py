@@ -18,9 +18,8 @@ _NUMBERS = itertools.count(1)
 
 
 class Change(NamedTuple):
-    """A connection, by its number, was made or lost; noted: when (`time.perf_counter`)."""
+    """A connection, by its number, was made; noted: when (`time.perf_counter`)."""
 
-    made: bool
     connection: int
     noted: float
 
@@ -44,7 +43,8 @@ class Connections:
         self._newest = 0
         self._numbers: dict[int, int] = {}
         self._lost: list[tuple[int, int]] = []
-        self._ambiguous: set[int] = set()
+        self._ambiguous: dict[int, int] = {}  # descriptor -> the number given out last
+        self._losses: list[int] = []
         self._changes: deque[Change] = deque()
 
     @property
@@ -55,7 +55,7 @@ class Connections:
     def watch(self) -> bool:
         """Note what has happened: after messages were fetched, and before their `number` is wanted.
 
-        Returns whether there is anything that `changes` has not told yet.
+        Returns whether there is anything that `made` has not told yet.
         """
         try:
             while True:
@@ -69,34 +69,51 @@ class Connections:
         if event == zmq.Event.DISCONNECTED:
             number = self._numbers.get(descriptor, 0)
             self._lost.append((descriptor, number))
-            self._changes.append(Change(made=False, connection=number, noted=now))
+            self._losses.append(number)
         if event == self._opened:
             if descriptor in self._numbers:
-                self._ambiguous.add(descriptor)
+                self._ambiguous[descriptor] = 0
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
         if event == self._made:
-            self._changes.append(Change(made=True, connection=self._newest, noted=now))
+            self._changes.append(Change(self._newest, now))
 
     def number(self, descriptor: int) -> int:
         """The connection of a message that came through `descriptor`."""
         if descriptor in self._ambiguous:
-            return next(_NUMBERS)
+            number = self._ambiguous[descriptor] = next(_NUMBERS)
+            return number
         return self._numbers.get(descriptor, self._newest)
 
-    def changes(self, *, drained: bool) -> Iterator[Change]:
-        """What has been noted, each change once; drained: no message waits that came before.
+    def losses(self) -> list[int]:
+        """The connections that were lost since the last call; messages of theirs may still wait."""
+        losses, self._losses = self._losses, []
+        return losses
 
-        Otherwise only what was noted a while ago.
+    def settled(self) -> list[tuple[int, int]]:
+        """No message waits that came before: which connections stood for which, to be told once.
+
+        Pairs of a number that was given out while it could not be told, and the connection's own.
         """
-        if drained:
-            self._ambiguous.clear()
-            for descriptor, number in self._lost:
-                if self._numbers.get(descriptor) == number:
-                    del self._numbers[descriptor]
-            self._lost.clear()
+        pairs = [
+            (former, self._numbers[descriptor])
+            for descriptor, former in self._ambiguous.items()
+            if former and descriptor in self._numbers
+        ]
+        self._ambiguous.clear()
+        for descriptor, number in self._lost:
+            if self._numbers.get(descriptor) == number:
+                del self._numbers[descriptor]
+        self._lost.clear()
+        return pairs
+
+    def made(self, *, drained: bool) -> Iterator[int]:
+        """The connections that were made, each once; drained: no message waits that came before.
+
+        Otherwise only those made a while ago.
+        """
         noted_by = time.perf_counter() - (0 if drained else _TELL_SECONDS)
         while self._changes and self._changes[0].noted <= noted_by:
-            yield self._changes.popleft()
+            yield self._changes.popleft().connection
 
     def close(self) -> None:
         """Nothing is noted any more; before the socket is closed."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvevents.steps import Arrival, Step
 
 _TRIES = 3  # answers without progress before a hole is given up
+_FORMER_EPOCHS = 8
 _AFRESH = (Purpose.REBUILD, Purpose.RESYNC)
 
 
@@ -35,7 +36,8 @@ class Continuity(Progress):
     """The frames of one worker, in order; see there for what is inherited.
 
     can_replay: whether there is anybody to ask. suspect: why the publisher may have been replaced,
-    or "". asked: the replay that is awaited.
+    or "". asked: the replay that is awaited. unanswered: whether the last one's answer was not
+    complete.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Continuity(Progress):
         self.can_replay = can_replay
         self.suspect = ""
         self.asked: Ask | None = None
+        self.unanswered = False
+        self._former_epochs: list[bytes] = []
         self._rebuildable = True
         self._answered = self._same = self._moved = False
         self._reconnected = False
@@ -59,7 +63,11 @@ class Continuity(Progress):
 
     def live(self, arrival: Arrival) -> None:
         """A frame has been published."""
-        if not self.begun:
+        if arrival.epoch in self._former_epochs:
+            self.counts.late += 1
+        elif self._is_other_life(arrival.epoch):
+            self._restart(arrival)
+        elif not self.begun:
             self._first(arrival)
         elif arrival.sequence <= self.life.last:
             self._behind(arrival)
@@ -73,6 +81,28 @@ class Continuity(Progress):
                 self._restart(arrival)
         else:
             self._ahead(arrival)
+
+    def heartbeat(self, sequence: int, epoch: bytes) -> bool:
+        """The publisher says how far it has got, give or take one; whether that is as far as we.
+
+        A heartbeat may carry the number of the newest frame, or of the next.
+        """
+        if epoch in self._former_epochs:
+            return True
+        if self._is_other_life(epoch):
+            self._restart(None)
+            self.life.epoch = epoch
+            return True
+        if self.begun and sequence > self.life.last + 1:
+            self.life.head = max(self.life.head, sequence - 1)
+            if self.asked is None:
+                self.trust.wait("frames_missing")
+                self._ask(Purpose.GAP, self.life.last)
+            return True
+        return sequence <= self.life.last
+
+    def _is_other_life(self, epoch: bytes) -> bool:
+        return bool(epoch) and bool(self.life.epoch) and epoch != self.life.epoch
 
     def connected(self, doubt: str) -> None:
         """The publisher speaks through a new connection from now on.
@@ -133,7 +163,9 @@ class Continuity(Progress):
             return
         first, self._answered = not self._answered, True
         self.life.head = max(self.life.head, arrival.sequence)
-        if first and ask.purpose in _AFRESH:
+        if self._is_other_life(arrival.epoch):
+            self._restart(None)
+        elif first and ask.purpose in _AFRESH:
             self._consider_afresh(ask, arrival)
         if ask is not self.asked:
             pass
@@ -151,6 +183,7 @@ class Continuity(Progress):
         if ask is not self.asked:
             return
         self.asked = None
+        self.unanswered = self.can_replay and not complete
         self._drop_applied()
         if complete and ask.purpose in _AFRESH:
             self.life.head = self.life.last  # it has never got further
@@ -200,7 +233,12 @@ class Continuity(Progress):
 
     def _behind(self, arrival: Arrival) -> None:
         known = self.life.has(arrival)
-        if known:
+        if arrival.epoch and arrival.epoch == self.life.epoch:
+            if known is False and self._was_empty == arrival.sequence == self.life.last:
+                self._accept(arrival)  # what stood under this number was a heartbeat
+            else:
+                self.counts.duplicates += bool(known) and arrival.sequence > self.life.replayed_to
+        elif known:
             self.counts.duplicates += arrival.sequence > self.life.replayed_to
         elif arrival.flaw:  # a damaged copy, or of another engine
             self.suspect = self.suspect or arrival.flaw
@@ -261,6 +299,8 @@ class Continuity(Progress):
     def _restart(self, arrival: Arrival | None) -> None:
         """The publisher was replaced; `arrival` is of the new one."""
         self.counts.restarts += 1
+        if self.life.epoch:
+            self._former_epochs = [*self._former_epochs[-_FORMER_EPOCHS:], self.life.epoch]
         self.held.drop_old(everything=not self._reconnected)
         self._forget_life()
         self._fresh = False

@@ -21,8 +21,9 @@ class BlockStored:
     block_hashes: `array('Q')` of engine hashes; a digest (bytes) is taken by its last 8 bytes,
     vLLM's own integer form. token_ids: `array('Q')`; of SGLang's EAGLE pairs the first of each.
     parent_block_hash: of the block before these; None if they begin a sequence.
-    elements: how many elements the event had as an array on the wire, 0 for a map.
-    The rest is as on the wire, None where absent.
+    elements: how many elements the event had as an array on the wire, 0 for a map. tells_extras:
+    whether salts and images would be told of if there were any. The rest is as on the wire, None
+    where absent.
     """
 
     block_hashes: array[int]
@@ -41,18 +42,24 @@ class BlockStored:
     session_id: str | None = None
     lookahead_token_ids: list[list[int]] | None = None
     cache_salt: str | None = None
+    origin: str | None = None
     elements: int = 0
+    tells_extras: bool = True
 
 
 @dataclass(slots=True)
 class BlockRemoved:
-    """Blocks of which an engine has dropped one copy each."""
+    """Blocks of which an engine has dropped one copy each.
+
+    remaining_copy_counts: of each hash how many copies it still has; None where it does not say.
+    """
 
     block_hashes: array[int]
     medium: str | None = None
     group_idx: int | None = None
     locality: str | None = None
     ownership: str | None = None
+    remaining_copy_counts: list[int] | None = None
 
 
 @dataclass(slots=True)
@@ -81,39 +88,94 @@ class PayloadError(ValueError):
         self.reason = reason
 
 
+_OLDEST_ARRAY_WITH_EXTRAS = 9  # elements of vLLM 0.17's array, the first with extra keys
 _HIGHEST_RANK = 2**31 - 1
 _REQUIRED_SLOTS = tuple(
     map(FIELDS.index, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
 )
 _REMOVED_SLOTS = tuple(
-    map(FIELDS.index, ("block_hashes", "medium", "group_idx", "locality", "ownership"))
+    map(
+        FIELDS.index,
+        (
+            "block_hashes",
+            "medium",
+            "group_idx",
+            "locality",
+            "ownership",
+            "remaining_copy_counts",
+        ),
+    )
 )
+_STORED_FIELDS = FIELDS.index("origin") + 1
 
 
 def decode_batch(payload: bytes) -> Batch:
-    """The events of a payload `[timestamp, events, rank]`, in order.
+    """The events of a payload `[timestamp, events, rank]`, or a map of the same, in order.
 
     An unknown or broken event is skipped and counted by reason; those before and after it are
     kept. Raises PayloadError if there is no list of events at all.
     """
     reader = Reader(payload)
+    batch = Batch(0.0, [], None)
     try:
-        length = reader.array_length()
-        if length < 2:
-            raise UnexpectedError("a batch has a timestamp and events")
-        timestamp = reader.read()
-        count = reader.array_length()
+        pairs = reader.map_length()
+        if pairs < 0:
+            _decode_array(reader, batch)
+        else:
+            _decode_map(reader, batch, pairs)
     except MalformedError as error:
         raise PayloadError("malformed_payload", str(error)) from error
     except UnexpectedError as error:
         raise PayloadError("unexpected_payload", str(error)) from error
-    batch = Batch(timestamp if isinstance(timestamp, float) else 0.0, [], None)
+    return batch
+
+
+def _decode_array(reader: Reader, batch: Batch) -> None:
+    length = reader.array_length()
+    if length < 2:
+        raise UnexpectedError("a batch has a timestamp and events")
+    batch.timestamp = _timestamp(reader)
+    if _decode_events(reader, batch, reader.array_length()) and length > 2:
+        batch.rank = _rank(reader)
+
+
+def _decode_map(reader: Reader, batch: Batch, pairs: int) -> None:
+    """As an array, in any order; once there are events, what breaks off after them is left out."""
+    has_events = False
+    for _ in range(pairs):
+        try:
+            name = reader.name()
+            if name == b"events":
+                count = reader.array_length()
+                has_events = True
+                if not _decode_events(reader, batch, count):
+                    return
+            elif name == b"ts":
+                batch.timestamp = _timestamp(reader)
+            elif name == b"data_parallel_rank":
+                batch.rank = _rank(reader)
+            else:
+                reader.skip()
+        except (MalformedError, UnexpectedError):
+            if has_events:
+                return
+            raise
+    if not has_events:
+        raise UnexpectedError("a batch has a timestamp and events")
+
+
+def _timestamp(reader: Reader) -> float:
+    timestamp = reader.read()
+    return timestamp if isinstance(timestamp, float) else 0.0
+
+
+def _decode_events(reader: Reader, batch: Batch, count: int) -> bool:
+    """Decode so many; False if the payload ends or breaks inside one."""
     for index in range(count):
         if not _decode_event(reader, batch):
             batch.skipped["truncated_payload"] = count - index
-            return batch
-    batch.rank = _rank(reader) if length > 2 else None
-    return batch
+            return False
+    return True
 
 
 def _decode_event(reader: Reader, batch: Batch) -> bool:
@@ -152,10 +214,21 @@ def _event(tag: str, values: list[Any], elements: int) -> Event:
     if tag == "BlockRemoved":
         if values[0] is ABSENT:
             raise UnexpectedError("block_hashes is missing")
-        return BlockRemoved(*(_said(values[slot]) for slot in _REMOVED_SLOTS))
+        return _removed(values)
     if tag == "AllBlocksCleared":
         return AllBlocksCleared()
     raise _UnknownEventError(tag)
+
+
+def _removed(values: list[Any]) -> BlockRemoved:
+    removed = BlockRemoved(*(_said(values[slot]) for slot in _REMOVED_SLOTS))
+    counts = removed.remaining_copy_counts
+    if counts is not None and not (
+        len(counts) == len(removed.block_hashes)
+        and all(isinstance(count, int) and count >= 0 for count in counts)
+    ):
+        raise UnexpectedError("remaining_copy_counts is not a count for each hash")
+    return removed
 
 
 def _said(value: Any) -> Any:
@@ -168,13 +241,14 @@ def _stored(values: list[Any], elements: int) -> BlockStored:
             raise UnexpectedError(f"{FIELDS[slot]} is missing")
     if values[3] is None:
         raise UnexpectedError("block_size is None")
-    said: list[Any] = [None if value is ABSENT else value for value in values]
-    if isinstance(said[6], dict):
-        metadata = said[6]
+    said: list[Any] = [_said(value) for value in values[:_STORED_FIELDS]]
+    tells_extras = not 0 < elements < _OLDEST_ARRAY_WITH_EXTRAS
+    if isinstance(said[6], dict):  # SGLang's metadata, where vLLM has the adapter
+        metadata, tells_extras = said[6], True
         said[6], said[15] = metadata.get("lora_name"), metadata.get("cache_salt")
         if not all(value is None or isinstance(value, str) for value in (said[6], said[15])):
             raise UnexpectedError("the metadata's adapter or salt is no string")
-    said.append(elements)
+    said += [elements, tells_extras]
     return BlockStored(*said)
 
 

@@ -13,6 +13,7 @@ from kvevents.applier import Applier
 from kvevents.budget import Budget
 from kvevents.events import PayloadError, decode_batch
 from kvevents.frame import FrameError, parse_frame
+from kvevents.groups import EngineSettings
 from kvevents.link import Link
 from kvevents.lobby import Lobby, Waiting
 from kvevents.orphans import Orphans
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kvevents.steps import Ask
 
 _MOST_ROUTES = 65_536
+_NOTHING = (b"", b"\xc0")  # payloads of heartbeats: empty, or nil
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
@@ -71,7 +73,8 @@ class Ingest:
     replays: told which stream wants what replayed. skipped: frames that belong to no worker, by
     reason; those of a worker are in its stream's `applier.tally`. waiting: memory in use for what
     has to wait. custody: says whose events are applied here; None: all. changed: told whenever
-    something of a stream may have.
+    something of a stream may have. settings_of: model -> what its engines were started with.
+    reconnect: told of a source whose engine answers although no connection to it is up.
     """
 
     def __init__(
@@ -82,9 +85,14 @@ class Ingest:
         policy: IngestPolicy | None = None,
         custody: Custody | None = None,
         changed: Callable[[], None] = lambda: None,
+        settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
+        reconnect: Callable[[Source], None] = lambda _: None,
     ) -> None:
         self._index = index
         self._scheme_of = scheme_of
+        self._settings_of = settings_of
+        self._reconnect = reconnect
+        self._up: set[int] = set()
         self._replays = replays
         self.policy = policy or IngestPolicy()
         self.waiting = Budget(self.policy.waiting_bytes)
@@ -97,6 +105,7 @@ class Ingest:
         self._complained: set[tuple[str, str]] = set()
         self.skipped: Counter[str] = Counter() if self._lobby is None else self._lobby.dropped
         self.frames = 0
+        self.heartbeats = 0
         self.departed = 0
 
     @property
@@ -109,12 +118,37 @@ class Ingest:
     def expect(self, source: Source) -> None:
         """Register a source, and its pod if the configuration names it, before it has spoken."""
         self._link(source)
-        if source.pod and source.model:
-            worker = Worker(source.pod, source.rank or 0)
-            if self._lobby is None or worker in self._streams:
-                self._stream(source, worker, source.model)
-            else:
-                self._lobby.ask(worker, source.model, source)
+        model = source.model or source.default_model
+        if source.pod and model and (source.rank is not None or self._is_only(source)):
+            self._expect(source, Worker(source.pod, source.rank or 0), model)
+
+    def _expect(self, source: Source, worker: Worker, model: str) -> None:
+        if self._lobby is None or worker in self._streams:
+            self._stream(source, worker, model)
+        else:
+            self._lobby.ask(worker, model, source)
+
+    def _is_only(self, source: Source) -> bool:
+        """Whether no other source is of the same pod: else the ranks are not known beforehand."""
+        return all(other is source or other.pod != source.pod for other in self._links)
+
+    def is_identified(self, source: Source) -> bool:
+        """Whether it is known whose frames come from a source that the pod was configured for."""
+        if not source.pod or (source.model and source.rank is not None):
+            return True
+        return any(stream.continuity.begun for stream in self._link(source).streams)
+
+    def identify(self, source: Source, topic: bytes, rank: int | None) -> None:
+        """The replay socket of a source has answered, and so said who is there.
+
+        Raises UnknownSpeakerError if it does not say enough.
+        """
+        speaker = source.speaker(topic)
+        worker = Worker(speaker.pod, self._rank_of(source, speaker, rank))
+        known = self._streams.get(worker)
+        if known is None or known.model != speaker.model or known.link is not self._link(source):
+            self._drop_expectation(source)
+            self._expect(source, worker, speaker.model)
 
     def _link(self, source: Source) -> Link:
         link = self._links.get(source)
@@ -124,20 +158,36 @@ class Ingest:
 
     def connected(self, source: Source, connection: int) -> None:
         """A connection of the source was made: the only one there is, unless it is bound."""
-        self.expect(source)
         link = self._link(source)
         link.up.add(connection)
+        self._up.add(connection)
+        self.expect(source)
         if not source.bind:
             for stream in list(link.streams):
                 stream.speaks_through(connection)
 
     def closed(self, source: Source) -> None:
         """Nobody listens to the source any more."""
-        self._link(source).up.clear()
+        for connection in list(self._link(source).up):
+            self.disconnected(source, connection)
 
     def disconnected(self, source: Source, connection: int) -> None:
         """A connection of the source was lost."""
         self._link(source).up.discard(connection)
+        self._up.discard(connection)
+        for stream in self._streams.values():
+            stream.disconnected(connection)
+
+    def renumbered(self, source: Source, former: int, connection: int) -> None:
+        """What was taken to come through the connection `former` has come through this one."""
+        for stream in self._link(source).streams:
+            if stream.connection == former:
+                stream.connection = connection
+
+    def _answered(self, stream: WorkerStream) -> None:
+        """An engine answers to which no connection is up."""
+        if stream.source is not None and not stream.source.bind:
+            self._reconnect(stream.source)
 
     # Frames
 
@@ -153,6 +203,9 @@ class Ingest:
             _log.exception("frame_not_applied", endpoint=source.endpoint)
 
     def _take(self, source: Source, frame: Frame, connection: int) -> None:
+        if frame.payload in _NOTHING:
+            self._heartbeat(source, frame, connection)
+            return
         try:
             batch = decode_batch(frame.payload)
         except PayloadError as error:
@@ -168,11 +221,35 @@ class Ingest:
                 self._routes[source, frame.topic, rank] = stream
         self._give(stream, frame, batch, connection)
 
-    @staticmethod
-    def _give(stream: WorkerStream, frame: Frame, batch: Batch | None, connection: int) -> None:
+    def _give(
+        self, stream: WorkerStream, frame: Frame, batch: Batch | None, connection: int
+    ) -> None:
         if stream.connection != connection:
+            if self._contradicts(stream, connection):
+                return
             stream.speaks_through(connection)
-        stream.take(frame.sequence, frame.payload, batch)
+        stream.take(frame, batch)
+
+    def _contradicts(self, stream: WorkerStream, connection: int) -> bool:
+        """Whether another live connection than the worker's speaks in its name: it is not heard."""
+        contradicts = (
+            connection != stream.connection
+            and {
+                connection,
+                stream.connection or 0,
+            }
+            <= self._up
+        )
+        if contradicts:
+            stream.contradict(connection)
+        return contradicts
+
+    def _heartbeat(self, source: Source, frame: Frame, connection: int) -> None:
+        """A frame without events: whoever speaks through the connection is alive."""
+        self.heartbeats += 1
+        for stream in list(self._link(source).streams):
+            if stream.connection == connection:
+                stream.heartbeat(frame)
 
     def notice_evictions(self) -> None:
         """Mark the workers that have lost blocks to the memory bound."""
@@ -194,6 +271,8 @@ class Ingest:
         worker = Worker(speaker.pod, self._rank_of(source, speaker, said_rank))
         self._routes.clear()  # a worker may have changed its model: let no old stream linger
         stream = self._streams.get(worker)
+        if stream is not None and self._contradicts(stream, waiting.connection):
+            return None
         if self._lobby is None:
             if stream is None:
                 self._drop_expectation(source)
@@ -295,6 +374,7 @@ class Ingest:
             trust,
             orphans,
             count_copies=policy.count_copies,
+            settings=self._settings_of(model),
         )
         stream = self._streams[worker] = WorkerStream(
             worker,
@@ -305,6 +385,8 @@ class Ingest:
             self._applied,
             forget_on_doubt=policy.forget_on_doubt,
             stale_after=policy.stale_after,
+            up=self._up,
+            answered=self._answered,
         )
         return stream
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 import zmq
 
+from kvevents.groups import EngineSettings
 from kvevents.ingest import Ingest
 from kvevents.recording import Recorders
 from kvevents.replays import Replays
+from kvevents.scout import scout
 from kvevents.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from kvevents.source import Source
 
 _TICK_SECONDS = 0.25
+_SCOUT_SECONDS = 2.0
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
@@ -50,15 +53,27 @@ class Intake:
         restored: Sequence[dict[str, Any]] = (),
         custody: Custody | None = None,
         changed: Callable[[], None] = lambda: None,
+        settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sources = sources
         self._queue_messages = queue_messages
         self._restored = restored
         self._replays = Replays(self._context, replay_timeout, concurrent_replays)
+        self._replay_timeout = replay_timeout
         self._subscribers: dict[Source, Subscriber] = {}
+        self._scouts: dict[Source, asyncio.Task[None]] = {}
         self._shared = custody is not None
-        self.ingest = Ingest(index, scheme_of, self._replays, policy, custody, changed)
+        self.ingest = Ingest(
+            index,
+            scheme_of,
+            self._replays,
+            policy,
+            custody,
+            changed,
+            settings_of,
+            self._reconnect,
+        )
         self.recorders = Recorders()
 
     @property
@@ -105,9 +120,21 @@ class Intake:
         """Receive what the source publishes. Raises SubscribeError."""
         subscriber = Subscriber(self._context, source, self, self._queue_messages)
         self._subscribers[source] = await subscriber.__aenter__()
+        if source.pod and source.replay and not (source.model and source.rank is not None):
+            doing = scout(
+                self._context,
+                source,
+                lambda: self.ingest.is_identified(source),
+                lambda topic, rank: self.ingest.identify(source, topic, rank),
+                min(self.ingest.policy.poll_seconds, _SCOUT_SECONDS),
+                self._replay_timeout,
+            )
+            self._scouts[source] = asyncio.create_task(doing, name=f"scout {source.endpoint}")
 
     async def close(self, source: Source) -> None:
         """Receive nothing of it any more."""
+        if (scouting := self._scouts.pop(source, None)) is not None:
+            await _cancelled(scouting)
         subscriber = self._subscribers.pop(source, None)
         if subscriber is not None:
             await subscriber.__aexit__()
@@ -146,6 +173,15 @@ class Intake:
     def disconnected(self, source: Source, connection: int) -> None:
         """A connection was lost."""
         self.ingest.disconnected(source, connection)
+
+    def renumbered(self, source: Source, former: int, connection: int) -> None:
+        """Messages that seemed to come through `former` have come through `connection`."""
+        self.ingest.renumbered(source, former, connection)
+
+    def _reconnect(self, source: Source) -> None:
+        subscriber = self._subscribers.get(source)
+        if subscriber is not None:
+            subscriber.reconnect()
 
     async def _tick(self) -> None:
         while True:

@@ -15,14 +15,16 @@ class Life:
 
     last: number of the last frame applied or given up, -1 before the first. head: the highest
     number known to have been published. replayed_to: the highest that came from a replay.
-    newest: the engine's own time of the newest frame.
+    newest: the engine's own time of the newest frame. epoch: what the engine calls this life, empty
+    if it does not say.
     """
 
-    __slots__ = ("_birth", "_seen", "head", "last", "newest", "replayed_to")
+    __slots__ = ("_birth", "_seen", "epoch", "head", "last", "newest", "replayed_to")
 
     def __init__(self) -> None:
         self.last = self.head = self.replayed_to = -1
         self.newest = 0.0
+        self.epoch = b""
         self._birth: int | None = None
         self._seen: dict[int, int] = {}
 
@@ -48,6 +50,7 @@ class Life:
         return {
             "last": self.last,
             "newest": self.newest,
+            "epoch": self.epoch,
             "birth": self._birth,
             "seen": list(self._seen.items())[-16:],
         }
@@ -58,5 +61,6 @@ class Life:
         life = cls()
         life.last = life.head = dumped["last"]
         life.newest, life._birth = dumped["newest"], dumped["birth"]
+        life.epoch = dumped["epoch"]
         life._seen = dict(dumped["seen"])
         return life

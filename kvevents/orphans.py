@@ -93,12 +93,14 @@ class Orphans:
         copies[place] = copies[place] + 1 if self._count_copies else 1
         return True
 
-    def remove(self, engine_hash: EngineHash, place: Place) -> bool:
-        """One copy less; False if none waits there."""
+    def remove(self, engine_hash: EngineHash, place: Place, most: int | None = None) -> bool:
+        """One copy less, and at most so many remain; False if none waits there."""
         copies = self._copies.get(engine_hash)
         if copies is None or place not in copies:
             return False
         copies[place] -= 1
+        if most is not None:
+            copies[place] = min(copies[place], most)
         if not copies[place]:
             del copies[place]
         if not copies:

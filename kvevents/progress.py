@@ -32,6 +32,7 @@ class Progress:
         self.held = HeldFrames(budget)
         self._perform = perform
         self._fresh = True  # nothing is claimed
+        self._was_empty = -1  # number of the newest frame without events
 
     def _begin(self) -> None:
         self.begun = True
@@ -49,6 +50,9 @@ class Progress:
     def _accept(self, arrival: Arrival) -> None:
         """The frame is the next one, or as near as we shall get to it."""
         self.life.accept(arrival.sequence, arrival.fingerprint, arrival.timestamp)
+        self.life.epoch = arrival.epoch or self.life.epoch
+        if arrival.epoch and arrival.batch is not None and not arrival.batch.events:
+            self._was_empty = arrival.sequence
         self._perform(Apply(arrival))
         if arrival.flaw:  # what is not there came last: not even a clear makes up for it
             self.trust.doubt(State.DEGRADED, arrival.flaw)

@@ -33,6 +33,8 @@ FIELDS = (
     "session_id",
     "lookahead_token_ids",
     "cache_salt",
+    "origin",
+    "remaining_copy_counts",
 )
 ABSENT = False  # of a field that has not come at all, while None may be said
 
@@ -40,7 +42,9 @@ _SLOTS = {name.encode(): slot for slot, name in enumerate(FIELDS)}
 _TYPE_SLOT = cython.declare(cython.int, 100)
 _SLOTS[b"type"] = 100
 _INTEGERS = frozenset(map(FIELDS.index, ("block_size", "lora_id", "group_idx"))) | {10}
-_LISTS = frozenset(map(FIELDS.index, ("extra_keys", "lookahead_token_ids")))
+_LISTS = frozenset(
+    map(FIELDS.index, ("extra_keys", "lookahead_token_ids", "remaining_copy_counts"))
+)
 _LORA_NAME = cython.declare(cython.int, 6)
 
 # Events as arrays (vLLM up to 0.23, SGLang up to 0.5.18): the slots of the elements after the tag.
@@ -78,6 +82,20 @@ class Reader:
             raise UnexpectedError("an array was expected")
         return self._length(lead)
 
+    def map_length(self) -> int:
+        """Enter a map; returns how many pairs follow, or -1, entering nothing, if it is none."""
+        if self.position >= self._end:
+            raise MalformedError("the payload ends too early")
+        lead: cython.uchar = self._bytes[self.position]
+        if not (lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF):
+            return -1
+        self.position += 1
+        return self._length(lead)
+
+    def name(self) -> bytes:
+        """The next object, a field's name. Raises UnexpectedError if it is no string."""
+        return self._name()
+
     def read(self) -> object:
         """The next object: None, bool, int, float, str, bytes, list or dict."""
         return self._read(0)
@@ -96,7 +114,7 @@ class Reader:
         lead: cython.uchar = self._lead()
         count: cython.Py_ssize_t
         slot: cython.int
-        values: list = [ABSENT] * 16
+        values: list = [ABSENT] * 18
         tag: object = None
         if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
             count = self._length(lead)

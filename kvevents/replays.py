@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 import zmq
 
 from kvevents.events import PayloadError, decode_batch
+from kvevents.frame import Frame, parse_frame
 
 if TYPE_CHECKING:
     from kvevents.events import Batch
@@ -24,25 +25,20 @@ _MOST_TRIES_SECONDS = 60.0
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
-class ReplayAnswer(NamedTuple):
-    """One message of an answer. topic: empty where the engine is too old to send it."""
-
-    topic: bytes
-    sequence: int
-    payload: bytes
+_SEQUENCE_BYTES = (8, 24)  # alone, or with the publisher's epoch
 
 
-def parse_answer(parts: list[bytes]) -> ReplayAnswer | None:
+def parse_answer(parts: list[bytes]) -> Frame | None:
     """The frame in an answer's parts; None for the end. Raises ValueError if it is neither.
 
-    Engines up to vLLM 0.25 send no topic, so the parts are taken from the back.
+    Engines up to vLLM 0.25 send no topic, so the parts are taken from the back; the topic is empty
+    then.
     """
-    if len(parts) < 2 or len(parts[-2]) != 8:
-        raise ValueError("an answer has a sequence of 8 bytes and a payload")
-    if parts[-2] == _END:
+    if len(parts) < 2 or len(parts[-2]) not in _SEQUENCE_BYTES:
+        raise ValueError("an answer has a sequence of 8 or 24 bytes and a payload")
+    if parts[-2][:8] == _END:
         return None
-    topic = parts[-3] if len(parts) > 3 else b""
-    return ReplayAnswer(topic, int.from_bytes(parts[-2], "big"), parts[-1])
+    return parse_frame([parts[-3] if len(parts) > 3 else b"", *parts[-2:]])
 
 
 class Replays:
@@ -124,7 +120,7 @@ class Replays:
     async def _replay(self, stream: WorkerStream, ask: Ask, endpoint: str) -> bool:
         """Hand over the answer to `ask`; whether it was complete."""
         give_up_at = time.monotonic() + max(_MOST_TRIES_SECONDS, self._timeout)
-        with _Dealer(self._context, endpoint) as dealer:
+        with Dealer(self._context, endpoint) as dealer:
             dealer.send(ask.start)
             slice_end = time.perf_counter() + _SLICE_SECONDS
             while stream.continuity.asked is ask and time.monotonic() < give_up_at:
@@ -152,7 +148,7 @@ class Replays:
                         "it must be the engine's own"
                     )
                     return False
-                stream.replayed(ask, answer.sequence, answer.payload, batch)
+                stream.replayed(ask, answer, batch)
                 if time.perf_counter() > slice_end or not self._going.is_set():
                     await asyncio.sleep(0)
                     await self._going.wait()
@@ -160,7 +156,7 @@ class Replays:
         return False
 
 
-class _Dealer:
+class Dealer:
     """A socket for one question, on the running event loop, within a `with` block."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:

@@ -11,7 +11,7 @@ class Report:
 
     last_event_age, silent: seconds since the last live frame, and since any sign of life; None if
     there never was one. counts: see `Counts`. events, skipped: see `Tally`. foreign_replay: see
-    `WorkerStream`. resolved: whether any block was ever understood.
+    `WorkerStream`. resolved: whether any block was ever understood. rivals: see `WorkerStream`.
     """
 
     last_event_age: float | None = None
@@ -25,3 +25,4 @@ class Report:
     foreign_replay: str = ""
     live_frames: int = 0
     resolved: bool = False
+    rivals: int = 0

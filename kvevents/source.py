@@ -22,6 +22,8 @@ class ExtraStrings(Enum):
     """An image in events as vLLM up to 0.17 writes them (arrays without a group), else the salt."""
     SALT = "salt"
     IMAGE = "image"
+    NONE = "none"
+    """There are neither salts nor images: a wire that could not tell of them is no matter."""
 
 
 class Speaker(NamedTuple):

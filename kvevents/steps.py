@@ -14,7 +14,8 @@ class Arrival(NamedTuple):
     """A frame that has come in, live or replayed.
 
     fingerprint: the same for the same frame. batch: None if its payload could not be decoded at
-    all. flaw: why its events are not all there, or "". size: about the bytes it occupies.
+    all. flaw: why its events are not all there, or "". size: about the bytes it occupies. epoch:
+    what the engine calls its life, empty if it does not say.
     """
 
     sequence: int
@@ -22,6 +23,7 @@ class Arrival(NamedTuple):
     batch: Batch | None
     size: int
     flaw: str = ""
+    epoch: bytes = b""
 
     @property
     def timestamp(self) -> float:
@@ -81,7 +83,7 @@ class Counts:
     gaps: holes seen. missed: frames never received. duplicates, late: frames that came again, or
     too late to be applied. restarts: engines replaced. replays: asked for. replay_failures: asked
     for without a complete answer. replayed: frames applied from replays. overflows: times there was
-    no memory to hold live frames until a replay had come.
+    no memory to hold live frames until a replay had come. rivals: frames of others in its name.
     """
 
     gaps: int = 0
@@ -93,3 +95,4 @@ class Counts:
     replay_failures: int = 0
     replayed: int = 0
     overflows: int = 0
+    rivals: int = 0

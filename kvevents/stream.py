@@ -18,11 +18,13 @@ from kvevents.trust import EVERYWHERE, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from indexer import Worker
     from kvevents.applier import Applier
     from kvevents.budget import Budget
     from kvevents.events import Batch
+    from kvevents.frame import Frame
     from kvevents.link import Link
     from kvevents.source import Source
     from kvevents.steps import Step
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _DECODED = 4  # decoded events take about this many times the bytes of their payload
 _FLAWS = ("truncated_payload", "broken_event")
 _LONGEST_REBUILD_WAIT = 64  # polls
+_ANXIOUS_POLL_SECONDS = 1.0  # while nobody vouches for the worker
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
@@ -65,8 +68,9 @@ class WorkerStream:
     batches: live frames so far. last_event, last_answer: when the newest live frame and the newest
     answer to a replay came (`time.monotonic`), None before the first. connection: the one it speaks
     through, of `link`; None before the first. foreign_replay: what was wrong if the replay socket
-    answered with frames of another worker, else empty. stale_after: seconds of silence,
-    0 for never.
+    answered with frames of another worker, else empty. rivals: other live connections that speak in
+    the worker's name. stale_after: seconds of silence, 0 for never. up: all live connections there
+    are. answered: told when the replay socket answers while no connection is up.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class WorkerStream:
         *,
         forget_on_doubt: bool,
         stale_after: float,
+        up: AbstractSet[int] = frozenset(),
+        answered: Callable[[WorkerStream], None] = lambda _: None,
     ) -> None:
         self.worker = worker
         self.model = model
@@ -93,6 +99,9 @@ class WorkerStream:
         self.last_event: float | None = None
         self.last_answer: float | None = None
         self.foreign_replay = ""
+        self.rivals: set[int] = set()
+        self._up = up
+        self._answered = answered
         self._restored_sign: float | None = None
         self._ask = ask
         self._applied = applied
@@ -131,39 +140,59 @@ class WorkerStream:
 
     # Frames
 
-    def take(self, sequence: int, payload: bytes, batch: Batch | None) -> None:
+    def take(self, frame: Frame, batch: Batch | None) -> None:
         """A live frame has come; `batch` is None if its payload could not be decoded."""
         self.batches += 1
         self.last_event = time.monotonic()
         continuity = self.continuity
         life = continuity.life
         if (
-            sequence == life.last + 1
+            frame.sequence == life.last + 1
             and continuity.calm
             and batch is not None
             and not batch.skipped
+            and frame.epoch == life.epoch
         ):
-            life.accept(sequence, fingerprint_of(payload), batch.timestamp)
+            life.accept(frame.sequence, fingerprint_of(frame.payload), batch.timestamp)
             self._apply(batch)
             if self.trust.state is not self._reported:
                 self._changed()
         else:
-            continuity.live(_arrival(sequence, payload, batch))
+            continuity.live(_arrival(frame, batch))
             self._settle()
 
-    def replayed(self, ask: Ask, sequence: int, payload: bytes, batch: Batch | None) -> None:
+    def heartbeat(self, frame: Frame) -> None:
+        """The engine is alive, and says how far it has got."""
+        self.last_event = time.monotonic()
+        if not self.continuity.heartbeat(frame.sequence, frame.epoch):
+            self._next_poll = 0.0  # there may be one more frame than we know of
+        self._settle()
+
+    def replayed(self, ask: Ask, frame: Frame, batch: Batch | None) -> None:
         """A frame has come in answer to `ask`."""
         self.foreign_replay = ""
         self.last_answer = time.monotonic()
-        self.continuity.replayed(ask, _arrival(sequence, payload, batch))
+        self.continuity.replayed(ask, _arrival(frame, batch))
         self._settle()
 
     def ended(self, ask: Ask, *, complete: bool) -> None:
         """The answer to `ask` is over, by the engine's own word or not."""
+        was_unanswered = self.continuity.unanswered
         if complete:
             self.last_answer = time.monotonic()
+            if not self.is_connected:
+                self._answered(self)
         self.continuity.ended(ask, complete=complete)
+        if self.continuity.unanswered:
+            self._next_poll = min(self._next_poll, time.monotonic() + _ANXIOUS_POLL_SECONDS)
+        if self.continuity.unanswered != was_unanswered:
+            self._applied()
         self._settle()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection it speaks through is up; 0 stands for one nobody can tell of."""
+        return self.connection == 0 or self.connection in self._up
 
     def speaks_through(self, connection: int) -> None:
         """Through another connection than before, there may be another publisher."""
@@ -174,8 +203,24 @@ class WorkerStream:
         else:  # only a stream that was restored has begun without a connection
             doubt = "restored" if self.continuity.begun else ""
         self.connection = connection
+        self.rivals.discard(connection)
         self.continuity.connected(doubt)
+        self._applied()
         self._settle()
+
+    def contradict(self, connection: int) -> None:
+        """Another live connection has spoken in the worker's name."""
+        self.continuity.counts.rivals += 1
+        if connection not in self.rivals:
+            self.rivals.add(connection)
+            self._applied()
+
+    def disconnected(self, connection: int) -> None:
+        """A connection is gone: the worker's, or that of somebody who spoke in its name."""
+        if connection in self.rivals or connection == self.connection:
+            self.rivals.discard(connection)
+            self._next_poll = 0.0
+            self._applied()
 
     def resync(self) -> None:
         """Learn anew what there is to learn."""
@@ -201,22 +246,29 @@ class WorkerStream:
             self._changed()
 
     def _apply(self, batch: Batch | None) -> None:
-        tally = self.applier.tally
+        applier = self.applier
+        tally = applier.tally
         if batch is None:
             tally.skipped["undecodable_frame"] += 1
             return
+        self._try(applier.begin, batch.events)
         for event in batch.events:
-            try:
-                self.applier.apply(event)
-            except Exception:  # noqa: BLE001 - one bad event must not cost its neighbours
-                tally.skipped["internal_error"] += 1
-                self.trust.doubt(State.DEGRADED, "internal_error", mendable=False)
-                _log.exception("event_not_applied", pod=self.worker.pod, rank=self.worker.rank)
+            self._try(applier.apply, event)
+        self._try(applier.finish)
         for reason, count in batch.skipped.items():  # where in the batch they were is not known
             tally.skipped[reason] += count
             if reason not in _FLAWS:
                 self.trust.doubt(State.DEGRADED, reason, mendable=False)
         self._applied()
+
+    def _try(self, do: Callable[..., None], *arguments: Any) -> None:
+        """One bad event must not cost its neighbours."""
+        try:
+            do(*arguments)
+        except Exception:  # noqa: BLE001 - counted, and told of with every answer
+            self.applier.tally.skipped["internal_error"] += 1
+            self.trust.doubt(State.DEGRADED, "internal_error", mendable=False)
+            _log.exception("event_not_applied", pod=self.worker.pod, rank=self.worker.rank)
 
     def _changed(self) -> None:
         trust = self.trust
@@ -249,7 +301,8 @@ class WorkerStream:
             counts=asdict(self.continuity.counts),
             events=dict(applier.tally.events),
             skipped=dict(applier.tally.skipped),
-            engine_block_size=applier.engine_block_size,
+            engine_block_size=applier.groups.engine_block_size,
+            rivals=len(self.rivals),
             orphan_blocks=applier.orphans.blocks,
             replay_endpoint=self.replay_endpoint,
             foreign_replay=self.foreign_replay,
@@ -261,7 +314,7 @@ class WorkerStream:
 
     def dump(self) -> dict[str, Any] | None:
         """What `restore` takes; None if there is nothing that could be gone on with."""
-        if self.source is None or not self.continuity.begun or not self.applier.can_dump:
+        if self.source is None or not self.continuity.begun:
             return None
         return {
             "worker": tuple(self.worker),
@@ -296,7 +349,10 @@ class WorkerStream:
         """Ask whether all is well, if it is time to."""
         if now < self._next_poll or not self.continuity.can_replay:
             return
-        self._next_poll = now + poll_seconds
+        anxious = self.continuity.unanswered or not self.is_connected
+        self._next_poll = now + (
+            min(poll_seconds, _ANXIOUS_POLL_SECONDS) if anxious else poll_seconds
+        )
         before = self.continuity.asked
         self.continuity.poll(rebuild=now >= self._next_rebuild)
         asked = self.continuity.asked
@@ -307,7 +363,7 @@ class WorkerStream:
 
     def silent_for(self, now: float) -> float | None:
         """Seconds since the last sign of life: a frame, an answer, or a connection that is up."""
-        if self.link is not None and self.connection in self.link.up:
+        if self.connection and self.connection in self._up:
             return 0.0
         signs = (self.last_event, self.last_answer, self._restored_sign)
         newest = max((sign for sign in signs if sign is not None), default=None)
@@ -315,16 +371,28 @@ class WorkerStream:
 
     def standing(self, now: float) -> Standing:
         """How much to trust what is claimed of the worker, at `now` (`time.monotonic`)."""
-        trust = self.trust
         silent = self.silent_for(now)
         last = self.continuity.life.last
-        as_of = last if last >= 0 else None
-        is_silent = self._stale_after and silent is not None and silent > self._stale_after
-        if is_silent and trust.state is not State.UNKNOWN:
-            return Standing(State.STALE, "silent", silent, as_of)
-        return Standing(trust.state, trust.reason, silent, as_of)
+        state, reason = self._state(silent)
+        return Standing(state, reason, silent, last if last >= 0 else None)
+
+    def _state(self, silent: float | None) -> tuple[State, str]:
+        """See the tables in `kvevents.trust`."""
+        trust = self.trust
+        if self.rivals:
+            return State.DEGRADED, "two_engines_one_name"
+        if trust.state is State.UNKNOWN or not self.continuity.begun:
+            return trust.state, trust.reason
+        if not self.is_connected:
+            return State.STALE, "disconnected"
+        if self.continuity.unanswered and trust.state is not State.RECOVERING:
+            return State.STALE, "replay_unanswered"
+        if self._stale_after and silent is not None and silent > self._stale_after:
+            return State.STALE, "silent"
+        return trust.state, trust.reason
 
 
-def _arrival(sequence: int, payload: bytes, batch: Batch | None) -> Arrival:
-    size = _DECODED * len(payload)
-    return Arrival(sequence, fingerprint_of(payload), batch, size, flaw_of(batch))
+def _arrival(frame: Frame, batch: Batch | None) -> Arrival:
+    size = _DECODED * len(frame.payload)
+    fingerprint = fingerprint_of(frame.payload)
+    return Arrival(frame.sequence, fingerprint, batch, size, flaw_of(batch), frame.epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self
@@ -19,7 +20,8 @@ _log = structlog.get_logger("kvatlas.kvevents")
 
 _SLICE_SECONDS = 0.0005  # how long events may keep requests waiting
 _RECONNECT_FIRST_MS = 100
-_RECONNECT_MOST_MS = 10_000
+_RECONNECT_MOST_MS = 2_000
+_RECONNECT_AGAIN_SECONDS = 0.5
 _HEARTBEAT_MS = 2_000
 _DEAD_AFTER_MS = 6_000
 _MOST_BYTES = 64 * 1024 * 1024  # of one message
@@ -45,13 +47,17 @@ class Listener(Protocol):
         """A connection was lost; some of its messages may yet be handed over."""
         ...
 
+    def renumbered(self, source: Source, former: int, connection: int) -> None:
+        """Messages that seemed to come through `former` have come through `connection`."""
+        ...
+
 
 class Subscriber:
     """Receives the messages of one source and tells `listener` of each, in order of arrival.
 
     An `async with` block receives. Messages that wait are drained in slices of half a millisecond,
     so that requests are answered in between. ZMQ reconnects by itself, first after 100 ms and then
-    ever more slowly up to 10 s; a peer that does not answer heartbeats for 6 s is disconnected.
+    ever more slowly up to 2 s; a peer that does not answer heartbeats for 6 s is disconnected.
     Memory is bounded by `high_water_mark` messages for each connection: what comes faster waits at
     the publisher, which drops what it cannot hold, and so leaves a gap in its numbers.
     """
@@ -68,6 +74,8 @@ class Subscriber:
         self._listener = listener
         self._high_water_mark = high_water_mark
         self._paused = False
+        self._is_up = False
+        self._reconnected_at = 0.0
         self._batch: deque[tuple[list[bytes], int]] = deque()  # with their descriptors
 
     async def __aenter__(self) -> Self:
@@ -113,6 +121,20 @@ class Subscriber:
         """The address in use; for a bound port 0 or * the one that was chosen."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def reconnect(self) -> None:
+        """Try to connect now, instead of after ZMQ's back-off; at most every half second."""
+        now = time.monotonic()
+        if (
+            self._is_up
+            or self._source.bind
+            or now - self._reconnected_at < _RECONNECT_AGAIN_SECONDS
+        ):
+            return
+        self._reconnected_at = now
+        with contextlib.suppress(zmq.ZMQError):  # it was not connected to, by ZMQ's own account
+            self._socket.disconnect(self._source.endpoint)
+        self._socket.connect(self._source.endpoint)
+
     def pause(self) -> None:
         """Take nothing until `resume`; what comes waits in ZMQ, and then at its publishers."""
         self._paused = True
@@ -148,10 +170,18 @@ class Subscriber:
                 batch.append(self._fetch())
         except zmq.Again:
             pass
-        for change in self._connections.changes(drained=not batch):
-            tell = self._listener.connected if change.made else self._listener.disconnected
-            tell(self._source, change.connection)
-        return self._connections.watch() or bool(batch)
+        connections, listener, source = self._connections, self._listener, self._source
+        if not batch:
+            for former, connection in connections.settled():
+                listener.renumbered(source, former, connection)
+        for connection in connections.made(drained=not batch):
+            self._is_up = True
+            listener.connected(source, connection)
+        more = connections.watch()
+        for connection in connections.losses():
+            self._is_up = False
+            listener.disconnected(source, connection)
+        return more or bool(batch)
 
     def _fetch(self) -> tuple[list[bytes], int]:
         """One message and its descriptor; part by part is faster than `recv_multipart`."""

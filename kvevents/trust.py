@@ -6,7 +6,7 @@ A worker's state, from best to worst:
     partial     what is claimed is true, but the worker may hold more
     degraded    something was lost: what is claimed may be gone
     recovering  something was, or may have been, lost, and a replay is under way
-    stale       no sign of life for the configured time (see `WorkerStream.state`)
+    stale       nobody vouches for it: no connection, no answer, or no sign of life
     unknown     nothing was ever heard
 
 What moves a worker from one to another:
@@ -20,6 +20,21 @@ What moves a worker from one to another:
     | `doubt`: something was lost, or not understood    | >= as said, where said            |
     | `cleared`: AllBlocksCleared                       | exact     |           |           |
     | `forgotten`: what was degraded is not claimed     | <= partial in all three           |
+
+What is said of the stream that a worker's events come through stands above that, for as long as it
+is so (see `WorkerStream.standing`); where several are so the first of the table is said:
+
+    | what is so                                          | state                             |
+    |-----------------------------------------------------|-----------------------------------|
+    | two live connections speak for the worker           | degraded (two_engines_one_name)   |
+    | no connection that it speaks through is up          | stale (disconnected)              |
+    | its replay socket was asked, and did not answer     | stale (replay_unanswered)         |
+    | no sign of life for the configured time             | stale (silent)                    |
+    | its wire cannot tell of salts and images            | degraded (extra_keys_not_sent)    |
+
+A connection that was lost is not made good by a new one alone: the new one is another doubt
+(`reconnected`), which goes when the engine's replay socket has shown that it is the same engine, or
+what the other one holds.
 
 Tiers fall into three classes, because they lose their contents at different times: `gpu` with
 every reset, `memory` with the process, `storage` with neither. A class that the model's workers do
@@ -131,6 +146,7 @@ class Trust:
     """
 
     __slots__ = (
+        "_blind",
         "_doubts",
         "_heard",
         "_orphans",
@@ -147,6 +163,7 @@ class Trust:
         self._heard = False
         self.waits_for = ""
         self._orphans = False
+        self._blind = False
         self.settle()
 
     def begin(self) -> None:
@@ -197,6 +214,12 @@ class Trust:
         """Whether blocks wait for their parents."""
         if waiting != self._orphans:
             self._orphans = waiting
+            self.settle()
+
+    def see_blind_wire(self) -> None:
+        """Events come without salts and images: a block may be another's than it seems."""
+        if not self._blind:
+            self._blind = True
             self.settle()
 
     def cleared(self) -> None:
@@ -258,6 +281,8 @@ class Trust:
         elif counted:
             worst = next((d for d in counted if d.state is State.DEGRADED), counted[0])
             self.state, self.reason = worst.state, worst.reason
+        if self._blind and self.state in (State.EXACT, State.PARTIAL):
+            self.state, self.reason = State.DEGRADED, "extra_keys_not_sent"
 
     # Snapshots
 

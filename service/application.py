@@ -115,7 +115,9 @@ class Application:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
         unmatched = UnmatchedPrompts()
-        misconfiguration = Misconfiguration(index, workers, unmatched)
+        misconfiguration = Misconfiguration(
+            index, workers, unmatched, configuration.index.tier_weights
+        )
         registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
         if shared is not None:
             registry.register(SharedCollector(shared))
@@ -279,6 +281,7 @@ class Application:
             restored=restored,
             custody=None if replica is None else replica.shares,
             changed=_nothing if replica is None else replica.writer.wake,
+            settings_of=configuration.engine_settings_of,
         )
 
     async def _serve(

@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from kvevents import EngineSettings
 from service.model_sections import ModelSection, TokenizationSection
 from service.sections import (
     EventsSection,
@@ -81,6 +82,13 @@ class Configuration(BaseSettings):
         if self.store.url and self.snapshot.path is not None:
             raise ValueError("snapshot.path: an index that is shared is kept by its store")
         return self
+
+    def engine_settings_of(self, model: str) -> EngineSettings:
+        """What the model's engines were started with, as far as it is configured."""
+        for configured in self.models:
+            if configured.name == model:
+                return configured.engine_settings
+        return EngineSettings()
 
     def block_size_of(self, model: str) -> int:
         """Tokens per block of the model's keys."""

@@ -94,6 +94,16 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             replay_endpoint=report.replay_endpoint,
             live_frames=report.live_frames,
             owner=self._workers.owner(worker),
+            rival_frames=counts.get("rivals"),
+            groups=[
+                fleet_pb2.CacheGroup(
+                    group=number,
+                    kind=group.kind,
+                    window=group.window or None,
+                    block_size=group.block_size,
+                )
+                for number, group in sorted(self._workers.layout(blocks).groups.items())
+            ],
         )
 
     async def ForgetPod(  # noqa: N802

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from indexer import DEFAULT_TIER_WEIGHTS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from indexer import Index, Worker
     from kvevents import Report
@@ -65,7 +67,9 @@ class Misconfiguration:
         index: Index,
         workers: Workers,
         unmatched: UnmatchedPrompts,
+        tier_weights: Collection[str] = DEFAULT_TIER_WEIGHTS,
     ) -> None:
+        self._tier_weights = tier_weights
         self._index = index
         self._workers = workers
         self._unmatched = unmatched
@@ -98,12 +102,25 @@ class Misconfiguration:
         now = time.monotonic()
         for worker, model in self._workers.models():
             by_model.setdefault(model, {})[worker] = self._workers.report(worker, now)
-        found: list[Suspicion] = []
+        found: list[Suspicion] = [*self._tiers_without_weight()]
         for model, reports in by_model.items():
             found += self._block_sizes(model, reports)
             for worker, report in reports.items():
                 found += _of_worker(worker, model, report)
         return [*found, *self._never_matched()]
+
+    def _tiers_without_weight(self) -> Iterator[Suspicion]:
+        pods: dict[tuple[str, str], set[str]] = {}
+        for blocks in self._index.workers():
+            for tier in self._workers.blocks_by_tier(blocks):
+                if tier not in self._tier_weights:
+                    pods.setdefault((blocks.model, tier), set()).add(blocks.worker.pod)
+        for (model, tier), names in pods.items():
+            detail = (
+                f"blocks in the tier {tier!r} add nothing to scores: say what they are worth in "
+                "index.tier_weights"
+            )
+            yield Suspicion("tier_without_weight", model, tuple(sorted(names)), detail)
 
     @staticmethod
     def _block_sizes(model: str, reports: dict[Worker, Report]) -> Iterator[Suspicion]:
@@ -137,6 +154,13 @@ class Misconfiguration:
 
 
 def _of_worker(worker: Worker, model: str, report: Report) -> Iterator[Suspicion]:
+    if report.rivals:
+        detail = (
+            f"{report.rivals + 1} live connections speak for rank {worker.rank}: engines that were "
+            "started with one and the same topic, or a source that is configured twice? Give each "
+            "engine a topic with its own address; the first one is heard, and never called exact"
+        )
+        yield Suspicion("two_engines_one_name", model, (worker.pod,), detail)
     if report.foreign_replay:
         yield Suspicion("wrong_replay_socket", model, (worker.pod,), report.foreign_replay)
     if report.resolved:

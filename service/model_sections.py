@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ByteSize, Field, field_validator
 
+from kvevents import EngineSettings
 from service.sections import Section
 from tokenization import ChatOptions
 
@@ -81,4 +82,23 @@ class ModelSection(Section):
     name: str = Field(min_length=1)
     tokenizer: Path | None = Field(None, description="a tokenizer.json or a directory with one")
     block_size: int | None = Field(None, ge=1, le=65_536, description="if not the index's")
+    attention_chunk: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="tokens of a chunk of chunked local attention; 0: unknown",
+    )
+    speculative_decoding: bool | None = Field(
+        None, description="whether its engines run a draft model (EAGLE, MTP); default: as seen"
+    )
+    offload_chunk_blocks: int = Field(
+        0, ge=0, le=65_536, description="blocks that offload tiers load as a whole; 0: as seen"
+    )
     chat: ChatSection = ChatSection()
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """What its engines were started with, as the events' side takes it."""
+        return EngineSettings(
+            self.attention_chunk, self.speculative_decoding, self.offload_chunk_blocks
+        )

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 
-from indexer import block_extras
+from indexer import PromptKeys
 from service.errors import KNOWN_ERRORS, InvalidRequestError, NthRequestError, UnknownModelError
 from service.prompts import multimodal_items
 from service.trust import TRUST_STATES
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Collection
 
     import grpc
@@ -62,28 +61,24 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._check_model(model)
         tokens, salt = await self._prompts.read(model, request.prompt, context.time_remaining())
         salt = request.cache_salt or salt
-        scheme = self._scheme_of(model)
-        extras = None
-        if request.prompt.multimodal_items or salt:
-            extras = block_extras(
-                multimodal_items(request.prompt, len(tokens)),
-                salt,
-                len(tokens),
-                scheme.block_size,
-            )
-        keys = scheme.keys(scheme.root(request.lora_name), tokens, extras)
-        response = scoring_pb2.ScoreResponse(
-            total_blocks=len(keys), total_tokens=len(tokens), block_size=scheme.block_size
+        items = (
+            multimodal_items(request.prompt, len(tokens)) if request.prompt.multimodal_items else ()
         )
-        now, found = await self._ask_store(response, model, keys)
+        prompt = PromptKeys(self._scheme_of(model), tokens, request.lora_name, items, salt)
+        response = scoring_pb2.ScoreResponse(
+            total_blocks=prompt.tokens // prompt.block_size,
+            total_tokens=prompt.tokens,
+            block_size=prompt.block_size,
+        )
+        now, found = await self._ask_store(response, model, prompt)
         if found is not None:
             pods = request.pods or found.pods
             matched = _answer(response, found.match, pods, found.standing_of, now)
         else:
             pods = request.pods or self._index.pods_of(model)
-            match = self._index.match(model, keys)
+            match = self._index.match(model, prompt)
             matched = _answer(response, match, pods, self._workers.standing, now)
-        if keys:
+        if response.total_blocks:
             self._unmatched.asked(model, matched=matched)
         return response
 
@@ -110,14 +105,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
     async def _ask_store(
-        self, response: scoring_pb2.ScoreResponse, model: str, keys: array[int]
+        self, response: scoring_pb2.ScoreResponse, model: str, prompt: PromptKeys
     ) -> tuple[float, Answer | None]:
         """When is asked, and what the store says, None if this process's memory answers."""
         now, found, shared = time.monotonic(), None, self._shared
         if shared is None:
             return now, None
         if not shared.is_fresh(now):
-            found = await shared.look(model, keys)
+            found = await shared.look(model, prompt)
             now = time.monotonic()
         if found is None or found.from_copy:
             behind = shared.behind(now)
@@ -151,6 +146,10 @@ def _answer(
             silent_seconds=silent,
             as_of_sequence=as_of,
         )
+        if best.reusable_is_bound:
+            score.reusable_is_bound = True
+        if best.reusable_tokens:
+            score.reusable_tokens = best.reusable_tokens
         blocks = best.matched_blocks
         if blocks:
             any_matched = True

@@ -75,6 +75,12 @@ class IndexSection(Section):
     tier_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         dict(DEFAULT_TIER_WEIGHTS), description="what a block in a tier adds to a score"
     )
+
+    @field_validator("tier_weights")
+    @classmethod
+    def _over_defaults(cls, weights: dict[str, float]) -> dict[str, float]:
+        return {**DEFAULT_TIER_WEIGHTS, **weights}
+
     count_copies: bool = Field(
         default=True, description="false for engines that announce again what has no new copy"
     )
@@ -203,7 +209,7 @@ class SourceSection(Section):
         None, ge=0, le=2**31 - 1, description="its data-parallel rank, if not as published"
     )
     extra_strings: ExtraStrings = Field(
-        ExtraStrings.AUTO, description="plain strings in extra keys: auto, salt or image"
+        ExtraStrings.AUTO, description="plain strings in extra keys: auto, salt, image or none"
     )
     replay: str = Field(
         "",

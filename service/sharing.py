@@ -18,10 +18,9 @@ from service.workers import judged
 from store import Found, Lookup, StoreError
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from indexer import MemoryPrefixMatch, PrefixMatch, Worker, WorkerMatch
+    from indexer import MemoryPrefixMatch, PrefixMatch, PromptKeys, Worker, WorkerMatch
     from service.replica import Replica
     from service.sections import StoreSection
 
@@ -69,13 +68,13 @@ class SharedAnswers:
         behind = self.behind(now)
         return behind is not None and behind <= self._section.max_lag_seconds
 
-    async def look(self, model: str, keys: array[int]) -> Answer | None:
+    async def look(self, model: str, prompt: PromptKeys) -> Answer | None:
         """What the store says; None if it cannot be asked and the copy has to do.
 
         Raises StoreError where there is no copy.
         """
         try:
-            found = await self._look(model, keys)
+            found = await self._look(model, prompt)
         except StoreError:
             self.failed += 1
             if self._section.copy_blocks:
@@ -85,20 +84,20 @@ class SharedAnswers:
         known = self._index.workers_of(model)
         from_memory = {w for w in known if is_own(w) or w not in found.standings}
         workers = sorted({*found.standings, *known})
-        memory = self._index.match(model, keys)
+        memory = self._index.match(model, prompt)
         match = _FromBoth(workers, from_memory, memory, found.match)
         standing_of = partial(self._standing, found, from_memory)
         copied = self._section.copy_blocks and not all(map(is_own, from_memory))
         return Answer(match.pods, match, standing_of, copied)
 
-    async def _look(self, model: str, keys: array[int]) -> Found:
+    async def _look(self, model: str, prompt: PromptKeys) -> Found:
         if self._failure is not None and time.monotonic() < self._rests_until:
             raise self._failure
         self.lookups += 1
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
                 scope, is_own = model_scope(model), self.replica.workers.is_own
-                found = await self._lookup.match(model, scope, keys, is_own)
+                found = await self._lookup.match(model, scope, prompt, is_own)
         except (StoreError, TimeoutError) as error:
             failure = error if isinstance(error, StoreError) else StoreError("timeout", str(error))
             self._failure = StoreError(failure.kind, f"the store of the index fails: {failure}")

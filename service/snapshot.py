@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kvevents import Intake
 
 MAGIC = b"kvatlas snapshot, version "
-VERSION = 1
+VERSION = 2
 _FIRST_LINE = MAGIC + b"%d\n" % VERSION
 _BATCH_BYTES = 1024 * 1024
 

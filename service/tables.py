@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from kvatlas.v1 import fleet_pb2, scoring_pb2, tokenization_pb2
 
 
+_SCORES = ("POD", "SCORE", "BLOCKS", "TOKENS", "REUSABLE", "BY TIER", "TRUST")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as they need to be; numbers to the right, words to the left."""
     columns = list(zip(header, *rows, strict=True))
@@ -43,6 +46,7 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
             f"{pod.score:.1f}",
             str(pod.matched_blocks),
             str(pod.matched_tokens),
+            f"{pod.reusable_tokens}{'?' if pod.reusable_is_bound else ''}",
             _counts(pod.matched_blocks_by_tier),
             _trust(pod.trust_state, pod.trust_reason),
         ]
@@ -51,7 +55,7 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
     total = f"{answer.total_tokens} tokens, {answer.total_blocks} full blocks"
     lines = [f"{total} of {answer.block_size} tokens"]
     if rows:
-        lines.append(table(["POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER", "TRUST"], rows))
+        lines.append(table(_SCORES, rows))
     else:
         lines.append("no pod serves this model yet")
     if answer.unknown_pods:
@@ -79,6 +83,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     pod.model,
                     _trust(rank.trust_state, rank.trust_reason),
                     _counts(rank.blocks_by_tier),
+                    _groups(rank),
                     f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
                     _losses(rank),
@@ -89,7 +94,8 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
     if not rows:
         return "no pod is known: none is configured, and no event has arrived"
     header = [
-        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED"),
+        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "GROUPS", "LAST EVENT", "SEQUENCE"),
+        *("LOSSES", "SKIPPED"),
         *(["OWNER"] if is_shared else []),
     ]
     warnings = [
@@ -123,6 +129,14 @@ def _trust(state: trust_pb2.TrustState, reason: str) -> str:
     return f"{name} ({reason})" if reason else name
 
 
+def _groups(rank: fleet_pb2.Rank) -> str:
+    """Each group's number, kind, window and block size: `0=sliding_window(128)/16`."""
+    return " ".join(
+        f"{of.group}={of.kind or 'full'}{f'({of.window})' if of.window else ''}/{of.block_size}"
+        for of in rank.groups
+    )
+
+
 def _losses(rank: fleet_pb2.Rank) -> str:
     """What befell the rank's frames, leaving out what did not happen."""
     counts = {
@@ -135,5 +149,6 @@ def _losses(rank: fleet_pb2.Rank) -> str:
         "restarts": rank.restarts,
         "overflows": rank.overflows,
         "orphans": rank.orphan_blocks,
+        "rivals": rank.rival_frames,
     }
     return _counts({name: count for name, count in counts.items() if count})

@@ -10,7 +10,7 @@ from store import name_of, unpacked
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from indexer import Worker, WorkerBlocks
+    from indexer import CacheLayout, Worker, WorkerBlocks
     from kvevents import WorkerStream
     from store import Claim, Copy, Followed
     from store import Standing as Told
@@ -31,6 +31,10 @@ class Workers(Protocol):
 
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
         """What it holds; `blocks`: what it holds as far as this process's index knows."""
+        ...
+
+    def layout(self, blocks: WorkerBlocks) -> CacheLayout:
+        """How its cache is divided; `blocks`: as this process's index knows the worker."""
         ...
 
     def owner(self, worker: Worker) -> str:
@@ -59,6 +63,10 @@ class OwnWorkers:
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
         """See `Workers`."""
         return blocks.by_tier
+
+    def layout(self, blocks: WorkerBlocks) -> CacheLayout:
+        """See `Workers`."""
+        return blocks.layout
 
     def owner(self, worker: Worker) -> str:  # noqa: ARG002
         """See `Workers`."""
@@ -166,6 +174,11 @@ class SharedWorkers:
             return blocks.by_tier
         told: dict[str, int] = unpacked(followed.report)["blocks"]
         return told
+
+    def layout(self, blocks: WorkerBlocks) -> CacheLayout:
+        """See `Workers`."""
+        followed = self._copy.followed.get(blocks.worker)
+        return blocks.layout if followed is None else followed.standing.layout
 
     def owner(self, worker: Worker) -> str:
         """See `Workers`."""

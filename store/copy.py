@@ -211,7 +211,8 @@ class Copy:
             return
         self.entries += 1
         if self.with_blocks:
-            self._index.put(worker, entry.seats, entry.names, entry.counts, entry.rows)
+            words = (entry.names, entry.counts, entry.rows)
+            self._index.put(worker, standing.layout, entry.seats, *words)
             self.noticed()
         known.standing, known.revision = standing, standing.revision
 
@@ -253,7 +254,11 @@ class Copy:
         state = await self._store.state(worker)
         if worker in self.ours or worker not in self.followed:
             return
-        self._index.put(worker, State.unpack(state).seats if state else Seats(), *rows)
+        if state:
+            left = State.unpack(state)
+            self._index.put(worker, left.layout, left.seats, *rows)
+        else:
+            self._index.put(worker, standing.layout, Seats(), *rows)
         self.noticed()
         bulletin = (await self._store.bulletins())[home]
         newest = bulletin.standings.get(worker_name(worker))

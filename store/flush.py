@@ -14,7 +14,7 @@ from store.server import Call
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from indexer import Changes, Seats, Worker
+    from indexer import CacheLayout, Changes, Seats, Worker
     from store.layout import Layout
     from store.records import Claim
 
@@ -77,6 +77,7 @@ def make_flush(
     layout: Layout,
     replica: str,
     of: Written,
+    cache: CacheLayout,
     seats: Seats,
     changes: Changes | None,
     claim: Claim,
@@ -84,10 +85,11 @@ def make_flush(
 ) -> Flush:
     """The calls that write `changes`, with how far the worker's stream has got.
 
-    All its seats must have slots. Slots of seats that were left are retired here.
+    cache: how the worker's is divided. All its seats must have slots. Slots of seats that were left
+    are retired here.
     """
-    tiers = seats.scored()
-    for seat in [seat for seat in of.slots if seat not in tiers]:
+    places = seats.scored()
+    for seat in [seat for seat in of.slots if seat not in places]:
         of.retired[seat] = of.slots.pop(seat)
     bits = Bits(of, changes)
     home, now = layout.home(of.worker), of.revision + 1
@@ -104,7 +106,8 @@ def make_flush(
         epoch=of.epoch,
         revision=now,
         claim=claim,
-        tiers={of.slots[seat]: tier for seat, tier in tiers.items()},
+        layout=cache,
+        places={of.slots[seat]: place for seat, place in places.items()},
         vector=vector,
         registry=of.registry,
         scheme=of.scheme,
@@ -116,7 +119,7 @@ def make_flush(
         (name, of.epoch, of.revision),
         (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
         (entry.rows.tobytes(), *here.arguments()),
-        (State(dump, seats, of.slots, of.retired, vector, of.registry, of.scheme).pack(),),
+        (State(dump, cache, seats, of.slots, of.retired, vector, of.registry, of.scheme).pack(),),
         (packed([of.registry, of.labels()]),),
         (standing.pack(), packed_entry),
         (max(_FEWEST_ENTRIES, min(JOURNAL_ENTRIES, kept)), of.registry),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from indexer import Worker
 
-VERSION = 1
+VERSION = 2
 PAGES = 1024
 CLUSTER_SHARDS = 16
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # engine hashes may be 1, 2, 3, ...

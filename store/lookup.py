@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from indexer import Slots
+from indexer import Slots, SlotWorker
 from store.errors import StoreError
 from store.layout import block_names, worker_name
 from store.records import Standing
 from store.server import Call
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Mapping, Sequence
 
-    from indexer import MemoryPrefixMatch, Worker
+    from indexer import MemoryPrefixMatch, PromptBlocks, Worker
     from store.store import Store
 
 _MOST_DECODED = 65_536
@@ -56,6 +55,7 @@ class Lookup:
         self._store = store
         self._weights = tier_weights
         self._registry = ""
+        self._key_sizes: dict[str, tuple[int, ...]] = {}
         self._decoded: dict[bytes, Standing] = {}
         self._slots: dict[tuple[str, tuple[tuple[Any, ...], ...]], Slots] = {}
 
@@ -63,45 +63,67 @@ class Lookup:
         self,
         model: str,
         scope: int,
-        keys: array[int],
+        prompt: PromptBlocks,
         may_be_unsettled: Callable[[Worker], bool] = lambda _: False,
     ) -> Found:
-        """How much of the prompt with block keys `keys` each worker of `model` holds."""
-        found = await self._ask(model, scope, keys)
+        """How much of the prompt each worker of `model` holds."""
+        found = await self._ask(model, scope, prompt)
         for _ in range(_MORE_TRIES):
             if all(map(may_be_unsettled, found.unsettled)):
                 break
             await asyncio.sleep(_SETTLING_SECONDS)  # what is under way to other shards arrives
-            found = await self._ask(model, scope, keys)
+            found = await self._ask(model, scope, prompt)
         return found
 
-    async def _ask(self, model: str, scope: int, keys: array[int]) -> Found:
-        layout = self._store.layout
-        names = block_names(keys, scope)
-        shards = layout.shards_of(names)
-        calls = [
-            Call("look", shard, (names[shards == shard].tobytes(), self._registry))
-            for shard in range(layout.shards)
-        ]
-        asked = self._registry
-        answers = [_read(answer) for answer in await self._store.call_all(calls)]
-        self._registry = answers[0].registry
-        bits = np.empty(len(keys), dtype=object)
-        for shard, answer in enumerate(answers):
-            bits[shards == shard] = _objects(answer.bits)
-        standings = self._standings(model, answers)
-        slots = self._slots_of(model, asked, standings)
-        touched = {int(shard) for shard in np.unique(shards)}
+    async def _ask(self, model: str, scope: int, prompt: PromptBlocks) -> Found:
+        """Ask for the bits of the prompt's blocks at every size of keys the model is known to have.
+
+        One that turns out to be in use besides is asked for by another call.
+        """
+        asked_sizes = self._key_sizes.get(model) or (0,)
+        while True:
+            registry = self._registry
+            bits, answers, touched = await self._fetch(scope, prompt, asked_sizes)
+            self._registry = answers[0].registry
+            standings = self._standings(model, answers)
+            slots = self._slots_of(model, registry, standings)
+            sizes = self._key_sizes[model] = tuple(slots.key_sizes)
+            if set(sizes) <= set(asked_sizes):
+                break
+            asked_sizes = sizes
         return Found(
-            slots.match(bits.tolist()),
+            slots.match(prompt, bits),
             list(slots.pods),
             standings,
             {
                 worker
                 for worker, of in standings.items()
-                if (of.tiers and of.registry != asked) or self._is_unsettled(of, touched, answers)
+                if (of.places and of.registry != registry)
+                or self._is_unsettled(of, touched, answers)
             },
         )
+
+    async def _fetch(
+        self, scope: int, prompt: PromptBlocks, sizes: Sequence[int]
+    ) -> tuple[dict[int, list[bytes]], list[_Answer], set[int]]:
+        """The bits of the prompt's blocks by size of keys, all answers, and the shards asked."""
+        layout = self._store.layout
+        keys = [prompt.at(size or prompt.block_size) for size in sizes]
+        names = np.concatenate([block_names(of_size, scope) for of_size in keys])
+        shards = layout.shards_of(names)
+        calls = [
+            Call("look", shard, (names[shards == shard].tobytes(), self._registry))
+            for shard in range(layout.shards)
+        ]
+        answers = [_read(answer) for answer in await self._store.call_all(calls)]
+        found = np.empty(len(names), dtype=object)
+        for shard, answer in enumerate(answers):
+            found[shards == shard] = _objects(answer.bits)
+        bits, start = {}, 0
+        for size, of_size in zip(sizes, keys, strict=True):
+            bits[size] = found[start : start + len(of_size)].tolist()
+            start += len(of_size)
+        return bits, answers, {int(shard) for shard in np.unique(shards)}
 
     def _is_unsettled(
         self, standing: Standing, touched: set[int], answers: Sequence[_Answer]
@@ -131,12 +153,17 @@ class Lookup:
 
     def _slots_of(self, model: str, registry: str, standings: dict[Worker, Standing]) -> Slots:
         """What the slots of one registry stand for; in another they may be of somebody else."""
-        tiers = {w: of.tiers if of.registry == registry else {} for w, of in standings.items()}
-        names = tuple((worker, *of.items()) for worker, of in tiers.items())
+        workers = [
+            SlotWorker(worker, of.layout, of.places if of.registry == registry else {})
+            for worker, of in standings.items()
+        ]
+        names = tuple(
+            (worker, standings[worker].cache, *slots.items()) for worker, _, slots in workers
+        )
         slots = self._slots.get((model, names))
         if slots is None:
             self._slots = {key: kept for key, kept in self._slots.items() if key[0] != model}
-            slots = self._slots[model, names] = Slots(tiers.items(), self._weights)
+            slots = self._slots[model, names] = Slots(workers, self._weights)
         return slots
 
 

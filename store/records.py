@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
-from indexer import Seats, Worker
+from indexer import CacheLayout, Place, Seats, Worker
 
 if TYPE_CHECKING:
     from indexer import Changes
@@ -30,7 +31,7 @@ class Standing:
     """What is to be known of a worker along with its blocks.
 
     scheme: of its block keys. endpoint: of the source it speaks through. owner: the replica that
-    says so. tiers: slot -> tier.
+    says so. layout: of its cache. places: slot -> place.
     vector: shard -> what was written there last, for the shards other than its home. registry: that
     the slots are of.
     """
@@ -43,14 +44,21 @@ class Standing:
     epoch: int
     revision: int
     claim: Claim
-    tiers: dict[int, str] = field(default_factory=dict)
+    layout: CacheLayout = field(default_factory=CacheLayout)
+    places: dict[int, Place] = field(default_factory=dict)
     vector: dict[int, str] = field(default_factory=dict)
     registry: str = ""
     scheme: str = ""
 
+    @cached_property
+    def cache(self) -> bytes:
+        """The same for workers whose caches are divided alike."""
+        return packed(self.layout.dump())
+
     def pack(self) -> bytes:
         """What `unpack` takes."""
-        return packed({**asdict(self), "worker": tuple(self.worker), "claim": tuple(self.claim)})
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return packed({**values, "layout": self.layout.dump()})
 
     @classmethod
     def unpack(cls, blob: bytes) -> Standing:
@@ -58,6 +66,8 @@ class Standing:
         values = unpacked(blob)
         values["worker"] = Worker(*values["worker"])
         values["claim"] = Claim(*values["claim"])
+        values["layout"] = CacheLayout.load(values["layout"])
+        values["places"] = {slot: Place(*place) for slot, place in values["places"].items()}
         return cls(**values)
 
 
@@ -119,11 +129,13 @@ class Entry:
 class State:
     """What another owner of a worker needs to go on.
 
-    stream: as its owner dumped it, None if it cannot be gone on with. slots: of seats in use;
-    retired: of seats that were left, whose bits are still to be cleared. scheme: of block keys.
+    stream: as its owner dumped it, None if it cannot be gone on with. layout: of its cache. slots:
+    of seats in use; retired: of seats that were left, whose bits are still to be cleared.
+    scheme: of block keys.
     """
 
     stream: dict[str, Any] | None
+    layout: CacheLayout
     seats: Seats
     slots: dict[int, int]
     retired: dict[int, int]
@@ -135,13 +147,13 @@ class State:
         """What `unpack` takes."""
         seats = [self.seats.dump(), self.seats.next]
         slots = [self.slots, self.retired, self.vector, self.registry]
-        return packed([self.stream, seats, *slots, self.scheme])
+        return packed([self.stream, self.layout.dump(), seats, *slots, self.scheme])
 
     @classmethod
     def unpack(cls, blob: bytes) -> State:
         """The state that was packed."""
-        stream, seats, *others = unpacked(blob)
-        return cls(stream, Seats.load(*seats), *others)
+        stream, layout, seats, *others = unpacked(blob)
+        return cls(stream, CacheLayout.load(layout), Seats.load(*seats), *others)
 
 
 @dataclass(frozen=True)

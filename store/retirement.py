@@ -34,7 +34,7 @@ async def retire(old: Store) -> bool:
     models = set()
     for home, bulletin in enumerate(bulletins):
         for standing in bulletin.standings.values():
-            slots = np.array(list(standing.tiers), dtype="<u4").tobytes()
+            slots = np.array(list(standing.places), dtype="<u4").tobytes()
             scope = model_scope(standing.model)
             await wipe_generation(old, home, standing.generation, scope, slots, standing.registry)
             models.add(standing.model)

@@ -89,7 +89,7 @@ class Succession:
         rows = await self._copy.read(home, owned.former or owned.generation)
         self._index.leave(worker)
         self._index.join(worker, model)
-        self._index.put(worker, state.seats, *rows)
+        self._index.put(worker, state.layout, state.seats, *rows)
 
     async def give_up(self, worker: Worker, part_with: Callable[[], None]) -> bool:
         """Let another replica have the worker; False if not everything could be written yet.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
-    from indexer import SharedIndex, Worker
+    from indexer import Place, SharedIndex, Worker
     from store.flush import Flush, Written
     from store.records import State
     from store.store import Owned, Store
@@ -241,8 +241,8 @@ class Writer:
         self._index.note_everything(of.worker)
         _log.info("worker_written_again", pod=of.worker.pod, rank=of.worker.rank)
 
-    def _scored_seats(self, of: Written) -> dict[int, str]:
-        """Seat -> tier of those that count in scores."""
+    def _scored_seats(self, of: Written) -> dict[int, Place]:
+        """Seat -> place of those that can count in scores."""
         seats = self._index.seats_of(of.worker)
         return {} if seats is None else seats.scored()
 
@@ -271,7 +271,8 @@ class Writer:
         else:
             dump = self._streams.dump(of.worker)
         seats = self._index.seats_of(of.worker) or Seats()
-        return make_flush(self._store.layout, self._replica, of, seats, changes, claim, dump)
+        cache = self._index.layout_of(of.worker)
+        return make_flush(self._store.layout, self._replica, of, cache, seats, changes, claim, dump)
 
     def _conclude(self, flush: Flush, answers: list[Any]) -> None:
         of = flush.of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from given_keys import GivenKeys
 from naive_index import MODELS, WEIGHTS
 
 from indexer import SharedIndex, model_scope
@@ -196,9 +197,9 @@ class SharedSubject:
 
     def ask(self, model: str, keys: array[int]) -> list[PrefixMatch]:
         """The same question, to everybody."""
-        found = self.run(self.replicas[0].lookup.match(model, model_scope(model), keys))
+        found = self.run(self.replicas[0].lookup.match(model, model_scope(model), GivenKeys(keys)))
         assert not found.unsettled
         in_memory: list[PrefixMatch] = [
-            replica.index.match(model, keys) for replica in self.replicas
+            replica.index.match(model, GivenKeys(keys)) for replica in self.replicas
         ]
         return [*in_memory, found.match]

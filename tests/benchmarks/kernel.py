@@ -14,8 +14,9 @@ from pathlib import Path
 
 import cbor2
 from benchmarks.rows import median_us, row
+from given_keys import GivenKeys
 
-from indexer import KeyScheme, MemoryIndex, Place, Worker
+from indexer import KeyScheme, MemoryIndex, Place, PromptKeys, Worker
 from indexer.keys import block_keys
 
 MODEL = "bench"
@@ -112,7 +113,8 @@ def lookup_rows(others: int) -> None:
     for pods, blocks, target in ((8, 512, 20), (64, 512, 25), (96, 3750, 200)):
         keys = [random_numbers(blocks, seed) for seed in range(PROMPTS)]
         index = filled(pods, keys, others)
-        ours = median_us(lambda: [index.match(MODEL, k) for k in keys], PROMPTS)  # noqa: B023
+        asked = [GivenKeys(k) for k in keys]
+        ours = median_us(lambda: [index.match(MODEL, k) for k in asked], PROMPTS)  # noqa: B023
         names = {f"10.0.0.{number}:8000" for number in range(pods)}
         holders = {key: set(names) for run in keys for key in run}
         naive = median_us(lambda: [naive_walk(holders, k) for k in keys], PROMPTS)  # noqa: B023
@@ -129,9 +131,7 @@ def in_process_row() -> None:
     scheme, texts = KeyScheme(MODEL, 16), prompts(8192)
     keys = [scheme.keys(scheme.root(), t) for t in texts]
     index = filled(64, keys, 1_000_000)
-    whole = median_us(
-        lambda: [index.match(MODEL, scheme.keys(scheme.root(), t)) for t in texts], PROMPTS
-    )
+    whole = median_us(lambda: [index.match(MODEL, PromptKeys(scheme, t)) for t in texts], PROMPTS)
     alone = median_us(lambda: [scheme.keys(scheme.root(), t) for t in texts], PROMPTS)
     row(
         "tokens to scores, 8,192 ids, 64 pods, full hit",
@@ -192,10 +192,11 @@ def memory_rows() -> None:
 
 def scale_rows(most: int) -> None:
     keys = [random_numbers(512, seed) for seed in range(PROMPTS)]
+    asked = [GivenKeys(k) for k in keys]
     base = None
     for others in [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= most]:
         index = filled(8, keys, others)
-        ours = median_us(lambda: [index.match(MODEL, k) for k in keys], PROMPTS)  # noqa: B023
+        ours = median_us(lambda: [index.match(MODEL, k) for k in asked], PROMPTS)  # noqa: B023
         base = base or ours
         row(
             f"scale: 512 keys, 8 pods, {others:,} blocks",
@@ -208,7 +209,7 @@ def scale_rows(most: int) -> None:
     base = None
     for pods in (1, 8, 64, 512):
         index = filled(pods, keys, 100_000)
-        ours = median_us(lambda: [index.match(MODEL, k) for k in keys], PROMPTS)  # noqa: B023
+        ours = median_us(lambda: [index.match(MODEL, k) for k in asked], PROMPTS)  # noqa: B023
         base = base or ours
         row(
             f"scale: 512 keys, {pods} pods",

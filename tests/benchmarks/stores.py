@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.rows import row
+from given_keys import GivenKeys
 from servers import StoreProcess, binary, store_process
 
 from indexer import Place, SharedIndex, Worker, model_scope
@@ -64,7 +65,7 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
             client.xtrim(f"{store.layout.prefix(0)}journal", maxlen=0, approximate=False)
         ours_bytes = _bytes(process) - before
         lookup, scope = Lookup(store, {"gpu": 1.0}), model_scope(MODEL)
-        ours = await _median(lambda: lookup.match(MODEL, scope, keys[:PROMPT]))
+        ours = await _median(lambda: lookup.match(MODEL, scope, GivenKeys(keys[:PROMPT])))
         other = _Other(server, keys, names)
         before = _bytes(process)
         await other.fill()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
+from given_keys import GivenKeys
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -143,7 +144,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def ask(self, model: str, keys: array[int]) -> list[PrefixMatch]:
         assert isinstance(self.subject, MemorySubject)
-        return [self.subject.index.match(model, keys)]
+        return [self.subject.index.match(model, GivenKeys(keys))]
 
     def indexes(self) -> list[MemoryIndex]:
         assert isinstance(self.subject, MemorySubject)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import urllib.request
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 import tokenizers
 import zmq
 from fleet import Publisher, Running, configure, running
+from given_keys import GivenKeys
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -105,7 +105,7 @@ async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
         chunk = TOKENS[index * 16 : index * 16 + 16]
         key = fnv1a_64(cbor2.dumps([key, chunk, extra], canonical=True), FNV_OFFSET_BASIS)
         keys.append(key)
-    match = service.application.index.match(MODEL, array("Q", keys))
+    match = service.application.index.match(MODEL, GivenKeys(keys))
     best = match.best_of("10.0.0.1:8000")
     assert best is not None
     assert best.matched_blocks == 2

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from given_keys import GivenKeys
 from servers import PATIENCE, StoreProcess, binary, cluster_processes, free_port, store_process
 
 from indexer import Place, SharedIndex, Worker, model_scope
@@ -68,7 +69,7 @@ class Owner:
         self.index.store(self.worker, Place("gpu"), hashes, KEYS[first : first + count])
 
     async def matched(self) -> int:
-        found = await self.lookup.match(MODEL, model_scope(MODEL), KEYS)
+        found = await self.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
         match = found.match.best_of(self.worker.pod)
         return -1 if match is None else match.matched_blocks
 
@@ -193,8 +194,8 @@ def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StoreProcess)
             await second.take()
             second.stored(0, 20)
             await second.written()
-            found = await first.lookup.match(MODEL, model_scope(MODEL), KEYS)
-            slots = [list(of.tiers) for of in found.standings.values()]
+            found = await first.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
+            slots = [list(of.places) for of in found.standings.values()]
             assert slots[0] == slots[1]
             assert found.unsettled == {WORKER}  # whose owner has not found out yet
             assert await second.matched() == 20
@@ -333,7 +334,7 @@ def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
                         of.as_of += 1
                     await of.written()
                     try:
-                        found = await of.lookup.match(MODEL, model_scope(MODEL), KEYS)
+                        found = await of.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
                     except StoreError as error:  # a shard is on its way
                         assert error.kind in ("resharding", "unreachable")
                         continue

@@ -7,6 +7,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from given_keys import GivenKeys
 from naive_index import CHAIN, MODELS, WORKERS
 from servers import binary, store_process
 from shared_index import PATIENCE, SharedSubject
@@ -101,7 +102,7 @@ def test_what_was_read_by_halves_is_not_taken_for_the_whole(
         for entry in (before, last):
             assert copy.followed[WORKER].loading
             await copy._put(entry)
-        best = index.match(MODELS[WORKER.pod], array("Q", CHAIN[:3])).best_of(WORKER.pod)
+        best = index.match(MODELS[WORKER.pod], GivenKeys(CHAIN[:3])).best_of(WORKER.pod)
         assert best is not None
         assert not copy.followed[WORKER].loading
         assert best.matched_blocks == 3

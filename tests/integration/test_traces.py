@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import pytest
 import zmq
 from fleet import Publisher, configure, read_trace, running
-from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from traces import frame_counts, frames_of, parts, request_of
 
 TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]
 FURTHER = ["vllm-0.33-cpu-tier", "vllm-0.33-hybrid-dp2", "vllm-0.33-restart-reset"]
 BLOCK_SIZES = [16, 32, 64, 48]  # the engines' own, and larger ones of ours
-
-
-def parts(line: dict[str, Any]) -> list[bytes]:
-    return [bytes.fromhex(part) for part in line["frames"]]
-
-
-def frames_of(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [line for line in trace if line["kind"] == "frame"]
-
-
-def frame_counts(trace: list[dict[str, Any]], ranks: dict[str, int]) -> Counter[tuple[str, int]]:
-    return Counter((line["pod"], ranks[line["pod"]]) for line in frames_of(trace))
-
-
-def request_of(probe: dict[str, Any], packed: bool) -> scoring_pb2.ScoreRequest:
-    request = scoring_pb2.ScoreRequest(
-        model="sim/llama",
-        lora_name=probe["lora_name"] or "",
-        cache_salt=probe["cache_salt"] or "",
-    )
-    for item in probe["mm"]:
-        request.prompt.multimodal_items.add(
-            hash=item["identifier"], offset=item["offset"], length=item["length"]
-        )
-    tokens = probe["tokens"]
-    if packed:
-        request.prompt.packed_token_ids = struct.pack(f"<{len(tokens)}I", *tokens)
-    else:
-        request.prompt.token_ids.ids.extend(tokens)
-    return request
 
 
 async def check_probes(channel: Any, truth: dict[str, Any], block_size: int) -> int:

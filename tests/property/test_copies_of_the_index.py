@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from given_keys import GivenKeys
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -79,7 +80,8 @@ class CopiesMachine(RuleBasedStateMachine):
             self.told[worker].append(changes)
         news = self.told[worker][-again - (changes is not None) :] if again or changes else []
         for told in news:
-            self.theirs.put(worker, told.seats, told.names, told.counts, told.rows)
+            layout = self.ours.layout_of(worker)
+            self.theirs.put(worker, layout, told.seats, told.names, told.counts, told.rows)
         if news:
             self._check_masks(worker, news[-1])
         self._agree(worker)
@@ -113,20 +115,19 @@ class CopiesMachine(RuleBasedStateMachine):
             if place is not None and seat in scored
         }
         for key, mask in zip(changes.keys, changes.masks, strict=True):
-            found = self.theirs.match(MODEL, array("Q", [key])).of(worker)
+            found = self.theirs.match(MODEL, GivenKeys([key])).of(worker)
             assert found is not None
             assert found.by_tier == {t: 1 for t, bit in members.items() if mask >> bit & 1}
 
     def _agree(self, worker: Worker) -> None:
         for first in range(len(CHAIN)):
-            keys = CHAIN[first:]
-            assert self.ours.match(MODEL, keys).of(worker) == self.theirs.match(MODEL, keys).of(
-                worker
-            )
+            prompt = GivenKeys(CHAIN[first:])
+            mine = self.ours.match(MODEL, prompt).of(worker)
+            assert mine == self.theirs.match(MODEL, prompt).of(worker)
         for run in ((0, 8, salt) for salt in range(3)):
             for name in hashes_of(run):
-                mine = self.ours.key_of(worker, EngineHash(name))
-                assert mine == self.theirs.key_of(worker, EngineHash(name))
+                meaning = self.ours.key_of(worker, EngineHash(name))
+                assert meaning == self.theirs.key_of(worker, EngineHash(name))
         assert self._held(self.ours, worker) == self._held(self.theirs, worker)
 
     @staticmethod

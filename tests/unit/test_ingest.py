@@ -10,6 +10,7 @@ import msgpack
 from indexer import KeyScheme, MemoryIndex, Worker
 from kvevents import Ingest, IngestPolicy, Source, State, WorkerStream
 from kvevents.events import decode_batch
+from kvevents.frame import Frame
 from kvevents.steps import Ask
 
 POD = Worker("a:1", 0)
@@ -213,7 +214,7 @@ def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_wel
     after.ingest.admit(POD, "m", REPLAYED, dumped)
     (asked,) = after.replays.asked
     assert after.stream.silent_for(time.monotonic()) == 0
-    after.stream.replayed(asked, 0, payload_of(0), decode_batch(payload_of(0)))
+    after.stream.replayed(asked, Frame(b"", 0, payload_of(0)), decode_batch(payload_of(0)))
     after.stream.ended(asked, complete=True)
     after.publish(2, source=REPLAYED)
     assert after.stream.trust.state is State.EXACT

@@ -80,7 +80,7 @@ def test_items_belong_to_the_blocks_they_overlap(case: dict[str, Any]) -> None:
         assert found is None
     else:
         assert found is not None
-        hashes = [[image for _, image in block] or None for block in found]
+        hashes = [block and [image for _, image in block] for block in found]
         assert hashes == case["result"]
 
 

@@ -6,6 +6,7 @@ import random
 from array import array
 
 import pytest
+from given_keys import GivenKeys
 
 from indexer import EngineHash, MemoryIndex, Place, Worker
 
@@ -25,7 +26,7 @@ def numbers(count: int, seed: int = 1) -> array[int]:
 
 
 def matched(index: MemoryIndex, keys: array[int], pod: str = "a:1", model: str = "m") -> int:
-    best = index.match(model, keys).best_of(pod)
+    best = index.match(model, GivenKeys(keys)).best_of(pod)
     assert best is not None
     return best.matched_blocks
 
@@ -91,7 +92,7 @@ def test_a_wide_engine_block_stands_for_several_of_ours() -> None:
     index.remove(POD, GPU, array("Q", [2]))
     assert matched(index, keys) == 4
     index.remove(POD, GPU, array("Q", [1]))
-    best = index.match("m", keys).best_of("a:1")
+    best = index.match("m", GivenKeys(keys)).best_of("a:1")
     assert best is not None
     assert (best.matched_blocks, best.by_tier) == (4, {"cpu": 4})
     assert best.score == pytest.approx(3.2)
@@ -109,7 +110,7 @@ def test_models_with_an_adapter_of_the_same_name_stay_apart() -> None:
     index.store(POD, GPU, keys, keys)
     assert matched(index, keys) == 4
     assert matched(index, keys, "b:1", "another model") == 0
-    assert index.match("another model", keys).best_of("a:1") is None
+    assert index.match("another model", GivenKeys(keys)).best_of("a:1") is None
 
 
 def test_a_pod_that_changes_its_model_begins_anew() -> None:
@@ -124,7 +125,7 @@ def test_an_unknown_tier_weighs_one_and_names_do_not_pile_up() -> None:
     index, keys = index_of(), numbers(1)
     for number in range(200):
         index.store(POD, Place(f"tier-{number}"), keys, keys)
-    best = index.match("m", keys).best_of("a:1")
+    best = index.match("m", GivenKeys(keys)).best_of("a:1")
     assert best is not None
     assert best.score == 1.0
     assert len(index.tier_names) <= 65
@@ -182,7 +183,7 @@ def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
     assert matched(index, keys) == 100
     assert index.key_of(POD, EngineHash(keys[4_000])) == keys[4_000]
     index.leave(POD)
-    assert index.match("m", keys).best_of("a:1") is None
+    assert index.match("m", GivenKeys(keys)).best_of("a:1") is None
     while index.tidy():
         pass
     assert index.table.block_count == 0
@@ -225,6 +226,6 @@ def test_retired_holders_of_a_snapshot_count_for_nobody() -> None:
         index.store(POD, Place(f"tier-{number}", 0), keys, keys)
     index.clear(POD, [f"tier-{number}" for number in range(1, 100)])
     loaded = MemoryIndex.load(iter(list(index.dump())), 64 * 1024**2, {})
-    best = loaded.match("m", keys).best_of("a:1")
+    best = loaded.match("m", GivenKeys(keys)).best_of("a:1")
     assert best is not None
     assert best.by_tier == {"tier-0": 10}

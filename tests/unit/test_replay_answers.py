@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from kvevents.replays import ReplayAnswer, parse_answer
+from kvevents.frame import Frame
+from kvevents.replays import parse_answer
 
 SEVEN = (7).to_bytes(8, "big")
+EPOCH = b"0123456789abcdef"
 
 
 @pytest.mark.parametrize(
     ("parts", "answer"),
     [
-        ([b"", b"kv@a:1@m", SEVEN, b"payload"], ReplayAnswer(b"kv@a:1@m", 7, b"payload")),
-        ([b"", SEVEN, b"payload"], ReplayAnswer(b"", 7, b"payload")),
-        ([SEVEN, b"payload"], ReplayAnswer(b"", 7, b"payload")),
+        ([b"", b"kv@a:1@m", SEVEN, b"payload"], Frame(b"kv@a:1@m", 7, b"payload")),
+        ([b"", SEVEN, b"payload"], Frame(b"", 7, b"payload")),
+        ([SEVEN, b"payload"], Frame(b"", 7, b"payload")),
+        ([b"", b"t", SEVEN + EPOCH, b"payload"], Frame(b"t", 7, b"payload", EPOCH)),
         ([b"", b"kv@a:1@m", b"\xff" * 8, b""], None),
         ([b"", b"\xff" * 8, b""], None),
         ([b"\xff" * 8, b""], None),
     ],
 )
-def test_frames_and_ends(parts: list[bytes], answer: ReplayAnswer | None) -> None:
+def test_frames_and_ends(parts: list[bytes], answer: Frame | None) -> None:
     assert parse_answer(parts) == answer
 
 
 @pytest.mark.parametrize("parts", [[], [b"payload"], [b"", b"short", b"payload"]])
 def test_anything_else_is_refused(parts: list[bytes]) -> None:
-    with pytest.raises(ValueError, match="8 bytes"):
+    with pytest.raises(ValueError, match="8 or 24 bytes"):
         parse_answer(parts)

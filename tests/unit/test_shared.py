@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from itertools import permutations
 
+from given_keys import GivenKeys
+
 from indexer import Place, SharedIndex, Worker
 
 WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0)]
@@ -20,6 +22,6 @@ def test_every_copy_answers_in_the_same_order_and_with_the_same_rank_of_equals()
         assert index.pods_of("m") == ["a:1", "b:1"]
         assert [blocks.worker for blocks in index.workers()] == WORKERS
         assert index.workers_of("m") == WORKERS
-        best = index.match("m", BLOCK).best_of("a:1")
+        best = index.match("m", GivenKeys(BLOCK)).best_of("a:1")
         assert best is not None
         assert best.worker == WORKERS[0]

@@ -58,7 +58,7 @@ class Pod(_message.Message):
     def __init__(self, pod: _Optional[str] = ..., model: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
 
 class Rank(_message.Message):
-    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames", "owner")
+    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames", "owner", "groups", "rival_frames")
     class BlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,8 @@ class Rank(_message.Message):
     REPLAY_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     LIVE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    RIVAL_FRAMES_FIELD_NUMBER: _ClassVar[int]
     rank: int
     blocks_by_tier: _containers.ScalarMap[str, int]
     last_event_age_seconds: float
@@ -126,7 +128,21 @@ class Rank(_message.Message):
     replay_endpoint: str
     live_frames: int
     owner: str
-    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[CacheGroup]
+    rival_frames: int
+    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ..., owner: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[CacheGroup, _Mapping]]] = ..., rival_frames: _Optional[int] = ...) -> None: ...
+
+class CacheGroup(_message.Message):
+    __slots__ = ("group", "kind", "window", "block_size")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    kind: str
+    window: int
+    block_size: int
+    def __init__(self, group: _Optional[int] = ..., kind: _Optional[str] = ..., window: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
 
 class ForgetPodRequest(_message.Message):
     __slots__ = ("pod",)

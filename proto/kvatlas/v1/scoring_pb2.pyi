@@ -84,7 +84,7 @@ class ScoreResponse(_message.Message):
     def __init__(self, pods: _Optional[_Iterable[_Union[PodScore, _Mapping]]] = ..., unknown_pods: _Optional[_Iterable[str]] = ..., total_blocks: _Optional[int] = ..., total_tokens: _Optional[int] = ..., block_size: _Optional[int] = ..., copy_behind_seconds: _Optional[float] = ...) -> None: ...
 
 class PodScore(_message.Message):
-    __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank", "trust_state", "trust_reason", "silent_seconds", "as_of_sequence")
+    __slots__ = ("pod", "score", "matched_blocks", "matched_tokens", "matched_blocks_by_tier", "rank", "trust_state", "trust_reason", "silent_seconds", "as_of_sequence", "reusable_tokens", "reusable_is_bound")
     class MatchedBlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,8 @@ class PodScore(_message.Message):
     TRUST_REASON_FIELD_NUMBER: _ClassVar[int]
     SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REUSABLE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REUSABLE_IS_BOUND_FIELD_NUMBER: _ClassVar[int]
     pod: str
     score: float
     matched_blocks: int
@@ -112,4 +114,6 @@ class PodScore(_message.Message):
     trust_reason: str
     silent_seconds: float
     as_of_sequence: int
-    def __init__(self, pod: _Optional[str] = ..., score: _Optional[float] = ..., matched_blocks: _Optional[int] = ..., matched_tokens: _Optional[int] = ..., matched_blocks_by_tier: _Optional[_Mapping[str, int]] = ..., rank: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., as_of_sequence: _Optional[int] = ...) -> None: ...
+    reusable_tokens: int
+    reusable_is_bound: bool
+    def __init__(self, pod: _Optional[str] = ..., score: _Optional[float] = ..., matched_blocks: _Optional[int] = ..., matched_tokens: _Optional[int] = ..., matched_blocks_by_tier: _Optional[_Mapping[str, int]] = ..., rank: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., as_of_sequence: _Optional[int] = ..., reusable_tokens: _Optional[int] = ..., reusable_is_bound: _Optional[bool] = ...) -> None: ...
