@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from indexer import Place, Worker
+from naive_reuse import LAYOUTS, reusable
+
+from indexer import Attention, CacheLayout, Place, Worker
 
 PODS = ["a:1", "b:1", "c:1"]
 MODELS = {"a:1": "m", "b:1": "m", "c:1": "other"}
 WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0), Worker("c:1", 0)]
-PLACES = [Place("gpu", 0), Place("cpu", 0), Place("disk", 0), Place("gpu", 1)]
+PLACES = [Place("gpu", 0), Place("cpu", 0), Place("disk", 0), Place("gpu", 1), Place("cpu", 1)]
 WEIGHTS = {"gpu": 1.0, "cpu": 0.8}
 CHAIN = [10_000 + number for number in range(8)]  # the blocks of one prompt, by key
 
@@ -26,6 +28,15 @@ class NaiveIndex:
         self.count_copies = count_copies
         self.copies: dict[tuple[Worker, Place, int, int], int] = defaultdict(int)
         self.meaning: dict[tuple[Worker, int], int] = {}
+        self.layouts: dict[Worker, CacheLayout] = {}
+
+    def layout(self, worker: Worker) -> CacheLayout:
+        return self.layouts.get(worker, LAYOUTS["plain"])
+
+    def main(self, worker: Worker) -> list[int]:
+        """The main groups."""
+        groups = self.layout(worker).groups
+        return [number for number, of in groups.items() if of.attention is Attention.MAIN]
 
     def store(self, worker: Worker, place: Place, hashes: list[int], keys: list[int]) -> None:
         for name, key in zip(hashes, keys, strict=True):
@@ -71,27 +82,33 @@ class NaiveIndex:
             del self.copies[copy]
         for known in [known for known in self.meaning if known[0].pod == pod]:
             del self.meaning[known]
+        for worker in [worker for worker in self.layouts if worker.pod == pod]:
+            del self.layouts[worker]
 
-    def tiers(self, worker: Worker, key: int) -> set[str]:
+    def tiers(self, worker: Worker, group: int, key: int) -> set[str]:
         return {
             place.tier
             for (holder, place, _, held), count in self.copies.items()
-            if holder == worker and held == key and count and place.group == 0
+            if holder == worker and held == key and count and place.group == group
         }
 
-    def match(self, worker: Worker, keys: list[int]) -> tuple[int, float, dict[str, int]]:
-        held = [self.tiers(worker, key) for key in keys]
-        matched, score = 0, 0.0
-        for tiers in held:
-            if not tiers:
-                break
-            matched += 1
-            score += max(WEIGHTS.get(tier, 1.0) for tier in tiers)
-        by_tier = {}
-        for tier in ("gpu", "cpu", "disk"):
-            leading = 0
-            while leading < len(held) and tier in held[leading]:
-                leading += 1
-            if leading:
-                by_tier[tier] = leading
-        return matched, score, by_tier
+    def match(self, worker: Worker, keys: list[int]) -> tuple[int, float, dict[str, int], int]:
+        """Matched blocks, score, blocks by tier and reusable tokens; one token follows the keys."""
+        main = self.main(worker)
+        held = [{group: self.tiers(worker, group, key) for group in (0, 1)} for key in keys]
+        matched = _leading([all(of[group] for group in main) for of in held])
+        end = reusable(self.layout(worker), lambda group, at: bool(held[at][group]), len(keys))
+        score = sum(
+            min(max(WEIGHTS.get(tier, 0.0) for tier in of[group]) for group in main)
+            for of in held[:end]
+        )
+        by_tier = {
+            tier: leading
+            for tier in ("gpu", "cpu", "disk")
+            if (leading := _leading([all(tier in of[group] for group in main) for of in held]))
+        }
+        return matched, score, by_tier, 16 * end
+
+
+def _leading(held: list[bool]) -> int:
+    return held.index(False) if False in held else len(held)

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from naive_index import CHAIN, MODELS, PODS, WEIGHTS, WORKERS, NaiveIndex, engine_hash
+from naive_index import CHAIN, MODELS, PLACES, PODS, WEIGHTS, WORKERS, NaiveIndex, engine_hash
+from naive_reuse import LAYOUTS
 from servers import StoreProcess, binary, cluster_processes, store_process
 from shared_index import SharedSubject
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from indexer import PrefixMatch
 
-PLACES = [Place("gpu", 0), Place("cpu", 0), Place("disk", 0), Place("gpu", 1)]
 workers = st.sampled_from(WORKERS)
 places = st.sampled_from(PLACES)
 runs = st.tuples(st.integers(0, 7), st.integers(1, 4))
@@ -72,6 +72,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.model = NaiveIndex(count_copies)
         for worker in WORKERS:
             self.subject.join(worker, MODELS[worker.pod])
+            self.subject.of(worker).describe(worker, LAYOUTS["plain"])
 
     def make_subject(self, count_copies: bool) -> MemorySubject | SharedSubject:
         return MemorySubject(count_copies)
@@ -119,6 +120,12 @@ class IndexMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             if worker.pod == pod:
                 self.subject.join(worker, MODELS[pod])
+                self.subject.of(worker).describe(worker, LAYOUTS["plain"])
+
+    @rule(worker=workers, name=st.sampled_from(sorted(LAYOUTS)))
+    def describe(self, worker: Worker, name: str) -> None:
+        self.subject.of(worker).describe(worker, LAYOUTS[name])
+        self.model.layouts[worker] = LAYOUTS[name]
 
     @rule(worker=workers)
     def restart(self, worker: Worker) -> None:
@@ -158,8 +165,9 @@ class IndexMachine(RuleBasedStateMachine):
         matches = {worker: self.model.match(worker, keys) for worker in ranks}
         assert found is not None
         worker = found.worker  # type: ignore[attr-defined]
-        matched, score, by_tier = matches[worker]
-        assert score == pytest.approx(max(score for _, score, _ in matches.values()))
+        matched, score, by_tier, tokens = matches[worker]
+        assert score == pytest.approx(max(each[1] for each in matches.values()))
+        assert found.reusable_tokens == tokens  # type: ignore[attr-defined]
         assert found.matched_blocks == matched  # type: ignore[attr-defined]
         assert found.score == pytest.approx(score)  # type: ignore[attr-defined]
         assert found.by_tier == by_tier  # type: ignore[attr-defined]
@@ -171,11 +179,13 @@ class IndexMachine(RuleBasedStateMachine):
                 known = index.key_of(worker, EngineHash(name))
                 assert known == self.model.meaning.get((worker, name))
         for blocks in index.workers():
-            held: dict[str, set[tuple[Place, int]]] = defaultdict(set)
+            held: dict[Place, set[int]] = defaultdict(set)
             for (worker, place, _, key), count in self.model.copies.items():
-                if worker == blocks.worker and count:
-                    held[place.tier].add((place, key))
-            expected = {tier: len(keys) for tier, keys in held.items()}
+                if worker == blocks.worker and count and place.group in self.model.main(worker):
+                    held[place].add(key)
+            expected: dict[str, int] = defaultdict(int)
+            for place, keys in held.items():
+                expected[place.tier] = max(expected[place.tier], len(keys))
             assert {tier: count for tier, count in blocks.by_tier.items() if count} == expected
 
 
