@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kvevents.steps import Ask
 
 _MOST_ROUTES = 65_536
+_MOST_LOST = 4096
 _NOTHING = (b"", b"\xc0")  # payloads of heartbeats: empty, or nil
 
 _log = structlog.get_logger("kvatlas.kvevents")
@@ -93,6 +94,7 @@ class Ingest:
         self._settings_of = settings_of
         self._reconnect = reconnect
         self._up: set[int] = set()
+        self._lost: dict[int, None] = {}  # newest connections that were, of which messages may come
         self._replays = replays
         self.policy = policy or IngestPolicy()
         self.waiting = Budget(self.policy.waiting_bytes)
@@ -175,6 +177,9 @@ class Ingest:
         """A connection of the source was lost."""
         self._link(source).up.discard(connection)
         self._up.discard(connection)
+        self._lost[connection] = None
+        if len(self._lost) > _MOST_LOST:
+            del self._lost[next(iter(self._lost))]
         for stream in self._streams.values():
             stream.disconnected(connection)
 
@@ -227,18 +232,13 @@ class Ingest:
         if stream.connection != connection:
             if self._contradicts(stream, connection):
                 return
-            stream.speaks_through(connection)
+            stream.speaks_through(connection, is_lost=connection in self._lost)
         stream.take(frame, batch)
 
     def _contradicts(self, stream: WorkerStream, connection: int) -> bool:
         """Whether another live connection than the worker's speaks in its name: it is not heard."""
         contradicts = (
-            connection != stream.connection
-            and {
-                connection,
-                stream.connection or 0,
-            }
-            <= self._up
+            connection != stream.connection and stream.is_connected and connection not in self._lost
         )
         if contradicts:
             stream.contradict(connection)

@@ -100,6 +100,7 @@ class WorkerStream:
         self.last_answer: float | None = None
         self.foreign_replay = ""
         self.rivals: set[int] = set()
+        self._is_lost = False
         self._up = up
         self._answered = answered
         self._restored_sign: float | None = None
@@ -191,11 +192,14 @@ class WorkerStream:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection it speaks through is up; 0 stands for one nobody can tell of."""
-        return self.connection == 0 or self.connection in self._up
+        """Whether the connection it speaks through is not known to be lost."""
+        return self.connection is not None and not self._is_lost
 
-    def speaks_through(self, connection: int) -> None:
-        """Through another connection than before, there may be another publisher."""
+    def speaks_through(self, connection: int, *, is_lost: bool = False) -> None:
+        """Through another connection than before, there may be another publisher.
+
+        is_lost: whether that one is gone by now, and this is what was left of it.
+        """
         if connection == self.connection:
             return
         if self.connection is not None:
@@ -203,6 +207,7 @@ class WorkerStream:
         else:  # only a stream that was restored has begun without a connection
             doubt = "restored" if self.continuity.begun else ""
         self.connection = connection
+        self._is_lost = is_lost
         self.rivals.discard(connection)
         self.continuity.connected(doubt)
         self._applied()
@@ -218,6 +223,7 @@ class WorkerStream:
     def disconnected(self, connection: int) -> None:
         """A connection is gone: the worker's, or that of somebody who spoke in its name."""
         if connection in self.rivals or connection == self.connection:
+            self._is_lost |= connection == self.connection
             self.rivals.discard(connection)
             self._next_poll = 0.0
             self._applied()
@@ -333,7 +339,7 @@ class WorkerStream:
         connection: the one it speaks through, if it is up already.
         """
         self._restored_sign = time.monotonic()
-        self.connection = connection
+        self.connection, self._is_lost = connection, False
         self.applier.use(dumped["tiers"])
         classes = self.trust.classes
         classes.stored_on_gpu(max(0, dumped["gpu_stores"] - classes.gpu_stores))

@@ -112,7 +112,7 @@ class CopiesMachine(RuleBasedStateMachine):
         members = {
             place.tier: scored[seat]
             for place, seat in changes.seats.numbers.items()
-            if place is not None and seat in scored
+            if place is not None and seat in scored and place.group == 0
         }
         for key, mask in zip(changes.keys, changes.masks, strict=True):
             found = self.theirs.match(MODEL, GivenKeys([key])).of(worker)

@@ -34,7 +34,9 @@ def test_defaults_are_those_of_the_field() -> None:
     configuration = load(None, {})
     assert configuration.index.block_size == 16
     assert configuration.index.hash_seed == ""
-    assert configuration.index.tier_weights == {"gpu": 1.0, "cpu": 0.8}
+    weights = configuration.index.tier_weights
+    assert (weights["gpu"], weights["cpu"], weights["shared_storage"]) == (1.0, 0.8, 0.4)
+    assert (weights["disk"], weights["object_store"]) == (0.3, 0.2)
     assert configuration.index.count_copies
 
 

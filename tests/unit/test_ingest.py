@@ -102,7 +102,7 @@ def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
     fleet.publish(0)
     assert fleet.state(later=3600.0) == (State.EXACT, "")
     fleet.ingest.disconnected(BOUND, 1)
-    assert fleet.state(later=3600.0) == (State.STALE, "silent")
+    assert fleet.state() == (State.STALE, "disconnected")
 
 
 def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
