@@ -85,7 +85,6 @@ class Applier:
         self._foreign: dict[tuple[Place, int], int] = {}
         self.tally = Tally()
         self.resolved = False
-        self._describe()
 
     # A batch: `begin`, then `apply` for each event, then `finish`
 

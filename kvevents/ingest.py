@@ -125,10 +125,13 @@ class Ingest:
             self._expect(source, Worker(source.pod, source.rank or 0), model)
 
     def _expect(self, source: Source, worker: Worker, model: str) -> None:
-        if self._lobby is None or worker in self._streams:
-            self._stream(source, worker, model)
-        else:
+        if self._lobby is not None and worker not in self._streams:
             self._lobby.ask(worker, model, source)
+            return
+        stream = self._stream(source, worker, model)
+        if stream.connection is None and not source.bind:
+            for connection in self._link(source).up:
+                stream.speaks_through(connection)
 
     def _is_only(self, source: Source) -> bool:
         """Whether no other source is of the same pod: else the ranks are not known beforehand."""

@@ -39,6 +39,7 @@ _COUNTS = {
     "restarts": "Times another engine was found in a pod's place.",
     "replays": "Replays asked for.",
     "replay_failures": "Replays without a complete answer.",
+    "frames_rivals": "Frames that another live connection sent in a pod's name.",
     "overflows": "Times memory ran out for frames that waited for a replay.",
 }
 

@@ -23,8 +23,7 @@ _ENOUGH_PROMPTS = 500
 _LOOK_SECONDS = 5.0
 
 _CAUSES = {
-    "block_size_mismatch": "the engine's block size is neither a multiple nor a fraction of "
-    "index.block_size (or of the model's own)",
+    "block_size_mismatch": "its blocks have another size than those that it announced before",
     "unknown_parent": "all that was announced continues blocks from before kvatlas listened: give "
     "the source a replay socket, or restart the engine",
     "unknown_hash": "blocks are announced without their tokens, and were never announced with them",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kvatlas.v1 import fleet_pb2, scoring_pb2, tokenization_pb2
 
 
-_SCORES = ("POD", "SCORE", "BLOCKS", "TOKENS", "REUSABLE", "BY TIER", "TRUST")
+_SCORES = ("POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER", "REUSABLE", "TRUST")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -46,8 +46,8 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
             f"{pod.score:.1f}",
             str(pod.matched_blocks),
             str(pod.matched_tokens),
-            f"{pod.reusable_tokens}{'?' if pod.reusable_is_bound else ''}",
             _counts(pod.matched_blocks_by_tier),
+            f"{pod.reusable_tokens}{'?' if pod.reusable_is_bound else ''}",
             _trust(pod.trust_state, pod.trust_reason),
         ]
         for pod in sorted(answer.pods, key=lambda pod: -pod.score)
@@ -83,19 +83,19 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     pod.model,
                     _trust(rank.trust_state, rank.trust_reason),
                     _counts(rank.blocks_by_tier),
-                    _groups(rank),
                     f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
                     _losses(rank),
                     _counts(rank.skipped),
+                    _groups(rank),
                     *([rank.owner or answer.shared_index.replica] if is_shared else []),
                 ]
             )
     if not rows:
         return "no pod is known: none is configured, and no event has arrived"
     header = [
-        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "GROUPS", "LAST EVENT", "SEQUENCE"),
-        *("LOSSES", "SKIPPED"),
+        *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED"),
+        "GROUPS",
         *(["OWNER"] if is_shared else []),
     ]
     warnings = [

@@ -67,6 +67,7 @@ class NaiveEngine:
     copies: dict[Content, int] = field(default_factory=dict)
     hashes: dict[Content, int] = field(default_factory=dict)
     cpu_capacity: int = 0
+    rank: int = 0
     counted_hashes: bool = False
     cpu: dict[Content, None] = field(default_factory=dict)
     history: list[tuple[frozenset[Content], frozenset[Content]]] = field(default_factory=list)
@@ -188,7 +189,7 @@ class NaiveEngine:
             [
                 f"kv@{self.name}@{self.model}".encode(),
                 len(self.frames).to_bytes(8, "big"),
-                msgpack.packb([self.now(), wire, 0]),
+                msgpack.packb([self.now(), wire, self.rank]),
             ]
         )
         held = frozenset(content for content, copies in self.copies.items() if copies)

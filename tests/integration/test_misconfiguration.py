@@ -29,7 +29,9 @@ class Fleet:
         self._publisher = publisher
         self._sent = 0
 
-    def publish(self, pod: str, sequence: int, blocks: int, parent: int | None, size: int) -> None:
+    def publish(
+        self, pod: str, sequence: int, blocks: int, parent: int | None, size: int, **fields: int
+    ) -> None:
         event = {
             "type": "BlockStored",
             "block_hashes": list(range(1, blocks + 1)),
@@ -37,6 +39,7 @@ class Fleet:
             "token_ids": list(range(blocks * size)),
             "block_size": size,
             "medium": "GPU",
+            **fields,
         }
         payload = msgpack.packb([float(sequence), [event], 0])
         self._publisher.send([f"kv@{pod}@m".encode(), sequence.to_bytes(8, "big"), payload])
@@ -99,12 +102,12 @@ def test_events_that_never_resolve_are_told_with_the_likely_cause() -> None:
     async def main() -> None:
         async with fleet() as here:
             here.publish("late:1", 5, 40, 999, 16)
-            here.publish("odd:1", 0, 40, None, 24)
+            here.publish("odd:1", 0, 40, None, 16, lora_id=7)
             await here.warnings()
             found = await here.list("m")
             details = {w.pods[0]: w.detail for w in found if w.kind == "events_never_resolve"}
             assert "replay socket" in details["late:1"]
-            assert "neither a multiple nor a fraction" in details["odd:1"]
+            assert "LoRA adapters by number" in details["odd:1"]
             assert await here.list("other") == []
             here.publish("late:1", 6, 1, None, 16)
             await here.warnings()

@@ -190,9 +190,9 @@ REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] 
     "damaged": (with_a_wrong_bit, {}, "is damaged"),
     "foreign": (lambda _: b"\x7fELF" + bytes(1000), {}, "is no snapshot"),
     "of another version": (
-        lambda whole: whole.replace(b"version 1", b"version 7", 1),
+        lambda whole: whole.replace(b"version 2", b"version 7", 1),
         {},
-        "is of version 7, and only version 1 is understood",
+        "is of version 7, and only version 2 is understood",
     ),
     "of another seed": (None, {"index": {"hash_seed": "other"}}, "made with hash_seed ''"),
     "of other copies": (None, {"index": {"count_copies": False}}, "made with count_copies True"),
