@@ -6,7 +6,7 @@ KERNEL := $(wildcard indexer/*.py indexer/*.pxd kvevents/reader.py kvevents/read
 PROTOS := $(wildcard proto/kvatlas/*/*.proto)
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo test check bench soak serve format protos clean
+.PHONY: help demo test check bench soak engines serve format protos clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -39,6 +39,10 @@ bench: $(VENV)/ready  ## the targets, both sides measured in one run
 
 soak: $(VENV)/ready  ## the randomized tests, for longer
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
+
+engines: $(VENV)/ready  ## chats through real vLLM servers on a CPU: promised against reused (2 GB)
+	PYTHON=$(PYTHON) tests/engines/setup.sh build/engines
+	PYTHONPATH=tests $(BIN)/python -P tests/engines/play.py build/engines $(ARGS)
 
 format: $(VENV)/ready  ## format what `make check` looks at
 	$(BIN)/ruff format
