@@ -30,10 +30,7 @@ from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TrustState
 MODEL = "sim/qwen"
 BLOCK_SIZE = 32  # attention on a CPU wants a multiple of it
 START_SECONDS = 300
-OPTIONS = {
-    "plain": ["--num-gpu-blocks-override", "200"],
-    "hybrid": ["--num-gpu-blocks-override", "400"],
-}
+BLOCKS = {"plain": 300, "hybrid": 400}  # few, so that some are evicted
 TOOL = {
     "type": "function",
     "function": {
