@@ -88,11 +88,19 @@ class Index(Protocol):
         ...
 
     def store_known(
-        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        *,
+        new_copies: bool = True,
+        most: int = 0,
     ) -> int:
         """One more copy of blocks whose meaning this worker announced before.
 
-        Returns how many of `hashes` it never announced; those change nothing.
+        most: of the blocks that a hash stands for those that `place` has are the last so many (a
+        group with shorter blocks than another has the same hashes); 0: all. Returns how many of
+        `hashes` it never announced; those change nothing.
         """
         ...
 

@@ -204,11 +204,17 @@ class MemoryIndex:
         self.table.store(hashes, keys, member, knowing, new_copies)
 
     def store_known(
-        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        *,
+        new_copies: bool = True,
+        most: int = 0,
     ) -> int:
         """See `Index.store_known`. The worker must have joined."""
         member, knowing = self._holder(worker, place)
-        return self.table.store_known(hashes, member, knowing, new_copies)
+        return self.table.store_known(hashes, member, knowing, new_copies, most)
 
     def limit_copies(
         self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]

@@ -142,6 +142,7 @@ class RowTable(BlockTable):
             before = segment.number_at(at)
             after = self.sets.with_member(before, member)
             self._set(segment, at, after)
+            segment.widen(at, word & 0xFFFF)
         segment.touch(at, self._epoch)
         if self._members.knowing[member]:
             return

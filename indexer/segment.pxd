@@ -17,6 +17,7 @@ cdef class Segment:
     cdef unsigned int number_at(self, Py_ssize_t at) noexcept
     cdef unsigned int age_at(self, Py_ssize_t at) noexcept
     cdef unsigned int span_at(self, Py_ssize_t at) noexcept
+    cdef void widen(self, Py_ssize_t at, unsigned long long span) noexcept
     cdef void renumber(self, Py_ssize_t at, unsigned int number) noexcept
     cdef void touch(self, Py_ssize_t at, unsigned long long epoch) noexcept
     cdef unsigned long long warm(self, unsigned long long name) noexcept

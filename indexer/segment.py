@@ -16,6 +16,7 @@ import cython
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 _LOW_32_BITS = cython.declare(cython.ulonglong, 0xFFFFFFFF)
 _AGE_BITS = cython.declare(cython.ulonglong, 0x000000FF00000000)
+_BELOW_SPAN = cython.declare(cython.ulonglong, 0x0000FFFFFFFFFFFF)
 _MASK = 0xFFFFFFFFFFFFFFFF  # what C does by itself
 
 _LEAST_SLOTS = cython.declare(cython.Py_ssize_t, 8)
@@ -105,6 +106,11 @@ class Segment:
     def span_at(self, at: cython.Py_ssize_t) -> cython.uint:
         """How many of our blocks the slot's engine hash stands for."""
         return self.words[at + 1] >> 48
+
+    def widen(self, at: cython.Py_ssize_t, span: cython.ulonglong) -> cython.void:
+        """The slot's engine hash stands for at least so many of our blocks."""
+        if (self.words[at + 1] >> 48) < span:
+            self.words[at + 1] = (self.words[at + 1] & _BELOW_SPAN) | span << 48
 
     def renumber(self, at: cython.Py_ssize_t, number: cython.uint) -> cython.void:
         """Give a slot another, non-empty set."""

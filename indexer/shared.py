@@ -246,10 +246,16 @@ class SharedIndex(MemoryIndex):
             notes.hashes.extend(hashes)
 
     def store_known(
-        self, worker: Worker, place: Place, hashes: Hashes, *, new_copies: bool = True
+        self,
+        worker: Worker,
+        place: Place,
+        hashes: Hashes,
+        *,
+        new_copies: bool = True,
+        most: int = 0,
     ) -> int:
         """See `Index.store_known`."""
-        unknown = super().store_known(worker, place, hashes, new_copies=new_copies)
+        unknown = super().store_known(worker, place, hashes, new_copies=new_copies, most=most)
         if (notes := self._notes.get(worker)) is not None:
             notes.hashes.extend(hashes)
         return unknown

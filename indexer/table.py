@@ -99,8 +99,12 @@ class BlockTable(Slots):
         member: cython.uint,
         known: cython.uint,
         new_copies: cython.bint = True,
+        most: cython.Py_ssize_t = 0,
     ) -> int:
-        """`member` holds what `known` learned for `hashes`; returns how many it did not."""
+        """`member` holds what `known` learned for `hashes`; returns how many it did not.
+
+        most: of the blocks that a hash stands for it holds the last so many; 0 for all.
+        """
         unknown: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t
         j: cython.Py_ssize_t
@@ -117,7 +121,7 @@ class BlockTable(Slots):
                 continue
             span = segment.span_at(at)
             self._add_holder(segment, at, member, new_copies)
-            for j in range(span - 1):
+            for j in range(span - most if 0 < most < span else 0, span - 1):
                 segment = self._mappings[segment_of(part_name(hashes[i], j))]
                 at = self._mapping_of(segment, part_name(hashes[i], j), known)
                 if at >= 0:
@@ -211,6 +215,7 @@ class BlockTable(Slots):
             self.mapping_count += 1
         else:
             self._set(segment, at, self.sets.with_member(segment.number_at(at), known))
+            segment.widen(at, span)
         self._add_holder(segment, at, member, new_copies)
 
     def _add_holder(

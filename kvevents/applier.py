@@ -247,8 +247,11 @@ class Applier:
         return self._hold(place, event.block_hashes, new_copies=event.origin != _REUSED)
 
     def _hold(self, place: Place, hashes: Hashes, *, new_copies: bool = True) -> bool:
-        index, worker = self._index, self._worker
-        if not index.store_known(worker, place, hashes, new_copies=new_copies):
+        group = self.groups.get(place.group)
+        most = 0 if group is None else group.block_size // self.groups.key_block_size
+        if not self._index.store_known(
+            self._worker, place, hashes, new_copies=new_copies, most=most
+        ):
             return False
         unknown = [h for h in map(EngineHash, hashes) if self._means(h) is None]
         kept = sum(self.orphans.add(engine_hash, place) for engine_hash in unknown)

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _FILE = "tokenizer.json"
-_WANTED = (_FILE, "tokenizer_config.json", "chat_template.jinja", "additional_chat_templates/*")
+_WANTED = (
+    _FILE,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*",
+)
 
 
 @dataclass(frozen=True)

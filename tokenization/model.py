@@ -33,7 +33,12 @@ _OWN_RENDERERS = {
         ("deepseek_v32", "deepseek_v4", "deepseek_v41", "kimi_k3", "inkling"), "the engine's code"
     ),
 }
-_BESIDE = ("tokenizer_config.json", "chat_template.jinja", "config.json")
+_BESIDE = (
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+)
 _MISTRAL = ("tekken.json",)
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -180,6 +185,9 @@ def _templates(directory: Path, config: dict[str, Any]) -> dict[str, str]:
         found = {"default": file.read_text()}
     for more in sorted((directory / "additional_chat_templates").glob("*.jinja")):
         found[more.stem] = more.read_text()
+    if not found:  # where the template is the processor's alone
+        said = _read(directory / "chat_template.json").get("chat_template")
+        found = {"default": said} if isinstance(said, str) else {}
     return found
 
 

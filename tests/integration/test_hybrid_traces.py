@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
-from fleet import Publisher, configure, read_trace, running
+from fleet import PATIENCE, Publisher, Running, configure, read_trace, running
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from servers import StoreProcess, binary, store_process
 from traces import frame_counts, frames_of, parts, request_of
 
 EXACT = [
@@ -29,7 +33,6 @@ async def scores(name: str, block_size: int, **settings: Any) -> list[tuple[Any,
     trace = read_trace(name)
     fleet, truth = trace[0], trace[-1]
     ranks = {pod["name"]: pod["dp_rank"] for pod in fleet["pods"]}
-    found = []
     with zmq.Context() as context:
         publishers = {pod["name"]: Publisher(context) for pod in fleet["pods"]}
         sources = [
@@ -45,15 +48,21 @@ async def scores(name: str, block_size: int, **settings: Any) -> list[tuple[Any,
             for line in frames_of(trace):
                 publishers[line["pod"]].send(parts(line))
             await service.received(frame_counts(trace, ranks))
-            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-            for probe in truth["probes"]:
-                # The truth is of an engine whose own last token is not left out: ask for one more.
-                request = request_of({**probe, "tokens": [*probe["tokens"], 1]}, packed=True)
-                answer = await stub.Score(request)
-                pods = {pod.pod: pod for pod in answer.pods}
-                found += [(probe, of, pods[pod]) for pod, of in probe["expected"].items()]
+            found = await probed(service, truth)
         for publisher in publishers.values():
             publisher.close()
+    return found
+
+
+async def probed(service: Running, truth: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+    stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+    found = []
+    for probe in truth["probes"]:
+        # The truth is of an engine whose own last token is not left out: ask for one more.
+        request = request_of({**probe, "tokens": [*probe["tokens"], 1]}, packed=True)
+        answer = await stub.Score(request)
+        pods = {pod.pod: pod for pod in answer.pods}
+        found += [(probe, of, pods[pod]) for pod, of in probe["expected"].items() if pod in pods]
     return found
 
 
@@ -99,3 +108,99 @@ def test_groups_of_unequal_block_sizes_are_never_overrated() -> None:
     assert outcome["all"] == 102
     assert outcome["blocks"] >= 90
     assert outcome["reusable"] >= 90
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[StoreProcess]:
+    if binary("redis") is None:
+        pytest.skip("there is no redis-server on this machine")
+    with store_process("redis") as process:
+        yield process
+
+
+def check(found: list[tuple[Any, Any, Any]]) -> None:
+    assert len(found) > 40
+    for probe, expected, score in found:
+        assert score.matched_blocks == expected["blocks"], (probe["id"], score)
+        assert score.reusable_tokens == expected["hit_tokens"], (probe["id"], score)
+        assert score.score == expected["hit_tokens"] / 16
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@pytest.mark.parametrize("name", [*EXACT[:3], UNEQUAL])
+def test_the_store_and_every_copy_say_the_same(
+    redis: StoreProcess, name: str, copies: bool
+) -> None:
+    async def main() -> None:
+        trace = read_trace(name)
+        source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "topic": "kv@"}
+        store = {"url": redis.url, "namespace": f"hybrid-{name}-{copies}", "copy_blocks": copies}
+
+        def settings(replica: str) -> Any:
+            of = {**store, "replica": replica}
+            return configure(sources=[source], models=[MODEL], store=of)
+
+        with zmq.Context() as context, ExitStack() as publishers:
+            async with running(settings("a")) as owner, running(settings("b")) as other:
+                for pod in {line["pod"] for line in frames_of(trace)}:
+                    endpoint = owner.application.endpoints[0]
+                    publisher = publishers.enter_context(
+                        closing(Publisher(context, connect=endpoint))
+                    )
+                    await publisher.subscribed()
+                    for line in [line for line in frames_of(trace) if line["pod"] == pod]:
+                        publisher.send(parts(line))
+                counts = frame_counts(trace, {pod["name"]: 0 for pod in trace[0]["pods"]})
+                await owner.received(counts)
+                last = {worker: count - 1 for worker, count in counts.items()}
+                await other.heard(last)
+                async with asyncio.timeout(PATIENCE):
+                    while (there := await states(other)) != await states(owner):
+                        pass
+                assert len(there) == 2
+                here = await probed(owner, trace[-1])
+                there_found = await probed(other, trace[-1])
+                for (_, _, mine), (_, _, theirs) in zip(here, there_found, strict=True):
+                    same = ("matched_blocks", "reusable_tokens", "score", "reusable_is_bound")
+                    assert [getattr(mine, at) for at in same] == [
+                        getattr(theirs, at) for at in same
+                    ]
+                    assert mine.matched_blocks_by_tier == theirs.matched_blocks_by_tier
+                if name != UNEQUAL:
+                    check(there_found)
+
+    asyncio.run(main())
+
+
+async def states(service: Running) -> dict[tuple[str, int], tuple[int, int]]:
+    """The state of each pod, and the last frame applied."""
+    pods = await service.pods()
+    return {name: (rank.trust_state, rank.last_sequence) for name, rank in pods.items()}
+
+
+@pytest.mark.parametrize("name", EXACT[:3])
+def test_groups_outlive_a_restart_in_a_snapshot(tmp_path: Path, name: str) -> None:
+    async def main() -> None:
+        trace = read_trace(name)
+        ranks = {pod["name"]: pod["dp_rank"] for pod in trace[0]["pods"]}
+        with zmq.Context() as context, ExitStack() as stack:
+            publishers = {pod: stack.enter_context(closing(Publisher(context))) for pod in ranks}
+            sources = [
+                {"endpoint": of.endpoint, "pod": pod, "model": "sim/llama"}
+                for pod, of in publishers.items()
+            ]
+            settings = configure(
+                sources=sources, models=[MODEL], snapshot={"path": str(tmp_path / "snapshot")}
+            )
+            async with running(settings) as service:
+                for publisher in publishers.values():
+                    await publisher.subscribed()
+                for line in frames_of(trace):
+                    publishers[line["pod"]].send(parts(line))
+                await service.received(frame_counts(trace, ranks))
+            async with running(settings) as service:
+                check(await probed(service, trace[-1]))
+                groups = [len(rank.groups) for rank in (await service.pods()).values()]
+                assert groups == [2, 2]
+
+    asyncio.run(main())

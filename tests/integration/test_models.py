@@ -61,6 +61,18 @@ def test_no_models_tokenizer_is_used_for_another(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) -> None:
+    model_at(tmp_path / "a")
+    (tmp_path / "a" / "chat_template.json").write_text('{"chat_template": "the processor\'s"}')
+    request = {"messages": [{"role": "user", "content": "x"}]}
+
+    async def main() -> None:
+        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+            assert (await found.chat("a", request)).text == "the processor's"
+
+    asyncio.run(main())
+
+
 def test_files_that_change_are_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
