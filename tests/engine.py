@@ -9,9 +9,12 @@ import itertools
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
+from naive_reuse import reusable
+
+from indexer import CacheLayout, Group
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,23 @@ def leading(chain: list[Content], held: Collection[Content]) -> int:
     return next((i for i, content in enumerate(chain) if content not in held), len(chain))
 
 
+class Held(NamedTuple):
+    """What an engine held at some moment."""
+
+    gpu: frozenset[Content]
+    cpu: frozenset[Content]
+    window: frozenset[Content]
+
+
 @dataclass
 class NaiveEngine:
     """One pod's cache. `frames` are the messages that it has published so far.
 
     cpu_capacity: blocks of a CPU tier, which takes every block and says so by its hash alone.
     counted_hashes: name blocks 1, 2, 3, ..., so that another life means other blocks by them.
-    history: after each frame, what was held on the GPU and in the CPU tier.
+    window: tokens of the sliding window of a second group, which keeps only the ends of what is
+    computed; 0 for a plain model. window_first: that group has the number 0.
+    history: after each frame, what was held on the GPU, in the CPU tier and in the window's group.
     """
 
     name: str
@@ -70,7 +83,10 @@ class NaiveEngine:
     rank: int = 0
     counted_hashes: bool = False
     cpu: dict[Content, None] = field(default_factory=dict)
-    history: list[tuple[frozenset[Content], frozenset[Content]]] = field(default_factory=list)
+    window: int = 0
+    window_first: bool = False
+    window_copies: dict[Content, int] = field(default_factory=dict)
+    history: list[Held] = field(default_factory=list)
     now: Callable[[], float] = lambda: 1.0
 
     def serve(self, prompt: Prompt) -> None:
@@ -84,18 +100,23 @@ class NaiveEngine:
         steps = sorted({held, self.random.randint(held, len(chain)), len(chain)})
         for start, end in itertools.pairwise(steps):
             events = self._evict(end - start, set(chain))
-            events.append(self._stored(prompt, chain, start, end))
+            stores = [self._stored(prompt, chain, start, end)]
+            if self.window:
+                events += self._evict_window()
+                stores.append(self._stored_in_window(prompt, chain, start, end))
+            events += reversed(stores) if self.window_first else stores
             self._publish(events)
         self._offload(chain[held:])
 
     def reset(self) -> None:
         """Drop everything."""
         self.copies.clear()
+        self.window_copies.clear()
         self._publish([{"type": "AllBlocksCleared"}])
 
     def restart(self) -> None:
         """A new process in the pod's place."""
-        self.copies, self.cpu, self.hashes = {}, {}, {}
+        self.copies, self.cpu, self.hashes, self.window_copies = {}, {}, {}, {}
         self.frames, self.history = [], []
 
     def resident(self, prompt: Prompt) -> int:
@@ -123,13 +144,13 @@ class NaiveEngine:
                 "lora_id": None,
                 "medium": "CPU",
                 "lora_name": None,
-                "group_idx": 0,
+                "group_idx": self.main_group,
             }
             for content in new
         ]
         if removed:
             gone = {"type": "BlockRemoved", "block_hashes": removed, "medium": "CPU"}
-            events.insert(0, {**gone, "group_idx": 0})
+            events.insert(0, {**gone, "group_idx": self.main_group})
         self._publish(events)
 
     def _evict(self, needed: int, spared: set[Content]) -> list[dict[str, Any]]:
@@ -145,26 +166,67 @@ class NaiveEngine:
                     "type": "BlockRemoved",
                     "block_hashes": [self._wire_hash(victim)],
                     "medium": "GPU",
-                    "group_idx": 0,
+                    "group_idx": self.main_group,
                 }
             )
         return events
 
+    @property
+    def main_group(self) -> int:
+        """Number of the group of full attention."""
+        return int(self.window_first and self.window > 0)
+
+    @property
+    def _reach(self) -> int:
+        return -(-(self.window - 1) // self.block_size)
+
+    def _evict_window(self) -> list[dict[str, Any]]:
+        """Sometimes a block of the window's group goes that the main group keeps."""
+        held = [content for content, copies in self.window_copies.items() if copies]
+        if not held or self.random.random() < 0.5:
+            return []
+        victim = self.random.choice(held)
+        self.window_copies[victim] -= 1
+        return [
+            {
+                "type": "BlockRemoved",
+                "block_hashes": [self._wire_hash(victim)],
+                "medium": "GPU",
+                "group_idx": 1 - self.main_group,
+            }
+        ]
+
+    def _stored_in_window(
+        self, prompt: Prompt, chain: list[Content], start: int, end: int
+    ) -> dict[str, Any]:
+        kept = range(max(start, end - self._reach), end)
+        for index in kept:
+            self.window_copies[chain[index]] = self.window_copies.get(chain[index], 0) + 1
+        event = self._event(prompt, chain, start, end, kept)
+        event |= {"group_idx": 1 - self.main_group, "kv_cache_spec_kind": "sliding_window"}
+        return {**event, "kv_cache_spec_sliding_window": self.window}
+
     def _stored(self, prompt: Prompt, chain: list[Content], start: int, end: int) -> dict[str, Any]:
         for content in chain[start:end]:
             self.copies[content] = self.copies.get(content, 0) + 1
+        return self._event(prompt, chain, start, end, range(start, end))
+
+    def _event(
+        self, prompt: Prompt, chain: list[Content], start: int, end: int, told: Collection[int]
+    ) -> dict[str, Any]:
+        """The blocks from `start` to `end` were computed; those `told` are kept."""
         size = self.block_size
         return {
             "type": "BlockStored",
-            "block_hashes": [self._wire_hash(content) for content in chain[start:end]],
+            "block_hashes": [self._wire_hash(chain[index]) for index in told],
             "parent_block_hash": self._wire_hash(chain[start - 1]) if start else None,
             "token_ids": list(prompt.tokens[start * size : end * size]),
             "block_size": size,
             "lora_id": None if prompt.lora_name is None else 7,
             "medium": "GPU",
             "lora_name": prompt.lora_name,
-            "extra_keys": [self._extra_keys(prompt, index) for index in range(start, end)],
-            "group_idx": 0,
+            "extra_keys": [self._extra_keys(prompt, index) for index in told],
+            "group_idx": self.main_group,
             "kv_cache_spec_kind": "full_attention",
         }
 
@@ -192,8 +254,28 @@ class NaiveEngine:
                 msgpack.packb([self.now(), wire, self.rank]),
             ]
         )
-        held = frozenset(content for content, copies in self.copies.items() if copies)
-        self.history.append((held, frozenset(self.cpu)))
+        held, windows = (
+            frozenset(content for content, copies in of.items() if copies)
+            for of in (self.copies, self.window_copies)
+        )
+        self.history.append(Held(held, frozenset(self.cpu), windows))
+
+    def reusable_tokens(self, prompt: Prompt, held: Held) -> int:
+        """What is reused of a prompt if so much is held."""
+        chain = contents(prompt, self.block_size)
+        groups = {self.main_group: Group("full_attention", 0, self.block_size)}
+        if self.window:
+            groups[1 - self.main_group] = Group("sliding_window", self.window, self.block_size)
+
+        def holds(number: int, index: int) -> bool:
+            content = chain[index]
+            if number == self.main_group:
+                return content in held.gpu or content in held.cpu
+            return content in held.window
+
+        end = (len(prompt.tokens) - 1) // self.block_size
+        layout = CacheLayout(self.block_size, groups)
+        return self.block_size * reusable(layout, holds, end, self.block_size)
 
 
 def next_prompt(source: random.Random, prompts: list[Prompt], block_size: int) -> Prompt:

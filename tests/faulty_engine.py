@@ -14,7 +14,7 @@ from fleet import PATIENCE
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_PARTIAL
 
 if TYPE_CHECKING:
-    from engine import Content, NaiveEngine, Prompt
+    from engine import Held, NaiveEngine, Prompt
     from kvatlas.v1 import scoring_pb2
 
 END = b"\xff" * 8
@@ -53,7 +53,7 @@ class FaultyEngine:
     connects: bool = False
     sent: int = 0
     happened: Counter[str] = field(default_factory=Counter)
-    lives: list[list[tuple[frozenset[Content], frozenset[Content]]]] = field(default_factory=list)
+    lives: list[list[Held]] = field(default_factory=list)
     _subscribers: int = 0
     _next: int = 0
     _late: list[list[bytes]] = field(default_factory=list)
@@ -123,18 +123,24 @@ class FaultyEngine:
         if score.trust_state not in (TRUST_STATE_EXACT, TRUST_STATE_PARTIAL):
             return
         chain = contents(prompt, self.engine.block_size)
-        said = score.matched_blocks, score.matched_blocks_by_tier.get("gpu", 0)
+        said = (
+            score.matched_blocks,
+            score.matched_blocks_by_tier.get("gpu", 0),
+            score.reusable_tokens,
+        )
         truths = []
         for life in self.lives:
             if not score.HasField("as_of_sequence"):
-                truths.append((0, 0))
+                truths.append((0, 0, 0))
             elif score.as_of_sequence < len(life):
-                gpu, cpu = life[score.as_of_sequence]
-                truths.append((leading(chain, gpu | cpu), leading(chain, gpu)))
+                held = life[score.as_of_sequence]
+                reused = self.engine.reusable_tokens(prompt, held)
+                whole = leading(chain, held.gpu | held.cpu)
+                truths.append((whole, leading(chain, held.gpu), reused))
         if score.trust_state == TRUST_STATE_EXACT:
             assert said in truths, (score, truths, story)
         else:
-            less = [said[0] <= truth[0] and said[1] <= truth[1] for truth in truths]
+            less = [all(a <= b for a, b in zip(said, truth, strict=True)) for truth in truths]
             assert any(less), (score, truths, story)
 
     # Publishing

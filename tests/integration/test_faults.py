@@ -56,6 +56,8 @@ class Schedule:
         self.binds = source.random() < 0.5
         self.policy = source.choice(["keep", "keep", "forget"])
         self.cpu = source.choice([0, 0, 40])
+        self.window = source.choice([0, SIZE + 1, 3 * SIZE])
+        self.window_first = source.random() < 0.5
         self.restarts = 0.0 if faultless else source.choice([0, 0.05, 0.1])
         self.service_restarts = 0.0 if self.binds else source.choice([0, 0, 0.1])
         self.snapshot: bytes | None = None
@@ -106,6 +108,8 @@ class Schedule:
                 capacity=50,
                 random=random.Random(self.source.random()),
                 cpu_capacity=self.cpu,
+                window=self.window,
+                window_first=self.window_first,
                 counted_hashes=self.source.random() < 0.5,
                 now=lambda: time.time() + next(clock) * 1e-6,
             )
@@ -269,7 +273,8 @@ class Schedule:
             assert time.monotonic() < deadline, (pods, self.describe())
 
     def describe(self) -> str:
-        return f"{self.faults} binds={self.binds} policy={self.policy} cpu={self.cpu}"
+        more = f"policy={self.policy} cpu={self.cpu} window={self.window}"
+        return f"{self.faults} binds={self.binds} {more}"
 
 
 def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int]:

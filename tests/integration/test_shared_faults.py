@@ -137,6 +137,8 @@ class Schedule:
                 SIZE,
                 capacity=50,
                 random=random.Random(self.source.random()),
+                window=self.source.choice([0, SIZE + 1, 3 * SIZE]),
+                window_first=self.source.random() < 0.5,
                 now=lambda: time.time() + next(clock) * 1e-6,
             )
             faulty = FaultyEngine(
