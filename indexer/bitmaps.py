@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from indexer.match import Cache, MemoryPrefixMatch, Walk
+from indexer.match import Cache, KeySize, MemoryPrefixMatch, Walk
 from indexer.memory import UNKNOWN_TIER_WEIGHT
 from indexer.prefix import PrefixWalk
 
@@ -77,10 +77,11 @@ class Slots:
         bits: for each of `key_sizes` those of the prompt's blocks, in order.
         """
         walks = {}
-        for key_block_size, chunks in self._chunks.items():
+        for key_block_size, lengths in self._chunks.items():
             size = key_block_size or prompt.block_size
-            numbers, sets = self._sets(bits[key_block_size], max(chunks, default=1))
-            ratio = max(1, prompt.block_size // size)
+            _, chunks, gap = KeySize.of(key_block_size, lengths)
+            numbers, sets = self._sets(bits[key_block_size], gap)
+            ratio = prompt.block_size // size or 1
             walked = self._walk.walk(
                 numbers,
                 sets,
@@ -88,10 +89,10 @@ class Slots:
                 self._count,
                 prompt.tokens // size,
                 (prompt.tokens - 1) // size,
-                tuple(sorted(chunks)),
+                chunks,
                 ratio,
             )
-            walks[key_block_size] = Walk(walked, size, ratio)
+            walks[key_block_size] = Walk(*walked, size, ratio)
         return MemoryPrefixMatch(self.pods, self._tiers, walks)
 
     def _sets(self, bits: Sequence[bytes], gap: int) -> tuple[array[int], list[array[int]]]:

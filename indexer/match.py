@@ -9,10 +9,10 @@ from indexer.groups import CacheLayout
 from indexer.types import Place, Worker, WorkerMatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from array import array
+    from collections.abc import Collection, Mapping, Sequence
 
     from indexer.groups import ReusePlan
-    from indexer.prefix import Walked
 
 
 @dataclass(slots=True)
@@ -44,10 +44,33 @@ class Cache:
         return lengths - {0}
 
 
-class Walk(NamedTuple):
-    """One walk. tokens: of each key. ratio: how many keys there are to a block of an answer."""
+class KeySize(NamedTuple):
+    """Keys of one length among those of a model's workers.
 
-    walked: Walked
+    tokens: of a key, 0 for a prompt's own. chunks: the lengths of chunks that tiers load, in keys.
+    gap: how many blocks in a row may be held by nobody before a prefix surely ends.
+    """
+
+    tokens: int
+    chunks: tuple[int, ...]
+    gap: int
+
+    @classmethod
+    def of(cls, tokens: int, chunks: Collection[int]) -> KeySize:
+        """Keys of so many tokens, with chunks of these lengths."""
+        return cls(tokens, tuple(sorted(chunks)), max(chunks, default=1))
+
+
+class Walk(NamedTuple):
+    """The outcome of one walk by worker, see `PrefixWalk.walk`.
+
+    tokens: of each key. ratio: how many keys there are to a block of an answer.
+    """
+
+    matched: array[int]
+    scores: array[float]
+    tiers: array[int]
+    ends: array[int]
     tokens: int
     ratio: int
 
@@ -78,8 +101,8 @@ class MemoryPrefixMatch:
         return self._of(best)
 
     def _rank(self, cache: Cache) -> tuple[float, int]:
-        walked = self._walks[cache.key_block_size].walked
-        return walked.scores[cache.number], walked.matched[cache.number]
+        walk = self._walks[cache.key_block_size]
+        return walk.scores[cache.number], walk.matched[cache.number]
 
     def of(self, worker: Worker) -> WorkerMatch | None:
         """How much this very worker holds; None for one unheard of."""
@@ -90,21 +113,21 @@ class MemoryPrefixMatch:
 
     def _of(self, cache: Cache) -> WorkerMatch:
         number = cache.number
-        walked, tokens, ratio = self._walks[cache.key_block_size]
-        matched = walked.matched[number]
+        matched_by, scores, tiers, ends, tokens, ratio = self._walks[cache.key_block_size]
+        matched = matched_by[number]
         by_tier = {}
         if matched:
             cell = number * len(self._tiers)
             for tier in self._tiers:
-                blocks = walked.tiers[cell] // ratio
+                blocks = tiers[cell] // ratio
                 if blocks:
                     by_tier[tier] = blocks
                 cell += 1
         return WorkerMatch(
             cache.worker,
-            walked.scores[number],
+            scores[number],
             matched // ratio,
             by_tier,
-            walked.ends[number] * tokens,
+            ends[number] * tokens,
             cache.plan.is_bound,
         )

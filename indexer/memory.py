@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, Self
 
 from indexer.groups import CacheLayout
-from indexer.match import Cache, MemoryPrefixMatch, Walk
+from indexer.match import Cache, KeySize, MemoryPrefixMatch, Walk
 from indexer.prefix import PrefixWalk
 from indexer.rows import RowTable
 from indexer.scheme import model_scope
@@ -55,7 +55,7 @@ class MemoryIndex:
         self._caches: dict[Worker, Cache] = {}
         self._pods: dict[str, dict[str, list[Cache]]] = {}  # model -> pod -> its ranks
         self._walk = PrefixWalk()
-        self._key_sizes: dict[str, Sequence[tuple[int, tuple[int, ...]]]] = {}
+        self._key_sizes: dict[str, Sequence[KeySize]] = {}
         self._free_numbers: list[int] = []
         self._numbers = 0
         self._dumping = False
@@ -252,12 +252,13 @@ class MemoryIndex:
         scope = model_scope(model)
         pods = self._pods.get(model, {})
         walks = {}
-        for key_block_size, chunks in self._key_sizes_of(model):
+        of_model = self._key_sizes.get(model) or self._find_key_sizes(model)
+        for key_block_size, chunks, gap in of_model:
             size = key_block_size or prompt.block_size
             keys = prompt.at(size)
-            ratio = max(1, prompt.block_size // size)
+            ratio = prompt.block_size // size or 1
             walked = self._walk.walk(
-                self.table.sets_of(keys, scope, max(chunks, default=1)),
+                self.table.sets_of(keys, scope, gap),
                 self.table.sets.members,
                 self._weights,
                 self._numbers,
@@ -266,18 +267,17 @@ class MemoryIndex:
                 chunks,
                 ratio,
             )
-            walks[key_block_size] = Walk(walked, size, ratio)
+            walks[key_block_size] = Walk(*walked, size, ratio)
         return MemoryPrefixMatch(pods, self.tier_names, walks)
 
-    def _key_sizes_of(self, model: str) -> Sequence[tuple[int, tuple[int, ...]]]:
-        """The sizes of keys of a model's workers, each with the lengths of their chunks."""
-        found = self._key_sizes.get(model)
-        if found is None:
-            chunks: dict[int, set[int]] = {}
-            for of_pod in self._pods.get(model, {}).values():
-                for cache in of_pod:
-                    chunks.setdefault(cache.key_block_size, set()).update(cache.chunks)
-            found = [(size, tuple(sorted(lengths))) for size, lengths in chunks.items()]
+    def _find_key_sizes(self, model: str) -> Sequence[KeySize]:
+        """The sizes of keys of a model's workers, if it has any."""
+        chunks: dict[int, set[int]] = {}
+        for of_pod in self._pods.get(model, {}).values():
+            for cache in of_pod:
+                chunks.setdefault(cache.key_block_size, set()).update(cache.chunks)
+        found = [KeySize.of(size, lengths) for size, lengths in chunks.items()]
+        if found:  # names of models come with requests
             self._key_sizes[model] = found
         return found
 

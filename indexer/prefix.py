@@ -14,7 +14,7 @@ interval, and the greatest of the newest segment that has any is the answer.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cython
 
@@ -25,21 +25,6 @@ _FIRST = 64
 _RULES = cython.declare(cython.Py_ssize_t, 8)
 _SLIDING = cython.declare(cython.int, 2)
 _CHUNKED = cython.declare(cython.int, 4)
-
-
-class Walked(NamedTuple):
-    """The outcome by worker, in blocks of the keys that were walked.
-
-    matched: leading blocks held in any tier in all main groups. scores: sum of the best tier's
-    weight over the blocks up to `open_ends`. tiers: (worker * tiers + tier) leading blocks held in
-    that very tier. open_ends: what could be reused if the prompt went on. ends: what can be.
-    """
-
-    matched: array[int]
-    scores: array[float]
-    tiers: array[int]
-    open_ends: array[int]
-    ends: array[int]
 
 
 @cython.cclass
@@ -64,6 +49,16 @@ class PrefixWalk:
         self._mask = array("I", bytes(4 * _RULES * _FIRST))
         self._block = array("I", bytes(4 * _RULES * _FIRST))
         self._reach = array("I", bytes(4 * _RULES * _FIRST))
+        # What is noted during a walk. `_now` counts segments of all walks: an older stamp is none.
+        self._now = 0
+        self._tier_count = 0
+        self._weighed = array("d")
+        self._segment_ends = array("I", bytes(4 * _FIRST))
+        self._touched = array("I", bytes(4 * _FIRST))
+        self._stamps = array("Q", bytes(8 * _FIRST))
+        self._held = array("I", bytes(4 * _FIRST))
+        self._runs = array("i", bytes(4 * _RULES * _FIRST))
+        self._best = array("B", bytes(_FIRST))
 
     def place(
         self,
@@ -121,255 +116,291 @@ class PrefixWalk:
         self,
         numbers: cython.uint[::1],
         sets: list[array[int]],
-        weights: cython.double[::1],
+        weights: array[float],
         worker_count: cython.Py_ssize_t,
         blocks: cython.Py_ssize_t,
         limit: cython.Py_ssize_t,
         chunks: tuple[int, ...] = (),
         ratio: cython.Py_ssize_t = 1,
-    ) -> Walked:
+    ) -> tuple[array[int], array[float], array[int], array[int]]:
         """What each worker holds and can reuse of a prompt.
 
         numbers: per leading block the number of its holder set. sets: number -> members. weights:
-        tier -> what a block in it adds to the score. blocks: of the whole prompt; limit: of all but
-        its last token. chunks: the lengths of chunks there may be. ratio: how many of these blocks
-        make one that a score counts, for only whole ones do.
+        tier -> what a block in it adds to the score; they do not change, but there may be more of
+        them another time. blocks: of the whole prompt; limit: of all but its last token. chunks:
+        the lengths of chunks there may be. ratio: how many of these blocks make one that a score
+        counts, for only whole ones do.
+
+        Returns, by worker and in blocks of these keys: leading blocks held in any tier in all main
+        groups; the sum of the best tier's weight over what could be reused if the prompt went on;
+        (worker * tiers + tier) leading blocks held in that very tier; and what can be reused.
 
         A score is a sum of one product a weight, in the order of `weights`: the same to the last
         bit however workers, members and sets are numbered.
         """
-        tier_count: cython.Py_ssize_t = len(weights)
         count: cython.Py_ssize_t = len(numbers)
-        ends_of = self._segments(numbers, chunks)
-        segment_ends: cython.uint[::1] = ends_of
+        pass_number: cython.Py_ssize_t
+        chunk: cython.Py_ssize_t
+        at: cython.Py_ssize_t
+        i: cython.Py_ssize_t
         matched_out = array("I", bytes(4 * (worker_count + 1)))
         scores_out = array("d", bytes(8 * (worker_count + 1)))
-        tiers_out = array("I", bytes(4 * (worker_count + 1) * tier_count))
+        tiers_out = array("I", bytes(4 * (worker_count + 1) * len(weights)))
         open_out = array("I", bytes(4 * (worker_count + 1)))
         ends_out = array("I", bytes(4 * (worker_count + 1)))
-        best_out = array("B", bytes(len(ends_of) * worker_count + 1))
-        touched_out = array("I", bytes(4 * (worker_count + 1)))
-        stamp_out = array("I", bytes(4 * (worker_count + 1)))
-        held_out = array("I", bytes(4 * (worker_count + 1)))
-        tier_held_out = array("I", bytes(4 * (worker_count + 1) * tier_count))
-        runs_out = array("i", bytes(4 * (worker_count + 1) * _RULES))
-        same_out = array("B", range(tier_count))
-        order_out = array("B", sorted(range(tier_count), key=weights.__getitem__, reverse=True))
-        matched: cython.uint[::1] = matched_out
-        by_tier: cython.uint[::1] = tiers_out
-        open_ends: cython.uint[::1] = open_out
-        ends: cython.uint[::1] = ends_out
-        best: cython.uchar[::1] = best_out  # by segment and worker: 1 + the best tier there
-        touched: cython.uint[::1] = touched_out  # workers of the segment that need more than a look
-        stamp: cython.uint[::1] = stamp_out
-        held: cython.uint[::1] = held_out  # groups that hold the segment, in any tier
-        tier_held: cython.uint[::1] = tier_held_out
-        runs: cython.int[::1] = runs_out  # by worker and rule: where its run began, -1 if broken
-        same: cython.uchar[::1] = same_out  # tier -> the first tier of the same weight
-        order: cython.uchar[::1] = order_out  # the heaviest first
-        current: cython.uint[::1]
-        segment: cython.Py_ssize_t = 0
-        start: cython.Py_ssize_t = 0
-        end: cython.Py_ssize_t
-        at: cython.Py_ssize_t
-        row: cython.Py_ssize_t
+        self._matched = matched_out
+        self._by_tier = tiers_out
+        self._open_ends = open_out
+        self._ends = ends_out
+        self._blocks, self._limit = blocks, limit
+        if len(weights) != self._tier_count or weights is not self._weighed:
+            self._weigh(weights)
+        self._divide(numbers, chunks)
+        self._reserve(worker_count)
+        self._segment = 0
+        self._start = 0
+        self._call_began = self._now
+        self._alive = True
+        while self._alive and self._start < count:
+            self._end = self._segment_ends[self._segment]
+            self._row = self._segment * worker_count
+            self._alive = False
+            self._touched_count = 0
+            self._now += 1
+            self._hold(sets[numbers[self._start]], 0)
+            for pass_number in range(len(chunks)):
+                # A tier that loads chunks holds a segment if it holds the last block of its chunk.
+                chunk = chunks[pass_number]
+                at = (self._start // chunk + 1) * chunk - 1
+                if at < count:
+                    self._hold(sets[numbers[at]], chunk)
+            for i in range(self._touched_count):
+                self._judge(self._touched[i])
+            self._start = self._end
+            self._segment += 1
+        self._conclude(scores_out, worker_count, ratio)
+        return matched_out, scores_out, tiers_out, ends_out
+
+    def _weigh(self, weights: array[float]) -> cython.void:
+        """Put the tiers in order: the heaviest first, and those of the same weight together."""
+        tier_count: cython.Py_ssize_t = len(weights)
         i: cython.Py_ssize_t
-        j: cython.Py_ssize_t
-        member: cython.Py_ssize_t
-        worker: cython.Py_ssize_t
-        cell: cython.Py_ssize_t
         tier: cython.Py_ssize_t
-        chunk: cython.Py_ssize_t
-        pass_number: cython.Py_ssize_t
-        touched_count: cython.Py_ssize_t
-        main: cython.uint
-        groups: cython.uint
-        low: cython.Py_ssize_t
-        step: cython.Py_ssize_t
-        begun: cython.Py_ssize_t
-        rule: cython.Py_ssize_t
-        allowed: cython.bint
-        alive: cython.bint = True
+        same: cython.uchar[::1] = array("B", range(tier_count))
+        self._weights = array("d", weights)  # of ours: theirs grows
+        self._weighed = weights
+        self._tier_count = tier_count
         for i in range(tier_count):
             for tier in range(i):
                 if weights[tier] == weights[i]:
                     same[i] = tier
                     break
-        while alive and start < count:
-            end = segment_ends[segment]
-            row = segment * worker_count
-            alive = False
-            touched_count = 0
-            for pass_number in range(1 + len(chunks)):
-                # A tier that loads chunks holds a segment if it holds the last block of its chunk.
-                chunk = 0 if pass_number == 0 else chunks[pass_number - 1]
-                at = start if chunk == 0 else (start // chunk + 1) * chunk - 1
-                if at >= count:
-                    continue
-                current = sets[numbers[at]]
-                for i in range(len(current)):
-                    member = current[i]
-                    if member >= len(self._workers) or self._chunks[member] != chunk:
-                        continue
-                    worker = self._workers[member]
-                    if worker < 0:
-                        continue
-                    tier = self._tiers[member]
-                    cell = worker * tier_count + tier
-                    if not self._plain[worker]:
-                        if stamp[worker] != segment + 1:
-                            stamp[worker] = segment + 1
-                            held[worker] = 0
-                            for j in range(tier_count):
-                                tier_held[worker * tier_count + j] = 0
-                            touched[touched_count] = worker
-                            touched_count += 1
-                        held[worker] |= self._bits[member]
-                        tier_held[cell] |= self._bits[member]
-                        continue
-                    if by_tier[cell] == start:
-                        by_tier[cell] = end
-                    tier = same[tier]
-                    if matched[worker] == start:
-                        matched[worker] = end
-                        best[row + worker] = tier + 1
-                        alive = True
-                    elif matched[worker] == end and weights[tier] > weights[best[row + worker] - 1]:
-                        best[row + worker] = tier + 1
-            for i in range(touched_count):
-                worker = touched[i]
-                main = self._main[worker]
-                if matched[worker] != start or main == 0 or held[worker] & main != main:
-                    continue
-                matched[worker] = end
-                alive = True
-                groups = 0
-                for j in range(tier_count):
-                    tier = order[j]
-                    cell = worker * tier_count + tier
-                    if by_tier[cell] == start and tier_held[cell] & main == main:
-                        by_tier[cell] = end
-                    groups |= tier_held[cell]
-                    if best[row + worker] == 0 and groups & main == main:
-                        best[row + worker] = same[tier] + 1
-                allowed = True
-                low = start + 1
-                step = self._align[worker]
-                for j in range(self._rule_count[worker]):
-                    rule = worker * _RULES + j
-                    if held[worker] & self._mask[rule] == self._mask[rule]:
-                        if runs[rule] < 0:
-                            runs[rule] = start
-                        begun = runs[rule]
-                        if self._attention[rule] == _SLIDING and begun > 0:
-                            begun = _rounded(begun + self._block[rule] - 1, self._block[rule])
-                            begun += self._reach[rule]
-                        elif self._attention[rule] == _CHUNKED:
-                            begun = _rounded(begun + self._reach[rule] - 1, self._reach[rule])
-                        else:
-                            begun = 0
-                        low = max(low, begun)
-                    else:
-                        runs[rule] = -1
-                        if self._attention[rule] == _CHUNKED:  # it may end where a chunk begins
-                            step = _lcm(step, self._reach[rule])
-                        else:
-                            allowed = False
-                if allowed:
-                    at = _rounded(min(end, blocks), step)
-                    if at >= low:
-                        open_ends[worker] = at
-                    at = _rounded(min(end, limit), step)
-                    if at >= low:
-                        ends[worker] = at
-            start = end
-            segment += 1
-        self._conclude(matched, open_ends, ends, by_tier, tier_count, worker_count, blocks, limit)
-        _score(scores_out, open_ends, best, segment_ends, weights, worker_count, ratio)
-        return Walked(matched_out, scores_out, tiers_out, open_out, ends_out)
+        self._same = same
+        self._order = array("B", sorted(range(tier_count), key=weights.__getitem__, reverse=True))
+        self._counts = array("q", bytes(8 * tier_count))
+        self._tier_held = array("I", bytes(4 * tier_count * len(self._held)))
 
-    def _segments(self, numbers: cython.uint[::1], chunks: tuple[int, ...]) -> array[int]:
-        """Where each run of blocks with the same holders, and in the same chunks, ends."""
+    def _reserve(self, worker_count: cython.Py_ssize_t) -> cython.void:
+        """Have room for what is noted during a walk of the present number of segments."""
+        if worker_count > len(self._held):
+            self._touched = array("I", bytes(8 * worker_count))
+            self._stamps = array("Q", bytes(16 * worker_count))
+            self._held = array("I", bytes(8 * worker_count))
+            self._tier_held = array("I", bytes(8 * worker_count * self._tier_count))
+            self._runs = array("i", bytes(8 * worker_count * _RULES))
+        if self._segments * worker_count > len(self._best):
+            self._best = array("B", bytes(2 * self._segments * worker_count))
+
+    def _divide(self, numbers: cython.uint[::1], chunks: tuple) -> cython.void:
+        """Find where each run of blocks with the same holders, and in the same chunks, ends."""
         count: cython.Py_ssize_t = len(numbers)
-        found = array("I", bytes(4 * (count + 1)))
-        ends: cython.uint[::1] = found
         segments: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t
+        has_chunks: cython.bint = len(chunks) > 0
+        if count > len(self._segment_ends):
+            self._segment_ends = array("I", bytes(8 * count))
         for i in range(1, count + 1):
-            if i == count or numbers[i] != numbers[i - 1]:
-                ends[segments] = i
+            if (
+                i == count
+                or numbers[i] != numbers[i - 1]
+                or (has_chunks and any(i % chunk == 0 for chunk in chunks))
+            ):
+                self._segment_ends[segments] = i
                 segments += 1
-            elif chunks and any(i % chunk == 0 for chunk in chunks):
-                ends[segments] = i
-                segments += 1
-        return found[:segments]
+        self._segments = segments
+
+    def _hold(self, members: cython.uint[::1], chunk: cython.uint) -> cython.void:
+        """These hold the present segment; of members, those of tiers that load such chunks."""
+        i: cython.Py_ssize_t
+        member: cython.Py_ssize_t
+        worker: cython.Py_ssize_t
+        tier: cython.Py_ssize_t
+        cell: cython.Py_ssize_t
+        best: cython.Py_ssize_t
+        known: cython.Py_ssize_t = len(self._workers)
+        for i in range(len(members)):
+            member = members[i]
+            if member >= known or self._chunks[member] != chunk:
+                continue
+            worker = self._workers[member]
+            if worker < 0:
+                continue
+            tier = self._tiers[member]
+            cell = worker * self._tier_count + tier
+            if not self._plain[worker]:
+                if self._stamps[worker] != self._now:
+                    self._touch(worker)
+                self._held[worker] |= self._bits[member]
+                self._tier_held[cell] |= self._bits[member]
+                continue
+            if self._by_tier[cell] == self._start:
+                self._by_tier[cell] = self._end
+            tier = self._same[tier]
+            best = self._row + worker
+            if self._matched[worker] == self._start:
+                self._matched[worker] = self._end
+                self._best[best] = tier
+                self._alive = True
+            elif (
+                self._matched[worker] == self._end
+                and self._weights[tier] > self._weights[self._best[best]]
+            ):
+                self._best[best] = tier
+
+    def _touch(self, worker: cython.Py_ssize_t) -> cython.void:
+        """The first member of a worker with several groups, in this segment."""
+        j: cython.Py_ssize_t
+        if self._stamps[worker] <= self._call_began:
+            for j in range(worker * _RULES, worker * _RULES + self._rule_count[worker]):
+                self._runs[j] = 0
+        self._stamps[worker] = self._now
+        self._held[worker] = 0
+        for j in range(worker * self._tier_count, (worker + 1) * self._tier_count):
+            self._tier_held[j] = 0
+        self._touched[self._touched_count] = worker
+        self._touched_count += 1
+
+    def _judge(self, worker: cython.Py_ssize_t) -> cython.void:
+        """What the present segment means to a worker with several groups."""
+        main: cython.uint = self._main[worker]
+        groups: cython.uint = 0
+        j: cython.Py_ssize_t
+        tier: cython.Py_ssize_t
+        cell: cython.Py_ssize_t
+        end: cython.Py_ssize_t
+        found: cython.bint = False
+        if self._matched[worker] != self._start or main == 0 or self._held[worker] & main != main:
+            return
+        self._matched[worker] = self._end
+        self._alive = True
+        for j in range(self._tier_count):
+            tier = self._order[j]
+            cell = worker * self._tier_count + tier
+            if self._by_tier[cell] == self._start and self._tier_held[cell] & main == main:
+                self._by_tier[cell] = self._end
+            groups |= self._tier_held[cell]
+            if not found and groups & main == main:
+                self._best[self._row + worker] = self._same[tier]
+                found = True
+        self._low = self._start + 1
+        self._step = self._align[worker]
+        if self._allows(worker):
+            end = _rounded(min(self._end, self._blocks), self._step)
+            if end >= self._low:
+                self._open_ends[worker] = end
+            end = _rounded(min(self._end, self._limit), self._step)
+            if end >= self._low:
+                self._ends[worker] = end
+
+    def _allows(self, worker: cython.Py_ssize_t) -> cython.bint:
+        """Whether any end in the present segment is allowed: from `_low` on, every `_step`-th."""
+        rule: cython.Py_ssize_t
+        begun: cython.Py_ssize_t
+        first: cython.Py_ssize_t = worker * _RULES
+        for rule in range(first, first + self._rule_count[worker]):
+            if self._held[worker] & self._mask[rule] != self._mask[rule]:
+                self._runs[rule] = -1
+                if self._attention[rule] != _CHUNKED:
+                    return self._break(rule + 1, first + self._rule_count[worker], worker)
+                self._step = _lcm(self._step, self._reach[rule])  # it may end where a chunk begins
+                continue
+            if self._runs[rule] < 0:
+                self._runs[rule] = self._start
+            begun = self._runs[rule]
+            if self._attention[rule] == _SLIDING and begun > 0:
+                begun = _rounded(begun + self._block[rule] - 1, self._block[rule])
+                self._low = max(self._low, begun + self._reach[rule])
+            elif self._attention[rule] == _CHUNKED:
+                begun = _rounded(begun + self._reach[rule] - 1, self._reach[rule])
+                self._low = max(self._low, begun)
+        return True
+
+    def _break(
+        self, rule: cython.Py_ssize_t, last: cython.Py_ssize_t, worker: cython.Py_ssize_t
+    ) -> cython.bint:
+        """No end is allowed; see only where the runs of the remaining rules begin and break."""
+        while rule < last:
+            if self._held[worker] & self._mask[rule] != self._mask[rule]:
+                self._runs[rule] = -1
+            elif self._runs[rule] < 0:
+                self._runs[rule] = self._start
+            rule += 1
+        return False
 
     def _conclude(
         self,
-        matched: cython.uint[::1],
-        open_ends: cython.uint[::1],
-        ends: cython.uint[::1],
-        by_tier: cython.uint[::1],
-        tier_count: cython.Py_ssize_t,
+        scores: cython.double[::1],
         worker_count: cython.Py_ssize_t,
-        blocks: cython.Py_ssize_t,
-        limit: cython.Py_ssize_t,
-    ) -> None:
+        ratio: cython.Py_ssize_t,
+    ) -> cython.void:
         """Engines reuse whole blocks of their own, and less than that where a draft model is."""
         worker: cython.Py_ssize_t
         cell: cython.Py_ssize_t
         align: cython.Py_ssize_t
         dropped: cython.Py_ssize_t
         for worker in range(worker_count):
-            if matched[worker] == 0:
+            if self._matched[worker] == 0:
                 continue
             align = self._align[worker]
             dropped = self._dropped[worker]
             if self._rule_count[worker] == 0:
-                open_ends[worker] = _rounded(min(matched[worker], blocks), align)
-                ends[worker] = _rounded(min(matched[worker], limit), align)
+                self._open_ends[worker] = _rounded(min(self._matched[worker], self._blocks), align)
+                self._ends[worker] = _rounded(min(self._matched[worker], self._limit), align)
             if dropped:
-                open_ends[worker] = _rounded(max(open_ends[worker] - dropped, 0), align)
-                ends[worker] = _rounded(max(ends[worker] - dropped, 0), align)
+                self._open_ends[worker] = _less(self._open_ends[worker], dropped, align)
+                self._ends[worker] = _less(self._ends[worker], dropped, align)
             align = self._main_block[worker]
-            matched[worker] = _rounded(matched[worker], align)
-            for cell in range(worker * tier_count, (worker + 1) * tier_count):
-                by_tier[cell] = _rounded(by_tier[cell], align)
+            if align > 1:
+                self._matched[worker] = _rounded(self._matched[worker], align)
+                for cell in range(worker * self._tier_count, (worker + 1) * self._tier_count):
+                    self._by_tier[cell] = _rounded(self._by_tier[cell], align)
+            if self._open_ends[worker]:
+                scores[worker] = self._score(worker, worker_count, ratio)
 
-
-def _score(
-    scores: cython.double[::1],
-    ends: cython.uint[::1],
-    best: cython.uchar[::1],
-    segment_ends: cython.uint[::1],
-    weights: cython.double[::1],
-    worker_count: cython.Py_ssize_t,
-    ratio: cython.Py_ssize_t,
-) -> None:
-    """The weighted sum of each worker's blocks up to its end, in whole multiples of `ratio`."""
-    tier_count: cython.Py_ssize_t = len(weights)
-    counts: cython.longlong[::1] = array("q", bytes(8 * tier_count))
-    worker: cython.Py_ssize_t
-    segment: cython.Py_ssize_t
-    tier: cython.Py_ssize_t
-    start: cython.Py_ssize_t
-    last: cython.Py_ssize_t
-    end: cython.Py_ssize_t
-    for worker in range(worker_count):
-        last = _rounded(ends[worker], ratio)
-        if last == 0:
-            continue
-        for tier in range(tier_count):
-            counts[tier] = 0
-        start = 0
-        segment = 0
+    def _score(
+        self,
+        worker: cython.Py_ssize_t,
+        worker_count: cython.Py_ssize_t,
+        ratio: cython.Py_ssize_t,
+    ) -> cython.double:
+        """The weighted sum of a worker's blocks up to its end, in whole multiples of `ratio`."""
+        last: cython.Py_ssize_t = _rounded(self._open_ends[worker], ratio)
+        start: cython.Py_ssize_t = 0
+        segment: cython.Py_ssize_t = 0
+        tier: cython.Py_ssize_t
+        end: cython.Py_ssize_t
+        score: cython.double = 0.0
+        for tier in range(self._tier_count):
+            self._counts[tier] = 0
         while start < last:
-            end = min(segment_ends[segment], last)
-            counts[best[segment * worker_count + worker] - 1] += end - start
+            end = min(cython.cast(cython.Py_ssize_t, self._segment_ends[segment]), last)
+            self._counts[self._best[segment * worker_count + worker]] += end - start
             start = end
             segment += 1
-        for tier in range(tier_count):
-            scores[worker] += counts[tier] / ratio * weights[tier]
+        for tier in range(self._tier_count):
+            if self._counts[tier]:
+                score += self._counts[tier] / ratio * self._weights[tier]
+        return score
 
 
 @cython.cfunc
@@ -377,7 +408,17 @@ def _score(
 @cython.exceptval(check=False)
 def _rounded(blocks: cython.Py_ssize_t, step: cython.Py_ssize_t) -> cython.Py_ssize_t:
     """The greatest multiple of `step` that is not greater."""
-    return blocks - blocks % step
+    return blocks if step == 1 else blocks - blocks % step
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _less(
+    blocks: cython.Py_ssize_t, dropped: cython.Py_ssize_t, step: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """So many blocks less, and then whole steps."""
+    return _rounded(blocks - dropped, step) if blocks > dropped else 0
 
 
 @cython.cfunc

@@ -106,6 +106,7 @@ _REMOVED_SLOTS = tuple(
         ),
     )
 )
+_MAPS = frozenset(bytes([lead]) for lead in (*range(0x80, 0x90), 0xDE, 0xDF))
 _STORED_FIELDS = FIELDS.index("origin") + 1
 
 
@@ -118,11 +119,10 @@ def decode_batch(payload: bytes) -> Batch:
     reader = Reader(payload)
     batch = Batch(0.0, [], None)
     try:
-        pairs = reader.map_length()
-        if pairs < 0:
-            _decode_array(reader, batch)
+        if payload[:1] in _MAPS:
+            _decode_map(reader, batch)
         else:
-            _decode_map(reader, batch, pairs)
+            _decode_array(reader, batch)
     except MalformedError as error:
         raise PayloadError("malformed_payload", str(error)) from error
     except UnexpectedError as error:
@@ -139,10 +139,10 @@ def _decode_array(reader: Reader, batch: Batch) -> None:
         batch.rank = _rank(reader)
 
 
-def _decode_map(reader: Reader, batch: Batch, pairs: int) -> None:
+def _decode_map(reader: Reader, batch: Batch) -> None:
     """As an array, in any order; once there are events, what breaks off after them is left out."""
     has_events = False
-    for _ in range(pairs):
+    for _ in range(reader.map_length()):
         try:
             name = reader.name()
             if name == b"events":

@@ -83,13 +83,10 @@ class Reader:
         return self._length(lead)
 
     def map_length(self) -> int:
-        """Enter a map; returns how many pairs follow, or -1, entering nothing, if it is none."""
-        if self.position >= self._end:
-            raise MalformedError("the payload ends too early")
-        lead: cython.uchar = self._bytes[self.position]
+        """Enter a map; returns how many pairs follow. Raises UnexpectedError if there is none."""
+        lead: cython.uchar = self._lead()
         if not (lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF):
-            return -1
-        self.position += 1
+            raise UnexpectedError("a map was expected")
         return self._length(lead)
 
     def name(self) -> bytes:

@@ -24,6 +24,7 @@ def main() -> None:
     parts: dict[str, Callable[[], None]] = {
         "keys": kernel.keys_row,
         "lookup": lambda: kernel.lookup_rows(others),
+        "hybrid": kernel.hybrid_rows,
         "process": kernel.in_process_row,
         "clear": kernel.clear_row,
         "memory": kernel.memory_rows,

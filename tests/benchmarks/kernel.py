@@ -16,7 +16,7 @@ import cbor2
 from benchmarks.rows import median_us, row
 from given_keys import GivenKeys
 
-from indexer import KeyScheme, MemoryIndex, Place, PromptKeys, Worker
+from indexer import CacheLayout, Group, KeyScheme, MemoryIndex, Place, PromptKeys, Worker
 from indexer.keys import block_keys
 
 MODEL = "bench"
@@ -125,6 +125,54 @@ def lookup_rows(others: int) -> None:
             ours / naive,
             f"<= {target} us",
         )
+
+
+HYBRID = {
+    0: Group("sliding_window", 129, 16),
+    1: Group("full_attention", 0, 16),
+    2: Group("mamba", 0, 16),
+}
+
+
+def hybrid_rows() -> None:
+    """Three groups a pod, of which two hold a part of each prompt, against one group's lookup."""
+    plain: list[MemoryIndex] = []
+    hybrid: list[MemoryIndex] = []
+    keys = [random_numbers(512, seed) for seed in range(PROMPTS)]
+    asked = [GivenKeys(k) for k in keys]
+    for groups, made in ({}, plain), (HYBRID, hybrid):
+        index = MemoryIndex(16 * 1024**3)
+        made.append(index)
+        for number in range(64):
+            worker = Worker(f"10.0.0.{number}:8000", 0)
+            index.join(worker, MODEL)
+            index.describe(worker, CacheLayout(16, groups))
+            for run in keys:
+                index.store(worker, Place("gpu", 1 if groups else 0), run, run)
+                if groups:  # tails of turns, and a state at the end of each
+                    for end in range(64, 513, 64):
+                        index.store_known(worker, Place("gpu", 0), run[end - 8 : end])
+                        index.store_known(worker, Place("gpu", 2), run[end - 1 : end])
+    ours, one = (
+        median_us(lambda: [index.match(MODEL, k) for k in asked], PROMPTS)  # noqa: B023
+        for (index,) in (hybrid, plain)
+    )
+    row(
+        "hybrid: lookup + reuse, 512 keys, 3 groups, 64 pods",
+        f"{ours:.1f} us",
+        f"one group: {one:.1f} us",
+        ours / one,
+        "<= 3",
+    )
+    (index,), (base,) = hybrid, plain
+    pairs = 64 * PROMPTS * 512
+    row(
+        "hybrid: bytes per (block, pod) of the main group",
+        f"{index.table.bytes_used / pairs:.1f}",
+        f"one group: {base.table.bytes_used / pairs:.1f}",
+        index.table.bytes_used / base.table.bytes_used,
+        "",
+    )
 
 
 def in_process_row() -> None:
