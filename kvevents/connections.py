@@ -29,9 +29,9 @@ class Connections:
 
     bind: whether others connect to it. ZMQ says of a message which file descriptor it came through.
     A descriptor can be in use again while messages of its former connection still wait. Which of
-    the two such a message came through cannot be told: it counts as of yet another connection,
-    until all that waited have been taken. Where there are no descriptors (inproc), whoever connects
-    is taken to be everybody.
+    the two such a message came through cannot be told: it counts as of yet another connection, one
+    that was lost, until all that waited have been taken. Where there are no descriptors (inproc),
+    whoever connects is taken to be everybody.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], *, bind: bool) -> None:
@@ -43,7 +43,7 @@ class Connections:
         self._newest = 0
         self._numbers: dict[int, int] = {}
         self._lost: list[tuple[int, int]] = []
-        self._ambiguous: dict[int, int] = {}  # descriptor -> the number given out last
+        self._ambiguous: set[int] = set()
         self._losses: list[int] = []
         self._changes: deque[Change] = deque()
 
@@ -70,9 +70,10 @@ class Connections:
             number = self._numbers.get(descriptor, 0)
             self._lost.append((descriptor, number))
             self._losses.append(number)
+            self._changes = deque(made for made in self._changes if made.connection != number)
         if event == self._opened:
             if descriptor in self._numbers:
-                self._ambiguous[descriptor] = 0
+                self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
         if event == self._made:
             self._changes.append(Change(self._newest, now))
@@ -80,7 +81,8 @@ class Connections:
     def number(self, descriptor: int) -> int:
         """The connection of a message that came through `descriptor`."""
         if descriptor in self._ambiguous:
-            number = self._ambiguous[descriptor] = next(_NUMBERS)
+            number = next(_NUMBERS)
+            self._losses.append(number)
             return number
         return self._numbers.get(descriptor, self._newest)
 
@@ -89,27 +91,18 @@ class Connections:
         losses, self._losses = self._losses, []
         return losses
 
-    def settled(self) -> list[tuple[int, int]]:
-        """No message waits that came before: which connections stood for which, to be told once.
-
-        Pairs of a number that was given out while it could not be told, and the connection's own.
-        """
-        pairs = [
-            (former, self._numbers[descriptor])
-            for descriptor, former in self._ambiguous.items()
-            if former and descriptor in self._numbers
-        ]
+    def settled(self) -> None:
+        """No message waits that came before: from now on descriptors tell connections apart."""
         self._ambiguous.clear()
         for descriptor, number in self._lost:
             if self._numbers.get(descriptor) == number:
                 del self._numbers[descriptor]
         self._lost.clear()
-        return pairs
 
     def made(self, *, drained: bool) -> Iterator[int]:
-        """The connections that were made, each once; drained: no message waits that came before.
+        """The connections that were made and stand, each once.
 
-        Otherwise only those made a while ago.
+        drained: no message waits that came before. Otherwise only those made a while ago.
         """
         noted_by = time.perf_counter() - (0 if drained else _TELL_SECONDS)
         while self._changes and self._changes[0].noted <= noted_by:

@@ -186,12 +186,6 @@ class Ingest:
         for stream in self._streams.values():
             stream.disconnected(connection)
 
-    def renumbered(self, source: Source, former: int, connection: int) -> None:
-        """What was taken to come through the connection `former` has come through this one."""
-        for stream in self._link(source).streams:
-            if stream.connection == former:
-                stream.connection = connection
-
     def _answered(self, stream: WorkerStream) -> None:
         """An engine answers to which no connection is up."""
         if stream.source is not None and not stream.source.bind:

@@ -174,10 +174,6 @@ class Intake:
         """A connection was lost."""
         self.ingest.disconnected(source, connection)
 
-    def renumbered(self, source: Source, former: int, connection: int) -> None:
-        """Messages that seemed to come through `former` have come through `connection`."""
-        self.ingest.renumbered(source, former, connection)
-
     def _reconnect(self, source: Source) -> None:
         subscriber = self._subscribers.get(source)
         if subscriber is not None:

@@ -47,10 +47,6 @@ class Listener(Protocol):
         """A connection was lost; some of its messages may yet be handed over."""
         ...
 
-    def renumbered(self, source: Source, former: int, connection: int) -> None:
-        """Messages that seemed to come through `former` have come through `connection`."""
-        ...
-
 
 class Subscriber:
     """Receives the messages of one source and tells `listener` of each, in order of arrival.
@@ -74,9 +70,9 @@ class Subscriber:
         self._listener = listener
         self._high_water_mark = high_water_mark
         self._paused = False
-        self._is_up = False
+        self._up: set[int] = set()
         self._reconnected_at = 0.0
-        self._batch: deque[tuple[list[bytes], int]] = deque()  # with their descriptors
+        self._batch: deque[tuple[list[bytes], int]] = deque()  # with their connections
 
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if the endpoint is malformed, taken or not ours to bind."""
@@ -124,11 +120,7 @@ class Subscriber:
     def reconnect(self) -> None:
         """Try to connect now, instead of after ZMQ's back-off; at most every half second."""
         now = time.monotonic()
-        if (
-            self._is_up
-            or self._source.bind
-            or now - self._reconnected_at < _RECONNECT_AGAIN_SECONDS
-        ):
+        if self._up or self._source.bind or now - self._reconnected_at < _RECONNECT_AGAIN_SECONDS:
             return
         self._reconnected_at = now
         with contextlib.suppress(zmq.ZMQError):  # it was not connected to, by ZMQ's own account
@@ -150,12 +142,11 @@ class Subscriber:
             self._next.cancel()
             self._next = None
         take, source, batch = self._listener.take, self._source, self._batch
-        number = self._connections.number
         deadline = time.perf_counter() + _SLICE_SECONDS
         while not self._paused:
             while batch:
-                parts, descriptor = batch.popleft()
-                take(source, parts, number(descriptor))
+                parts, connection = batch.popleft()
+                take(source, parts, connection)
                 if time.perf_counter() > deadline:
                     self._next = self._loop.call_soon(self._drain)
                     return
@@ -164,24 +155,24 @@ class Subscriber:
 
     def _receive(self) -> bool:
         """Fetch some messages, then note what befell connections; False if there was nothing."""
-        batch = self._batch
+        fetched = []
         try:
-            while len(batch) < _BATCH_MESSAGES:
-                batch.append(self._fetch())
+            while len(fetched) < _BATCH_MESSAGES:
+                fetched.append(self._fetch())
         except zmq.Again:
             pass
         connections, listener, source = self._connections, self._listener, self._source
-        if not batch:
-            for former, connection in connections.settled():
-                listener.renumbered(source, former, connection)
-        for connection in connections.made(drained=not batch):
-            self._is_up = True
+        if not fetched:
+            connections.settled()
+        for connection in connections.made(drained=not fetched):
+            self._up.add(connection)
             listener.connected(source, connection)
         more = connections.watch()
+        self._batch.extend((parts, connections.number(of)) for parts, of in fetched)
         for connection in connections.losses():
-            self._is_up = False
+            self._up.discard(connection)
             listener.disconnected(source, connection)
-        return more or bool(batch)
+        return more or bool(fetched)
 
     def _fetch(self) -> tuple[list[bytes], int]:
         """One message and its descriptor; part by part is faster than `recv_multipart`."""

@@ -47,12 +47,6 @@ class Heard:
         self.changes += 1
         self.told.set()
 
-    def renumbered(self, source: Source, former: int, connection: int) -> None:
-        del source
-        self.messages = [
-            (text, connection if said == former else said) for text, said in self.messages
-        ]
-
     def through(self, text: bytes) -> set[int]:
         return {connection for said, connection in self.messages if said == text}
 
