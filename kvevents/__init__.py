@@ -6,8 +6,10 @@ payload -> typed events over `reader` (compiled); `ingest` whose stream a frame 
 it is not known whether it is ours), `stream` one worker's, `report` what is told of it; there
 `continuity` which frame comes next, over `progress` how far it has got, `steps` its words, `life`
 what is remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for
-what is missing; `applier` event -> index write, with `extra_keys` what an event says besides
-tokens, and `orphans` blocks that wait for their parents; `budget` memory for all that waits.
+what is missing, `scout` who is there before anybody has spoken; `applier` event -> index write,
+with `extra_keys` what an event says besides tokens, `groups` of which kind the engine's caches are,
+`spread` where in a wide block what is, `tiers` the names of media, and `orphans` blocks that wait
+for their parents; `budget` memory for all that waits.
 `recording` frames to a file and back, `playback` published again; `simulated` a pod to try it with.
 """
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from indexer import Extra
 
-Offsets = "tuple[int | None, ...]"
-
 
 def spread_extras(
     blocks: Sequence[tuple[Extra, ...]],

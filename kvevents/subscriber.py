@@ -155,7 +155,7 @@ class Subscriber:
 
     def _receive(self) -> bool:
         """Fetch some messages, then note what befell connections; False if there was nothing."""
-        fetched = []
+        fetched: list[tuple[list[bytes], int]] = []  # with their descriptors
         try:
             while len(fetched) < _BATCH_MESSAGES:
                 fetched.append(self._fetch())

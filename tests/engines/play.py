@@ -181,7 +181,7 @@ class Chats:
     def _new(self) -> list[dict[str, str]]:
         return [{"role": "system", "content": self._source.choice(self._systems)}]
 
-    def next(self, seed: int) -> tuple[int, dict[str, Any]]:
+    def next(self) -> tuple[int, dict[str, Any]]:
         number = self._source.randrange(len(self._chats))
         if len(self._chats[number]) > 14:
             self._chats[number] = self._new()
@@ -191,8 +191,7 @@ class Chats:
             "model": MODEL,
             "messages": list(messages),
             "max_tokens": self._source.randrange(1, 24),
-            "temperature": 1.0,
-            "seed": seed,
+            "temperature": 0,
         }
         if number % 3 == 0:
             body |= {"tools": [TOOL], "tool_choice": "none"}
@@ -233,7 +232,7 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
                 if number == requests // 2:
                     await killed_and_back(service.channel, servers[0], context, outcome)
                 server = source.choice(servers)
-                at, body = chats.next(number)
+                at, body = chats.next()
                 score, tokens = await ask(service.channel, body, server.pod)
                 answer = await asyncio.to_thread(server.post, body)
                 outcome.note(score, tokens, answer["usage"])
