@@ -63,7 +63,7 @@ class Continuity(Progress):
 
     def live(self, arrival: Arrival) -> None:
         """A frame has been published."""
-        if arrival.epoch in self._former_epochs:
+        if arrival.epoch in self._former_epochs and arrival.timestamp <= self.life.newest:
             self.counts.late += 1
         elif self._is_other_life(arrival.epoch):
             self._restart(arrival)
@@ -165,6 +165,7 @@ class Continuity(Progress):
         self.life.head = max(self.life.head, arrival.sequence)
         if self._is_other_life(arrival.epoch):
             self._restart(None)
+            self._revive(arrival.epoch)
         elif first and ask.purpose in _AFRESH:
             self._consider_afresh(ask, arrival)
         if ask is not self.asked:
@@ -311,6 +312,10 @@ class Continuity(Progress):
         elif self.can_replay:
             self.trust.wait("restarted")
             self._ask(Purpose.START)
+
+    def _revive(self, epoch: bytes) -> None:
+        """The engine itself says that this is its life; what seemed to follow it came late."""
+        self._former_epochs = [former for former in self._former_epochs if former != epoch]
 
     def _forget_life(self) -> None:
         super()._forget_life()

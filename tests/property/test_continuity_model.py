@@ -16,10 +16,16 @@ LIFE = 1000  # a frame's fingerprint is its life times this, plus its number
 
 
 def arrival(
-    life: int, sequence: int, clock: float = 0.0, flaw: str = "", clear: bool = False
+    life: int,
+    sequence: int,
+    clock: float = 0.0,
+    flaw: str = "",
+    clear: bool = False,
+    epoch: bytes = b"",
 ) -> Arrival:
     batch = Batch(clock, [AllBlocksCleared()] if clear else [], None)
-    return Arrival(sequence, life * LIFE + sequence + (500 if flaw else 0), batch, 10, flaw)
+    fingerprint = life * LIFE + sequence + (500 if flaw else 0)
+    return Arrival(sequence, fingerprint, batch, 10, flaw, epoch)
 
 
 def clears(frame: Arrival) -> bool:
@@ -33,11 +39,18 @@ class Stream(RuleBasedStateMachine):
         can_replay=st.booleans(),
         buffered=st.sampled_from([3, 1000]),
         room=st.booleans(),
+        has_epochs=st.booleans(),
+        beats_with_next=st.booleans(),
     )
-    def begin(self, can_replay: bool, buffered: int, room: bool) -> None:
+    def begin(
+        self, can_replay: bool, buffered: int, room: bool, has_epochs: bool, beats_with_next: bool
+    ) -> None:
         self.life = 1
+        self.has_epochs = has_epochs
+        self.beats_with_next = beats_with_next
         self.clock = 0.0
         self.frames: list[Arrival] = []
+        self.former: list[Arrival] = []
         self.wire: list[Arrival] = []
         self.buffered = buffered
         self.trust = Trust()
@@ -66,26 +79,48 @@ class Stream(RuleBasedStateMachine):
 
     # The engine
 
+    @property
+    def epoch(self) -> bytes:
+        return bytes([self.life]) * 16 if self.has_epochs else b""
+
     @rule(count=st.integers(1, 4), clear=st.sampled_from([False, False, False, True]))
     def publish(self, count: int, clear: bool = False) -> None:
         """With `clear`, the first frame says that the engine has dropped everything."""
         for index in range(count):
             self.clock += 1
-            frame = arrival(self.life, len(self.frames), self.clock, clear=clear and not index)
+            frame = arrival(
+                self.life,
+                len(self.frames),
+                self.clock,
+                clear=clear and not index,
+                epoch=self.epoch,
+            )
             self.frames.append(frame)
             self.wire.append(frame)
 
-    @rule(delivered=st.booleans(), count=st.integers(0, 12))
-    def restart(self, delivered: bool, count: int) -> None:
-        """The new engine may get past the old one's number before we hear of it."""
+    @precondition(lambda self: not self.wire)
+    @rule()
+    def heartbeat(self) -> None:
+        """It says the number of its newest frame, or of the next."""
+        sequence = len(self.frames) - (not self.beats_with_next)
+        if sequence >= 0:
+            self.continuity.heartbeat(sequence, self.epoch)
+
+    @rule(delivered=st.booleans(), count=st.integers(0, 12), seen=st.booleans())
+    def restart(self, delivered: bool, count: int, seen: bool) -> None:
+        """The new engine may get past the old one's number before we hear of it.
+
+        seen: whether the new connection is; if frames say their epoch it need not be.
+        """
         if delivered:
             self.deliver_all()
         self.life += 1
         self.clock += 1
-        self.frames = []
+        self.former, self.frames = self.frames, []
         self.publish(count)
         self.wire.clear()
-        self.continuity.connected("reconnected")
+        if seen or not self.has_epochs:
+            self.continuity.connected("reconnected")
 
     @rule()
     def reconnect(self) -> None:
@@ -120,7 +155,14 @@ class Stream(RuleBasedStateMachine):
     def damage(self) -> None:
         frame = self.wire.pop(0)
         self.continuity.live(
-            arrival(self.life, frame.sequence, self.clock, "broken", clears(frame))
+            arrival(
+                frame.fingerprint // LIFE,
+                frame.sequence,
+                self.clock,
+                "broken",
+                clears(frame),
+                frame.epoch,
+            )
         )
 
     @precondition(lambda self: self.applied)
@@ -129,7 +171,15 @@ class Stream(RuleBasedStateMachine):
         if self.applied[-1].fingerprint // LIFE == self.life and self.frames:
             index = data.draw(st.integers(0, len(self.frames) - 1))
             old = self.frames[index]
-            self.continuity.live(arrival(self.life, old.sequence, old.timestamp, flaw, clears(old)))
+            self.continuity.live(
+                arrival(self.life, old.sequence, old.timestamp, flaw, clears(old), old.epoch)
+            )
+
+    @precondition(lambda self: self.has_epochs and self.former)
+    @rule(data=st.data())
+    def overtake(self, data: st.DataObject) -> None:
+        """A frame of the former life comes after some of the present one, or before them."""
+        self.continuity.live(data.draw(st.sampled_from(self.former)))
 
     # Replays
 
