@@ -127,11 +127,18 @@ class Applier:
         self.orphans.clear()
         self._foreign.clear()
 
-    def forget(self, classes: list[TierClass]) -> None:
-        """Claim nothing any more in tiers of these classes."""
+    def forget(self, classes: list[TierClass], *, hashes: bool = False) -> None:
+        """Claim nothing any more in tiers of these classes.
+
+        hashes: forget what engine hashes mean too, for another engine may give out the same ones.
+        """
         tiers = [tier for tier in self._tiers() if class_of(tier) in classes]
-        self._index.clear(self._worker, tiers)
-        self.orphans.clear(tiers)
+        if hashes:
+            self._index.restart(self._worker, tiers)
+            self.orphans.clear()
+        else:
+            self._index.clear(self._worker, tiers)
+            self.orphans.clear(tiers)
 
     @property
     def named_tiers(self) -> set[str]:

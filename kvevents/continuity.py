@@ -36,8 +36,8 @@ class Continuity(Progress):
     """The frames of one worker, in order; see there for what is inherited.
 
     can_replay: whether there is anybody to ask. suspect: why the publisher may have been replaced,
-    or "". asked: the replay that is awaited. unanswered: whether the last one's answer was not
-    complete.
+    or "". publisher_in_doubt: whether that was never found out. asked: the replay that is awaited.
+    unanswered: whether the last one's answer was not complete.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Continuity(Progress):
         super().__init__(trust, budget, perform)
         self.can_replay = can_replay
         self.suspect = ""
+        self.publisher_in_doubt = False
         self.asked: Ask | None = None
         self.unanswered = False
         self._former_epochs: list[bytes] = []
@@ -272,6 +273,7 @@ class Continuity(Progress):
 
     def _suspicion_stays(self) -> None:
         self.trust.doubt(State.DEGRADED, self.suspect)
+        self.publisher_in_doubt = True
         self.suspect = ""
         self._reconnected = False
 
@@ -320,6 +322,7 @@ class Continuity(Progress):
     def _forget_life(self) -> None:
         super()._forget_life()
         self.suspect = ""
+        self.publisher_in_doubt = False
         self.asked = None
         self._tries = self._absences = 0
         self._rebuildable = True

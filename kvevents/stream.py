@@ -280,7 +280,8 @@ class WorkerStream:
         trust = self.trust
         doubted = trust.degraded_classes
         if self._forget_on_doubt and doubted and not trust.waits_for:
-            self.applier.forget(doubted)
+            self.applier.forget(doubted, hashes=self.continuity.publisher_in_doubt)
+            self.continuity.publisher_in_doubt = False
             trust.forgotten()
         if trust.state is State.EXACT:
             self._rebuild_wait = 1

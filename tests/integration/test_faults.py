@@ -30,7 +30,7 @@ from kvatlas.v1.trust_pb2 import (
     TrustState,
 )
 
-SEEDS = range(24)
+SEEDS = [*range(24), 1113]  # 1113: the new engine gives out the hashes of the old one again
 SOAK_SEEDS = range(1000, 1400)
 MODEL = "sim/model"
 SIZE = 8
