@@ -172,6 +172,7 @@ class Continuity(Progress):
         if ask is not self.asked:
             pass
         elif not self.begun:
+            self._drop_other_epochs(arrival)
             self._first_replayed(arrival)
         elif arrival.sequence <= self.life.last:
             self._compare(arrival)
@@ -205,6 +206,7 @@ class Continuity(Progress):
     # Live frames
 
     def _first(self, arrival: Arrival) -> None:
+        self._drop_other_epochs(arrival)
         if arrival.sequence == 0 and not arrival.flaw:
             self.held.drop(lambda held: held.timestamp < arrival.timestamp)
             self._begin()

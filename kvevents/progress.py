@@ -50,7 +50,9 @@ class Progress:
     def _accept(self, arrival: Arrival) -> None:
         """The frame is the next one, or as near as we shall get to it."""
         self.life.accept(arrival.sequence, arrival.fingerprint, arrival.timestamp)
-        self.life.epoch = arrival.epoch or self.life.epoch
+        if arrival.epoch and not self.life.epoch:
+            self.life.epoch = arrival.epoch
+            self._drop_other_epochs(arrival)
         if arrival.epoch and arrival.batch is not None and not arrival.batch.events:
             self._was_empty = arrival.sequence
         self._perform(Apply(arrival))
@@ -60,7 +62,7 @@ class Progress:
     def _skip_to(self, sequence: int, reason: str) -> None:
         """What comes before `sequence` and is not held will never come."""
         for number in self.held.numbers():
-            if self.life.last < number < sequence:
+            if self.life.last < number < sequence and self.held.get(number) is not None:
                 self._miss(number, reason)
                 self._accept(self.held.pop(number))
         self._miss(sequence, reason)
@@ -75,6 +77,11 @@ class Progress:
     def _drop_applied(self) -> None:
         last = self.life.last
         self.held.drop(lambda held: self.begun and held.sequence <= last)
+
+    def _drop_other_epochs(self, arrival: Arrival) -> None:
+        """Hold frames no longer that say another epoch than `arrival`, which is of this life."""
+        if arrival.epoch:
+            self.held.drop(lambda held: held.epoch not in (b"", arrival.epoch))
 
     def _forget_life(self) -> None:
         self.life = Life()

@@ -254,3 +254,16 @@ class Stream(RuleBasedStateMachine):
 
 TestContinuity = Stream.TestCase
 TestContinuity.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_frames_of_two_epochs_that_wait_together_are_not_applied_together() -> None:
+    story = Stream()
+    story.begin(can_replay=True, buffered=3, room=False, has_epochs=True, beats_with_next=False)
+    story.reconnect()
+    story.restart(delivered=False, count=2, seen=False)
+    story.restart(delivered=False, count=1, seen=False)
+    story.continuity.live(story.former[1])
+    story.end_answer(complete=False)
+    story.end_answer(complete=True)
+    story.nothing_is_certain_that_is_not_so()
+    assert [frame.fingerprint // LIFE for frame in story.applied] == [3]
