@@ -17,6 +17,7 @@ cdef class PrefixWalk:
     cdef unsigned long long _now
     cdef unsigned long long _call_began
     cdef Py_ssize_t _tier_count
+    cdef Py_ssize_t _tiers_used
     cdef object _weighed
     cdef double[::1] _weights
     cdef unsigned char[::1] _same
@@ -50,6 +51,7 @@ cdef class PrefixWalk:
     cdef void _hold(self, unsigned int[::1] members, unsigned int chunk) noexcept
     cdef void _touch(self, Py_ssize_t worker) noexcept
     cdef void _judge(self, Py_ssize_t worker) noexcept
+    cdef void _judge_tiers(self, Py_ssize_t worker, unsigned int main) noexcept
     cdef bint _allows(self, Py_ssize_t worker) noexcept
     cdef bint _break(self, Py_ssize_t rule, Py_ssize_t last, Py_ssize_t worker) noexcept
     cdef void _conclude(self, double[::1] scores, Py_ssize_t worker_count, Py_ssize_t ratio) noexcept

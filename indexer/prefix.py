@@ -52,6 +52,7 @@ class PrefixWalk:
         # What is noted during a walk. `_now` counts segments of all walks: an older stamp is none.
         self._now = 0
         self._tier_count = 0
+        self._tiers_used = 0  # any beyond are weighed, but nothing is there
         self._weighed = array("d")
         self._segment_ends = array("I", bytes(4 * _FIRST))
         self._touched = array("I", bytes(4 * _FIRST))
@@ -80,6 +81,7 @@ class PrefixWalk:
             self._chunks = _doubled(array("I", self._chunks), 0)
         self._workers[member] = worker if bit or worker < 0 else -1
         self._tiers[member] = tier
+        self._tiers_used = max(self._tiers_used, cython.cast(cython.Py_ssize_t, tier) + 1)
         self._bits[member] = bit
         self._chunks[member] = chunk
 
@@ -245,14 +247,16 @@ class PrefixWalk:
             worker = self._workers[member]
             if worker < 0:
                 continue
-            tier = self._tiers[member]
-            cell = worker * self._tier_count + tier
             if not self._plain[worker]:
                 if self._stamps[worker] != self._now:
                     self._touch(worker)
                 self._held[worker] |= self._bits[member]
-                self._tier_held[cell] |= self._bits[member]
+                if self._tiers_used > 1:
+                    cell = worker * self._tier_count + self._tiers[member]
+                    self._tier_held[cell] |= self._bits[member]
                 continue
+            tier = self._tiers[member]
+            cell = worker * self._tier_count + tier
             if self._by_tier[cell] == self._start:
                 self._by_tier[cell] = self._end
             tier = self._same[tier]
@@ -270,38 +274,35 @@ class PrefixWalk:
     def _touch(self, worker: cython.Py_ssize_t) -> cython.void:
         """The first member of a worker with several groups, in this segment."""
         j: cython.Py_ssize_t
+        first: cython.Py_ssize_t
         if self._stamps[worker] <= self._call_began:
             for j in range(worker * _RULES, worker * _RULES + self._rule_count[worker]):
                 self._runs[j] = 0
         self._stamps[worker] = self._now
         self._held[worker] = 0
-        for j in range(worker * self._tier_count, (worker + 1) * self._tier_count):
-            self._tier_held[j] = 0
+        if self._tiers_used > 1:
+            first = worker * self._tier_count
+            for j in range(first, first + self._tiers_used):
+                self._tier_held[j] = 0
         self._touched[self._touched_count] = worker
         self._touched_count += 1
 
     def _judge(self, worker: cython.Py_ssize_t) -> cython.void:
         """What the present segment means to a worker with several groups."""
         main: cython.uint = self._main[worker]
-        groups: cython.uint = 0
-        j: cython.Py_ssize_t
-        tier: cython.Py_ssize_t
         cell: cython.Py_ssize_t
         end: cython.Py_ssize_t
-        found: cython.bint = False
         if self._matched[worker] != self._start or main == 0 or self._held[worker] & main != main:
             return
         self._matched[worker] = self._end
         self._alive = True
-        for j in range(self._tier_count):
-            tier = self._order[j]
-            cell = worker * self._tier_count + tier
-            if self._by_tier[cell] == self._start and self._tier_held[cell] & main == main:
+        if self._tiers_used == 1:
+            cell = worker * self._tier_count
+            if self._by_tier[cell] == self._start:
                 self._by_tier[cell] = self._end
-            groups |= self._tier_held[cell]
-            if not found and groups & main == main:
-                self._best[self._row + worker] = self._same[tier]
-                found = True
+            self._best[self._row + worker] = 0
+        else:
+            self._judge_tiers(worker, main)
         self._low = self._start + 1
         self._step = self._align[worker]
         if self._allows(worker):
@@ -311,6 +312,25 @@ class PrefixWalk:
             end = _rounded(min(self._end, self._limit), self._step)
             if end >= self._low:
                 self._ends[worker] = end
+
+    def _judge_tiers(self, worker: cython.Py_ssize_t, main: cython.uint) -> cython.void:
+        """How far each tier reaches, and which is the best for the present segment."""
+        groups: cython.uint = 0
+        j: cython.Py_ssize_t
+        tier: cython.Py_ssize_t
+        cell: cython.Py_ssize_t
+        found: cython.bint = False
+        for j in range(self._tier_count):
+            tier = self._order[j]
+            if tier >= self._tiers_used:
+                continue
+            cell = worker * self._tier_count + tier
+            if self._by_tier[cell] == self._start and self._tier_held[cell] & main == main:
+                self._by_tier[cell] = self._end
+            groups |= self._tier_held[cell]
+            if not found and groups & main == main:
+                self._best[self._row + worker] = self._same[tier]
+                found = True
 
     def _allows(self, worker: cython.Py_ssize_t) -> cython.bint:
         """Whether any end in the present segment is allowed: from `_low` on, every `_step`-th."""
@@ -390,14 +410,14 @@ class PrefixWalk:
         tier: cython.Py_ssize_t
         end: cython.Py_ssize_t
         score: cython.double = 0.0
-        for tier in range(self._tier_count):
+        for tier in range(self._tiers_used):
             self._counts[tier] = 0
         while start < last:
             end = min(cython.cast(cython.Py_ssize_t, self._segment_ends[segment]), last)
             self._counts[self._best[segment * worker_count + worker]] += end - start
             start = end
             segment += 1
-        for tier in range(self._tier_count):
+        for tier in range(self._tiers_used):
             if self._counts[tier]:
                 score += self._counts[tier] / ratio * self._weights[tier]
         return score
