@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from indexer.groups import ReusePlan
 
 _FIRST = 64
+_MOST_KEPT = 1 << 20  # bytes of scratch space between walks
 _RULES = cython.declare(cython.Py_ssize_t, 8)
 _SLIDING = cython.declare(cython.int, 2)
 _CHUNKED = cython.declare(cython.int, 4)
@@ -181,6 +182,8 @@ class PrefixWalk:
             self._start = self._end
             self._segment += 1
         self._conclude(scores_out, worker_count, ratio)
+        if len(self._best) > _MOST_KEPT:
+            self._best = array("B", bytes(_FIRST))
         return matched_out, scores_out, tiers_out, ends_out
 
     def _weigh(self, weights: array[float]) -> cython.void:
