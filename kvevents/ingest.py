@@ -14,7 +14,7 @@ from kvevents.budget import Budget
 from kvevents.events import PayloadError, decode_batch
 from kvevents.frame import FrameError, parse_frame
 from kvevents.groups import EngineSettings
-from kvevents.link import Link
+from kvevents.link import Link, StreamsByConnection
 from kvevents.lobby import Lobby, Waiting
 from kvevents.orphans import Orphans
 from kvevents.source import UnknownSpeakerError
@@ -95,6 +95,7 @@ class Ingest:
         self._reconnect = reconnect
         self._up: set[int] = set()
         self._lost: dict[int, None] = {}  # newest connections that were, of which messages may come
+        self._by_connection = StreamsByConnection()
         self._replays = replays
         self.policy = policy or IngestPolicy()
         self.waiting = Budget(self.policy.waiting_bytes)
@@ -131,7 +132,7 @@ class Ingest:
         stream = self._stream(source, worker, model)
         if stream.connection is None and not source.bind:
             for connection in self._link(source).up:
-                stream.speaks_through(connection)
+                self._speaks(stream, connection)
 
     def _is_only(self, source: Source) -> bool:
         """Whether no other source is of the same pod: else the ranks are not known beforehand."""
@@ -169,7 +170,7 @@ class Ingest:
         self.expect(source)
         if not source.bind:
             for stream in list(link.streams):
-                stream.speaks_through(connection)
+                self._speaks(stream, connection)
 
     def closed(self, source: Source) -> None:
         """Nobody listens to the source any more."""
@@ -183,8 +184,17 @@ class Ingest:
         self._lost[connection] = None
         if len(self._lost) > _MOST_LOST:
             del self._lost[next(iter(self._lost))]
-        for stream in self._streams.values():
+        for stream in self._by_connection.pop(connection):
             stream.disconnected(connection)
+
+    def _speaks(self, stream: WorkerStream, connection: int) -> None:
+        """`stream` speaks through `connection` from now on; some may be left of a lost one."""
+        is_lost = connection in self._lost
+        if stream.connection is not None and stream.connection != connection:
+            self._by_connection.discard(stream.connection, stream)
+        if not is_lost:
+            self._by_connection.add(connection, stream)
+        stream.speaks_through(connection, is_lost=is_lost)
 
     def _answered(self, stream: WorkerStream) -> None:
         """An engine answers to which no connection is up."""
@@ -229,7 +239,7 @@ class Ingest:
         if stream.connection != connection:
             if self._contradicts(stream, connection):
                 return
-            stream.speaks_through(connection, is_lost=connection in self._lost)
+            self._speaks(stream, connection)
         stream.take(frame, batch)
 
     def _contradicts(self, stream: WorkerStream, connection: int) -> bool:
@@ -238,6 +248,7 @@ class Ingest:
             connection != stream.connection and stream.is_connected and connection not in self._lost
         )
         if contradicts:
+            self._by_connection.add(connection, stream)
             stream.contradict(connection)
         return contradicts
 
@@ -312,8 +323,10 @@ class Ingest:
         connection = None if source.bind else next(iter(self._link(source).up), None)
         if dumped is not None:
             stream.restore(dumped, connection)
+            if connection is not None:
+                self._by_connection.add(connection, stream)
         elif connection is not None:
-            stream.speaks_through(connection)
+            self._speaks(stream, connection)
         for each in waiting:
             self._give(stream, each.frame, each.batch, each.connection)
         self._applied()
@@ -464,6 +477,9 @@ class Ingest:
 
     def _part_with(self, stream: WorkerStream) -> None:
         self._replays.leave(stream)
+        for connection in [*stream.rivals, stream.connection]:
+            if connection is not None:
+                self._by_connection.discard(connection, stream)
         stream.leave()
         self._classes[stream.model].leave(stream.trust)
         del self._streams[stream.worker]

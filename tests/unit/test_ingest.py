@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import TYPE_CHECKING
 
 import msgpack
 
@@ -12,6 +13,9 @@ from kvevents import Ingest, IngestPolicy, Source, State, WorkerStream
 from kvevents.events import decode_batch
 from kvevents.frame import Frame
 from kvevents.steps import Ask
+
+if TYPE_CHECKING:
+    import pytest
 
 POD = Worker("a:1", 0)
 BOUND = Source("tcp://*:5557", bind=True)
@@ -102,6 +106,28 @@ def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
     fleet.publish(0)
     assert fleet.state(later=3600.0) == (State.EXACT, "")
     fleet.ingest.disconnected(BOUND, 1)
+    assert fleet.state() == (State.STALE, "disconnected")
+
+
+def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet()
+    told: list[str] = []
+    disconnected = WorkerStream.disconnected
+
+    def counted(stream: WorkerStream, connection: int) -> None:
+        told.append(stream.worker.pod)
+        disconnected(stream, connection)
+
+    monkeypatch.setattr(WorkerStream, "disconnected", counted)
+    for number in range(1, 101):
+        fleet.ingest.connected(BOUND, number)
+        frame = [f"kv@a:{number}@m".encode(), bytes(8), payload_of(0, None)]
+        fleet.ingest.take(BOUND, frame, number)
+    for number in range(1, 101):
+        fleet.ingest.disconnected(BOUND, number)
+    assert told == [f"a:{number}" for number in range(1, 101)]
     assert fleet.state() == (State.STALE, "disconnected")
 
 
