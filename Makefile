@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNEL := $(wildcard indexer/*.py indexer/*.pxd kvevents/reader.py kvevents/reader.pxd)
+KERNEL := $(wildcard */kernel/*.py */kernel/*.pxd)
 PROTOS := $(wildcard proto/kvatlas/*/*.proto)
 PYTEST := $(BIN)/pytest
 

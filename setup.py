@@ -8,18 +8,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNEL = (
-    "indexer/keys.py",
-    "indexer/segment.py",
-    "indexer/holder_sets.py",
-    "indexer/members.py",
-    "indexer/copies.py",
-    "indexer/slots.py",
-    "indexer/table.py",
-    "indexer/rows.py",
-    "indexer/prefix.py",
-    "kvevents/reader.py",
-)
+KERNEL = sorted(map(str, Path().glob("*/kernel/[a-z]*.py")))
 
 
 class BuildKernelOrNot(build_ext):

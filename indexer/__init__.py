@@ -10,16 +10,17 @@ worker's places, `bitmaps` the walk over bits that are kept elsewhere.
 
 from __future__ import annotations
 
-from indexer.bitmaps import Slots, SlotWorker
+from indexer.bit_match import BitColumns, BitColumnWorker
+from indexer.cache_layout import Attention, CacheLayout, Group
 from indexer.extras import Extra, MultimodalItem, block_extras
-from indexer.groups import Attention, CacheLayout, Group
+from indexer.holder_ids import StableHolderIds
 from indexer.index import Index, PrefixMatch, PromptBlocks
-from indexer.keys import COMPILED
+from indexer.kernel import COMPILED
 from indexer.match import MemoryPrefixMatch
 from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
+from indexer.replicated import Changes, ReplicatedIndex
 from indexer.scheme import KeyScheme, PromptKeys, model_scope
-from indexer.seats import Seats
-from indexer.shared import Changes, SharedIndex
+from indexer.trust import TrustState, TrustStatus
 from indexer.types import (
     BlockKey,
     EngineHash,
@@ -35,6 +36,8 @@ __all__ = [
     "COMPILED",
     "DEFAULT_TIER_WEIGHTS",
     "Attention",
+    "BitColumnWorker",
+    "BitColumns",
     "BlockKey",
     "CacheLayout",
     "Changes",
@@ -51,11 +54,11 @@ __all__ = [
     "PrefixMatch",
     "PromptBlocks",
     "PromptKeys",
-    "Seats",
-    "SharedIndex",
-    "SlotWorker",
-    "Slots",
+    "ReplicatedIndex",
+    "StableHolderIds",
     "Tokens",
+    "TrustState",
+    "TrustStatus",
     "Worker",
     "WorkerBlocks",
     "WorkerMatch",

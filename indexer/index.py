@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Collection, Sequence
 
-    from indexer.groups import CacheLayout
+    from indexer.cache_layout import CacheLayout
     from indexer.types import BlockKey, EngineHash, Hashes, Place, Worker, WorkerBlocks, WorkerMatch
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from indexer.groups import CacheLayout
+from indexer.cache_layout import CacheLayout
 from indexer.types import Place, Worker, WorkerMatch
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Collection, Mapping, Sequence
 
-    from indexer.groups import ReusePlan
+    from indexer.cache_layout import ReusePlan
 
 
 @dataclass(slots=True)
-class Cache:
+class WorkerEntry:
     """A worker as the index keeps it.
 
     number: its own. scope: of its model. members: of the block table, those that hold, by place;
@@ -28,11 +28,11 @@ class Cache:
     model: str
     number: int
     scope: int
-    knowing: int
+    announcer: int
     key_block_size: int
     plan: ReusePlan
     layout: CacheLayout = field(default_factory=CacheLayout)
-    members: dict[Place, int] = field(default_factory=dict)
+    holders: dict[Place, int] = field(default_factory=dict)
 
     @property
     def chunks(self) -> set[int]:
@@ -82,7 +82,7 @@ class MemoryPrefixMatch:
 
     def __init__(
         self,
-        pods: Mapping[str, list[Cache]],
+        pods: Mapping[str, list[WorkerEntry]],
         tiers: Sequence[str],
         walks: Mapping[int, Walk],
     ) -> None:
@@ -92,28 +92,28 @@ class MemoryPrefixMatch:
 
     def best_of(self, pod: str) -> WorkerMatch | None:
         """See `PrefixMatch.best_of`."""
-        caches = self._pods.get(pod)
-        if caches is None:
+        entries = self._pods.get(pod)
+        if entries is None:
             return None
-        best = caches[0]
-        if len(caches) > 1:
-            best = max(caches, key=self._rank)  # the first of equals
+        best = entries[0]
+        if len(entries) > 1:
+            best = max(entries, key=self._rank)  # the first of equals
         return self._of(best)
 
-    def _rank(self, cache: Cache) -> tuple[float, int]:
-        walk = self._walks[cache.key_block_size]
-        return walk.scores[cache.number], walk.matched[cache.number]
+    def _rank(self, entry: WorkerEntry) -> tuple[float, int]:
+        walk = self._walks[entry.key_block_size]
+        return walk.scores[entry.number], walk.matched[entry.number]
 
     def of(self, worker: Worker) -> WorkerMatch | None:
         """How much this very worker holds; None for one unheard of."""
-        for cache in self._pods.get(worker.pod, ()):
-            if cache.worker == worker:
-                return self._of(cache)
+        for entry in self._pods.get(worker.pod, ()):
+            if entry.worker == worker:
+                return self._of(entry)
         return None
 
-    def _of(self, cache: Cache) -> WorkerMatch:
-        number = cache.number
-        matched_by, scores, tiers, ends, tokens, ratio = self._walks[cache.key_block_size]
+    def _of(self, entry: WorkerEntry) -> WorkerMatch:
+        number = entry.number
+        matched_by, scores, tiers, ends, tokens, ratio = self._walks[entry.key_block_size]
         matched = matched_by[number]
         by_tier = {}
         if matched:
@@ -124,10 +124,10 @@ class MemoryPrefixMatch:
                     by_tier[tier] = blocks
                 cell += 1
         return WorkerMatch(
-            cache.worker,
+            entry.worker,
             scores[number],
             matched // ratio,
             by_tier,
             ends[number] * tokens,
-            cache.plan.is_bound,
+            entry.plan.is_bound,
         )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Self
 
-from indexer.groups import CacheLayout
-from indexer.match import Cache, KeySize, MemoryPrefixMatch, Walk
-from indexer.prefix import PrefixWalk
-from indexer.rows import RowTable
+from indexer.cache_layout import CacheLayout
+from indexer.kernel import PrefixWalk, RowTable
+from indexer.match import KeySize, MemoryPrefixMatch, Walk, WorkerEntry
 from indexer.scheme import model_scope
 from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 
@@ -52,8 +51,8 @@ class MemoryIndex:
         self._tier_weights = tier_weights
         for tier in tier_weights:
             self._tier(tier)
-        self._caches: dict[Worker, Cache] = {}
-        self._pods: dict[str, dict[str, list[Cache]]] = {}  # model -> pod -> its ranks
+        self._entries: dict[Worker, WorkerEntry] = {}
+        self._pods: dict[str, dict[str, list[WorkerEntry]]] = {}  # model -> pod -> its ranks
         self._walk = PrefixWalk()
         self._key_sizes: dict[str, Sequence[KeySize]] = {}
         self._free_numbers: list[int] = []
@@ -64,108 +63,110 @@ class MemoryIndex:
 
     def join(self, worker: Worker, model: str) -> None:
         """See `Index.join`."""
-        cache = self._caches.get(worker)
-        if cache is not None:
-            if cache.model == model:
+        entry = self._entries.get(worker)
+        if entry is not None:
+            if entry.model == model:
                 return
-            self._leave(cache)
+            self._leave(entry)
         number = self._free_numbers.pop() if self._free_numbers else self._numbers
         self._numbers = max(self._numbers, number + 1)
         scope = model_scope(model)
         layout = CacheLayout()
-        cache = Cache(worker, model, number, scope, self._member(scope), 0, layout.plan(1))
-        self._walk.describe(number, cache.plan, chunked=False)
-        self._caches[worker] = cache
-        self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
+        entry = WorkerEntry(
+            worker, model, number, scope, self._new_holder(scope), 0, layout.plan(1)
+        )
+        self._walk.describe(number, entry.plan, chunked=False)
+        self._entries[worker] = entry
+        self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(entry)
         self._key_sizes.pop(model, None)
 
     def describe(self, worker: Worker, layout: CacheLayout) -> None:
         """See `Index.describe`."""
-        cache = self._caches[worker]
-        if layout == cache.layout:
+        entry = self._entries[worker]
+        if layout == entry.layout:
             return
-        if layout.key_block_size != cache.layout.key_block_size:
-            self.restart(worker, {place.tier for place in cache.members})
-        cache.layout, cache.key_block_size = layout, layout.key_block_size
-        cache.plan = layout.plan(layout.key_block_size or 1)
-        self._key_sizes.pop(cache.model, None)
-        self._walk.describe(cache.number, cache.plan, bool(cache.chunks))
-        for place, member in cache.members.items():
-            self._place_member(cache, place, member)
+        if layout.key_block_size != entry.layout.key_block_size:
+            self.restart(worker, {place.tier for place in entry.holders})
+        entry.layout, entry.key_block_size = layout, layout.key_block_size
+        entry.plan = layout.plan(layout.key_block_size or 1)
+        self._key_sizes.pop(entry.model, None)
+        self._walk.describe(entry.number, entry.plan, bool(entry.chunks))
+        for place, holder in entry.holders.items():
+            self._place_holder(entry, place, holder)
 
     def layout_of(self, worker: Worker) -> CacheLayout:
         """See `Index.layout_of`."""
-        cache = self._caches.get(worker)
-        return CacheLayout() if cache is None else cache.layout
+        entry = self._entries.get(worker)
+        return CacheLayout() if entry is None else entry.layout
 
     def leave(self, worker: Worker) -> bool:
         """See `Index.leave`."""
-        cache = self._caches.get(worker)
-        if cache is None:
+        entry = self._entries.get(worker)
+        if entry is None:
             return False
-        self._leave(cache)
+        self._leave(entry)
         return True
 
-    def _leave(self, cache: Cache) -> None:
-        for member in (cache.knowing, *cache.members.values()):
-            self._retire(member)
-        self._free_numbers.append(cache.number)
-        self._key_sizes.pop(cache.model, None)
-        del self._caches[cache.worker]
-        pods = self._pods[cache.model]
-        pods[cache.worker.pod].remove(cache)
-        if not pods[cache.worker.pod]:
-            del pods[cache.worker.pod]
+    def _leave(self, entry: WorkerEntry) -> None:
+        for holder in (entry.announcer, *entry.holders.values()):
+            self._retire(holder)
+        self._free_numbers.append(entry.number)
+        self._key_sizes.pop(entry.model, None)
+        del self._entries[entry.worker]
+        pods = self._pods[entry.model]
+        pods[entry.worker.pod].remove(entry)
+        if not pods[entry.worker.pod]:
+            del pods[entry.worker.pod]
         if not pods:
-            del self._pods[cache.model]
+            del self._pods[entry.model]
 
     def clear(self, worker: Worker, tiers: Collection[str]) -> None:
         """See `Index.clear`."""
-        cache = self._caches.get(worker)
-        if cache is None:
+        entry = self._entries.get(worker)
+        if entry is None:
             return
-        for place in [place for place in cache.members if place.tier in tiers]:
-            self._retire(cache.members.pop(place))
+        for place in [place for place in entry.holders if place.tier in tiers]:
+            self._retire(entry.holders.pop(place))
 
     def restart(self, worker: Worker, tiers: Collection[str]) -> None:
         """See `Index.restart`."""
         self.clear(worker, tiers)
-        cache = self._caches.get(worker)
-        if cache is not None:
-            self._retire(cache.knowing)
-            cache.knowing = self._member(cache.scope)
+        entry = self._entries.get(worker)
+        if entry is not None:
+            self._retire(entry.announcer)
+            entry.announcer = self._new_holder(entry.scope)
 
     def evicted(self) -> Sequence[tuple[Worker, str]]:
         """See `Index.evicted`."""
-        if not self.table.losers:
+        if not self.table.evicted_holders:
             return ()
-        losers = set(self.table.losers)
-        self.table.losers.clear()
+        evicted_holders = set(self.table.evicted_holders)
+        self.table.evicted_holders.clear()
         return [
-            (cache.worker, place.tier)
-            for cache in self._caches.values()
-            for place, member in cache.members.items()
-            if member in losers
+            (entry.worker, place.tier)
+            for entry in self._entries.values()
+            for place, holder in entry.holders.items()
+            if holder in evicted_holders
         ]
 
-    def _retire(self, member: int) -> None:
-        self._walk.place(member, -1)
-        self.table.retire(member)
+    def _retire(self, holder: int) -> None:
+        self._walk.place(holder, -1)
+        self.table.retire(holder)
 
-    def _member(self, scope: int, *, knowing: bool = True) -> int:
+    def _new_holder(self, scope: int, *, announcer: bool = True) -> int:
         """A new member, which counts in no score yet."""
-        member = self.table.new_member(scope, knowing)
-        self._walk.place(member, -1)
-        return member
+        holder = self.table.new_holder(scope, announcer)
+        self._walk.place(holder, -1)
+        return holder
 
-    def _place_member(self, cache: Cache, place: Place, member: int) -> None:
-        """Blocks of `member` count for the worker, if the group of `place` is one of its layout."""
+    def _place_holder(self, entry: WorkerEntry, place: Place, holder: int) -> None:
+        """Blocks of `holder` count for the worker, if the group of `place` is one of its layout."""
         self._walk.place(
-            member,
-            cache.number,
+            holder,
+            entry.number,
             self._tier(place.tier),
-            cache.plan.bits.get(place.group, 0),
-            cache.layout.offload_chunk(place.tier, cache.key_block_size or 1),
+            entry.plan.bits.get(place.group, 0),
+            entry.layout.offload_chunk(place.tier, entry.key_block_size or 1),
         )
 
     def _tier(self, name: str) -> int:
@@ -179,14 +180,14 @@ class MemoryIndex:
                 self._weights.append(self._tier_weights.get(name, UNKNOWN_TIER_WEIGHT))
         return number
 
-    def _holder(self, worker: Worker, place: Place) -> tuple[int, int]:
+    def _holder_of(self, worker: Worker, place: Place) -> tuple[int, int]:
         """The members of a worker for `place` and for its knowledge."""
-        cache = self._caches[worker]
-        member = cache.members.get(place)
-        if member is None:
-            member = cache.members[place] = self._member(cache.scope, knowing=False)
-            self._place_member(cache, place, member)
-        return member, cache.knowing
+        entry = self._entries[worker]
+        holder = entry.holders.get(place)
+        if holder is None:
+            holder = entry.holders[place] = self._new_holder(entry.scope, announcer=False)
+            self._place_holder(entry, place, holder)
+        return holder, entry.announcer
 
     # Events
 
@@ -200,8 +201,8 @@ class MemoryIndex:
         new_copies: bool = True,
     ) -> None:
         """See `Index.store`. The worker must have joined."""
-        member, knowing = self._holder(worker, place)
-        self.table.store(hashes, keys, member, knowing, new_copies)
+        holder, announcer = self._holder_of(worker, place)
+        self.table.store(hashes, keys, holder, announcer, new_copies)
 
     def store_known(
         self,
@@ -213,35 +214,35 @@ class MemoryIndex:
         most: int = 0,
     ) -> int:
         """See `Index.store_known`. The worker must have joined."""
-        member, knowing = self._holder(worker, place)
-        return self.table.store_known(hashes, member, knowing, new_copies, most)
+        holder, announcer = self._holder_of(worker, place)
+        return self.table.store_known(hashes, holder, announcer, new_copies, most)
 
     def limit_copies(
         self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]
     ) -> None:
         """See `Index.limit_copies`."""
-        cache = self._caches.get(worker)
-        member = cache.members.get(place) if cache else None
-        if member is not None:
-            self.table.limit_copies(hashes, array("Q", most), member)
+        entry = self._entries.get(worker)
+        holder = entry.holders.get(place) if entry else None
+        if holder is not None:
+            self.table.limit_copies(hashes, array("Q", most), holder)
 
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
         """See `Index.remove`."""
-        cache = self._caches.get(worker)
-        member = cache.members.get(place) if cache else None
-        if member is None:
+        entry = self._entries.get(worker)
+        holder = entry.holders.get(place) if entry else None
+        if holder is None:
             return len(hashes)
-        return self.table.remove(hashes, member)
+        return self.table.remove(hashes, holder)
 
     def key_of(self, worker: Worker, engine_hash: EngineHash) -> BlockKey | None:
         """See `Index.key_of`."""
-        cache = self._caches.get(worker)
-        if cache is None:
+        entry = self._entries.get(worker)
+        if entry is None:
             return None
-        key = self.table.key_of(engine_hash, cache.knowing)
+        key = self.table.key_of(engine_hash, entry.announcer)
         return None if key is None else BlockKey(key)
 
-    def tidy(self, segments: int = 4) -> bool:
+    def sweep(self, segments: int = 4) -> bool:
         """Free a slice of what retired holders left behind; True if there is more to do."""
         return not self._dumping and self.table.sweep(segments)
 
@@ -259,7 +260,7 @@ class MemoryIndex:
             ratio = prompt.block_size // size or 1
             walked = self._walk.walk(
                 self.table.sets_of(keys, scope, gap),
-                self.table.sets.members,
+                self.table.sets.holders,
                 self._weights,
                 self._numbers,
                 len(keys),
@@ -274,8 +275,8 @@ class MemoryIndex:
         """The sizes of keys of a model's workers, if it has any."""
         chunks: dict[int, set[int]] = {}
         for of_pod in self._pods.get(model, {}).values():
-            for cache in of_pod:
-                chunks.setdefault(cache.key_block_size, set()).update(cache.chunks)
+            for entry in of_pod:
+                chunks.setdefault(entry.key_block_size, set()).update(entry.chunks)
         found = [KeySize.of(size, lengths) for size, lengths in chunks.items()]
         if found:  # names of models come with requests
             self._key_sizes[model] = found
@@ -292,16 +293,16 @@ class MemoryIndex:
     def workers(self) -> Sequence[WorkerBlocks]:
         """See `Index.workers`."""
         return [
-            WorkerBlocks(cache.worker, cache.model, self._blocks_by_tier(cache), cache.layout)
-            for cache in self._caches.values()
+            WorkerBlocks(entry.worker, entry.model, self._blocks_by_tier(entry), entry.layout)
+            for entry in self._entries.values()
         ]
 
-    def _blocks_by_tier(self, cache: Cache) -> dict[str, int]:
+    def _blocks_by_tier(self, entry: WorkerEntry) -> dict[str, int]:
         """What the main groups hold; where there are several, the one that holds most."""
         blocks: dict[str, int] = {}
-        for place, member in cache.members.items():
-            if cache.plan.bits.get(place.group, 0) & cache.plan.main:
-                held = self.table.held_by(member)
+        for place, holder in entry.holders.items():
+            if entry.plan.bits.get(place.group, 0) & entry.plan.main:
+                held = self.table.held_by(holder)
                 blocks[place.tier] = max(blocks.get(place.tier, 0), held)
         return blocks
 
@@ -327,16 +328,16 @@ class MemoryIndex:
             "count_copies": self.table.count_copies,
             "numbers": self._numbers,
             "free": self._free_numbers,
-            "caches": [
+            "entries": [
                 {
-                    "worker": tuple(cache.worker),
-                    "model": cache.model,
-                    "number": cache.number,
-                    "knowing": cache.knowing,
-                    "layout": cache.layout.dump(),
-                    "members": [(*place, member) for place, member in cache.members.items()],
+                    "worker": tuple(entry.worker),
+                    "model": entry.model,
+                    "number": entry.number,
+                    "announcer": entry.announcer,
+                    "layout": entry.layout.dump(),
+                    "holders": [(*place, holder) for place, holder in entry.holders.items()],
                 }
-                for cache in self._caches.values()
+                for entry in self._entries.values()
             ],
         }
         yield from table
@@ -361,31 +362,31 @@ class MemoryIndex:
                 f"it takes {index.table.bytes_used:,} bytes, and the limit is {limit_bytes:,}"
             )
         index._numbers, index._free_numbers = first["numbers"], list(first["free"])
-        for dumped in first["caches"]:
-            index._load_cache(dumped)
+        for dumped in first["entries"]:
+            index._load_entry(dumped)
         return index
 
-    def _load_cache(self, dumped: dict[str, Any]) -> None:
+    def _load_entry(self, dumped: dict[str, Any]) -> None:
         worker, model = Worker(*dumped["worker"]), dumped["model"]
         layout = CacheLayout.load(dumped["layout"])
         size = layout.key_block_size
-        cache = Cache(
+        entry = WorkerEntry(
             worker,
             model,
             dumped["number"],
             model_scope(model),
-            dumped["knowing"],
+            dumped["announcer"],
             size,
             layout.plan(size or 1),
             layout,
         )
-        self._walk.describe(cache.number, cache.plan, bool(cache.chunks))
-        for tier, group, member in dumped["members"]:
+        self._walk.describe(entry.number, entry.plan, bool(entry.chunks))
+        for tier, group, holder in dumped["holders"]:
             place = Place(tier, group)
-            cache.members[place] = member
-            self._place_member(cache, place, member)
-        self._caches[worker] = cache
-        self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(cache)
+            entry.holders[place] = holder
+            self._place_holder(entry, place, holder)
+        self._entries[worker] = entry
+        self._pods.setdefault(model, {}).setdefault(worker.pod, []).append(entry)
 
     def __repr__(self) -> str:
-        return f"<MemoryIndex {self.table.block_count:,} blocks, {len(self._caches)} workers>"
+        return f"<MemoryIndex {self.table.block_count:,} blocks, {len(self._entries)} workers>"

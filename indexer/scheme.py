@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cbor2
 
 from indexer.extras import block_extras, encode
-from indexer.keys import FNV_OFFSET_BASIS, block_keys, fnv1a_64
+from indexer.kernel import FNV_OFFSET_BASIS, block_keys, fnv1a_64
 from indexer.types import BlockKey
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, NewType, TypeAlias
 if TYPE_CHECKING:
     from array import array
 
-    from indexer.groups import CacheLayout
+    from indexer.cache_layout import CacheLayout
 
 BlockKey = NewType("BlockKey", int)
 """Our own 64-bit name of a block, computed from its tokens and all before it."""

@@ -15,8 +15,21 @@ for their parents; `budget` memory for all that waits.
 
 from __future__ import annotations
 
-from kvevents.applier import Applier, Tally
-from kvevents.events import (
+from kvevents.listener import Listener
+from kvevents.pending import Ownership
+from kvevents.router import EventPolicy, FrameRouter
+from kvevents.source import ExtraStrings, Publisher, Source, UnknownPublisherError
+from kvevents.stream import Applier, EngineSettings, EventCounts, StreamReport, WorkerStream
+from kvevents.tools import (
+    PlaybackError,
+    RecordedFrame,
+    RecordingError,
+    format_frame,
+    play,
+    read_recording,
+)
+from kvevents.transport import Frame, FrameError, SubscribeError, Subscriber, parse_frame
+from kvevents.wire import (
     AllBlocksCleared,
     Batch,
     BlockRemoved,
@@ -24,18 +37,6 @@ from kvevents.events import (
     PayloadError,
     decode_batch,
 )
-from kvevents.frame import Frame, FrameError, parse_frame
-from kvevents.groups import EngineSettings
-from kvevents.ingest import Ingest, IngestPolicy
-from kvevents.intake import Intake
-from kvevents.lobby import Custody
-from kvevents.playback import PlaybackError, play
-from kvevents.recording import RecordedFrame, RecordingError, format_frame, read_recording
-from kvevents.report import Report
-from kvevents.source import ExtraStrings, Source, Speaker, UnknownSpeakerError
-from kvevents.stream import Standing, WorkerStream
-from kvevents.subscriber import SubscribeError, Subscriber
-from kvevents.trust import State
 
 __all__ = [
     "AllBlocksCleared",
@@ -43,27 +44,25 @@ __all__ = [
     "Batch",
     "BlockRemoved",
     "BlockStored",
-    "Custody",
     "EngineSettings",
+    "EventCounts",
+    "EventPolicy",
     "ExtraStrings",
     "Frame",
     "FrameError",
-    "Ingest",
-    "IngestPolicy",
-    "Intake",
+    "FrameRouter",
+    "Listener",
+    "Ownership",
     "PayloadError",
     "PlaybackError",
+    "Publisher",
     "RecordedFrame",
     "RecordingError",
-    "Report",
     "Source",
-    "Speaker",
-    "Standing",
-    "State",
+    "StreamReport",
     "SubscribeError",
     "Subscriber",
-    "Tally",
-    "UnknownSpeakerError",
+    "UnknownPublisherError",
     "WorkerStream",
     "decode_batch",
     "format_frame",

@@ -10,14 +10,14 @@ class Budget:
         self.limit = limit
         self.used = 0
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Reserve `size` bytes; False if there is no room for them."""
         if self.used + size > self.limit:
             return False
         self.used += size
         return True
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Release what was taken."""
         self.used -= size
 

@@ -26,14 +26,14 @@ class ExtraStrings(Enum):
     """There are neither salts nor images: a wire that could not tell of them is no matter."""
 
 
-class Speaker(NamedTuple):
+class Publisher(NamedTuple):
     """The pod that published a frame, and the model it serves."""
 
     pod: str
     model: str
 
 
-class UnknownSpeakerError(ValueError):
+class UnknownPublisherError(ValueError):
     """A frame whose pod or model cannot be told; `reason` is one of a few words, for counting."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -77,30 +77,30 @@ class Source:
         address, _, port = self.replay.replace("{host}", host).rpartition(":")
         return f"{address}:{int(port) + worker.rank}"
 
-    def may_be(self, pod: str, model: str) -> bool:
+    def could_publish(self, pod: str, model: str) -> bool:
         """Whether `pod` with `model` may speak here, as far as the source says who does."""
         return self.pod in ("", pod) and self.model in ("", model)
 
-    def speaker(self, topic: bytes) -> Speaker:
+    def publisher_of(self, topic: bytes) -> Publisher:
         """Who published a frame with `topic`. Raises UnknownSpeakerError."""
         if self.pod and self.model:
-            return Speaker(self.pod, self.model)
+            return Publisher(self.pod, self.model)
         said_pod, said_model = _parse_topic(topic)
         pod = self.pod or self.pod_names.get(said_pod, said_pod)
         if not pod:
-            raise UnknownSpeakerError(
+            raise UnknownPublisherError(
                 "unknown_pod",
                 f"topic {topic!r} on {self.endpoint} does not say which pod speaks: publish as "
                 "kv@<pod>@<model>, or configure the source's pod",
             )
         model = self.model or said_model or self.default_model
         if not model:
-            raise UnknownSpeakerError(
+            raise UnknownPublisherError(
                 "unknown_model",
                 f"topic {topic!r} on {self.endpoint} does not say which model pod {pod} serves: "
                 "publish as kv@<pod>@<model>, or configure the source's model or a default model",
             )
-        return Speaker(pod, model)
+        return Publisher(pod, model)
 
 
 def _parse_topic(topic: bytes) -> tuple[str, str]:

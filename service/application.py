@@ -16,31 +16,35 @@ from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
-from indexer import COMPILED, KeyScheme, MemoryIndex, SharedIndex
-from kvevents import IngestPolicy, Intake, Source
-from service.calls import add_service
-from service.compat import CompatServicer
-from service.fleet import FleetServicer
-from service.metrics import CallMetrics, MetricsServer, StateCollector
-from service.misconfiguration import Misconfiguration, UnmatchedPrompts
-from service.prompts import Prompts
-from service.reflection import enable_reflection
-from service.replica import Replica
-from service.scoring import ScoringServicer
-from service.shared_metrics import SharedCollector
-from service.sharing import SharedAnswers
-from service.snapshot import Keys, Restored, SnapshotError, Snapshots, read_snapshot
-from service.tokenization_metrics import TokenizationCollector
-from service.tokenizing import TokenizationServicer
-from service.workers import OwnWorkers
+from indexer import COMPILED, KeyScheme, MemoryIndex, ReplicatedIndex
+from kvevents import EventPolicy, Listener, Source
+from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.metrics import (
+    CallMetrics,
+    MetricsServer,
+    ReplicationCollector,
+    StateCollector,
+    TokenizationCollector,
+)
+from service.replication import LocalWorkers, Replica, StoreLookup
+from service.rpc import (
+    FleetServicer,
+    LlmdTokenizationServicer,
+    PromptReader,
+    ScoringServicer,
+    TokenizationServicer,
+    add_service,
+    enable_reflection,
+)
+from service.snapshot import KeySettings, RestoredIndex, SnapshotError, Snapshots, read_snapshot
 from store import Server, Store
 from tokenization import ModelFiles, TokenizationLimits, Tokenizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.configuration import Configuration
-    from service.workers import Workers
+    from service.config import Configuration
+    from service.replication import Workers
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -102,8 +106,8 @@ class Application:
         scheme_of = cache(self._scheme)
         replica = self.replica = await self._replica(stack, index, scheme_of)
         intake = self.intake = self._intake(index, scheme_of, restored.streams, replica)
-        ingest = self.ingest = intake.ingest
-        workers: Workers = OwnWorkers(ingest.streams)
+        ingest = self.ingest = intake.router
+        workers: Workers = LocalWorkers(ingest.streams)
         shared = None
         if replica is not None:
             replica.listen_with(intake)
@@ -115,12 +119,10 @@ class Application:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
         unmatched = UnmatchedPrompts()
-        misconfiguration = Misconfiguration(
-            index, workers, unmatched, configuration.index.tier_weights
-        )
+        misconfiguration = Diagnostics(index, workers, unmatched, configuration.index.tier_weights)
         registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
         if shared is not None:
-            registry.register(SharedCollector(shared))
+            registry.register(ReplicationCollector(shared))
         registry.register(TokenizationCollector(tokenizers))
         calls = CallMetrics(registry)
         if configuration.metrics.listen:
@@ -133,7 +135,7 @@ class Application:
         self.endpoints = intake.endpoints
         tidying = asyncio.create_task(_tidy(index), name="tidy")
         stack.push_async_callback(_cancelled, tidying)
-        prompts = Prompts(tokenizers, configuration.limits)
+        prompts = PromptReader(tokenizers, configuration.limits)
         scoring = ScoringServicer(
             index,
             workers,
@@ -150,7 +152,7 @@ class Application:
         await self._serve(stack, scoring, prompts, fleet, calls)
         self._started = True
 
-    def _restored(self) -> Restored:
+    def _restored(self) -> RestoredIndex:
         """What the snapshot holds, or an empty index; one that is refused is put aside."""
         section, path = self._configuration.index, self._configuration.snapshot.path
         if path is not None:
@@ -173,33 +175,35 @@ class Application:
             else:
                 _log.info("snapshot_read", path=str(path), workers=len(restored.streams))
                 return restored
-        kind = SharedIndex if self._configuration.store.url else MemoryIndex
+        kind = ReplicatedIndex if self._configuration.store.url else MemoryIndex
         index = kind(section.limit, section.tier_weights, section.count_copies)
-        return Restored(index, [], None)
+        return RestoredIndex(index, [], None)
 
     async def _replica(
         self, stack: AsyncExitStack, index: MemoryIndex, scheme_of: Callable[[str], KeyScheme]
     ) -> Replica | None:
         section = self._configuration.store
-        if not isinstance(index, SharedIndex):
+        if not isinstance(index, ReplicatedIndex):
             return None
         server = await stack.enter_async_context(Server(section.address))
         store = Store(server, section.namespace)
         stale_after = self._configuration.events.stale_seconds
         return Replica(store, index, section, scheme_of, stale_after)
 
-    def _shared_answers(self, replica: Replica) -> SharedAnswers:
+    def _shared_answers(self, replica: Replica) -> StoreLookup:
         configuration = self._configuration
-        return SharedAnswers(
+        return StoreLookup(
             replica,
             configuration.store,
             configuration.index.tier_weights,
             configuration.events.stale_seconds,
         )
 
-    def _keys(self) -> Keys:
+    def _keys(self) -> KeySettings:
         section = self._configuration.index
-        return Keys(section.hash_seed, section.count_copies, self._configuration.block_size_of)
+        return KeySettings(
+            section.hash_seed, section.count_copies, self._configuration.block_size_of
+        )
 
     def _snapshots(self, written_at: float | None) -> Snapshots | None:
         section = self._configuration.snapshot
@@ -250,7 +254,7 @@ class Application:
         scheme_of: Callable[[str], KeyScheme],
         restored: list[dict[str, Any]],
         replica: Replica | None,
-    ) -> Intake:
+    ) -> Listener:
         configuration, events = self._configuration, self._configuration.events
         sources = [
             Source(
@@ -262,7 +266,7 @@ class Application:
         ]
         if not sources:
             _log.warning("no_sources", detail="no source of events is configured")
-        policy = IngestPolicy(
+        policy = EventPolicy(
             count_copies=configuration.index.count_copies,
             forget_on_doubt=events.policy == "forget",
             stale_after=events.stale_seconds,
@@ -270,7 +274,7 @@ class Application:
             poll_seconds=events.poll_seconds,
             waiting_bytes=events.waiting_limit,
         )
-        return Intake(
+        return Listener(
             index,
             scheme_of,
             sources,
@@ -279,7 +283,7 @@ class Application:
             concurrent_replays=events.concurrent_replays,
             queue_messages=events.queue_messages,
             restored=restored,
-            custody=None if replica is None else replica.shares,
+            custody=None if replica is None else replica.assignment,
             changed=_nothing if replica is None else replica.writer.wake,
             settings_of=configuration.engine_settings_of,
         )
@@ -288,7 +292,7 @@ class Application:
         self,
         stack: AsyncExitStack,
         scoring: ScoringServicer,
-        prompts: Prompts,
+        prompts: PromptReader,
         fleet: FleetServicer,
         calls: CallMetrics,
     ) -> None:
@@ -304,7 +308,7 @@ class Application:
         add_service(server, _SCORING, scoring, calls)
         add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls)
         add_service(server, _FLEET, fleet, calls)
-        add_service(server, _COMPAT, CompatServicer(prompts), calls)
+        add_service(server, _COMPAT, LlmdTokenizationServicer(prompts), calls)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         enable_reflection(server, [*_SERVICES, health.SERVICE_NAME])
@@ -339,7 +343,7 @@ def _nothing() -> None:
 async def _tidy(index: MemoryIndex) -> None:
     """Free what retired holders left behind, a slice at a time, between everything else."""
     while True:
-        more = index.tidy()
+        more = index.sweep()
         await asyncio.sleep(0 if more else _TIDY_SECONDS)
 
 

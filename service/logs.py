@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from service.sections import LogSection
+    from service.config import LogSection
 
 
 def configure_logs(section: LogSection) -> None:

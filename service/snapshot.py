@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from kvevents import Intake
+    from kvevents import Listener
 
 MAGIC = b"kvatlas snapshot, version "
 VERSION = 2
@@ -42,7 +42,7 @@ class SnapshotError(Exception):
     """A file that cannot be gone on with: torn, foreign, of another version or configuration."""
 
 
-class Keys(NamedTuple):
+class KeySettings(NamedTuple):
     """What a snapshot must have been made with to be of use.
 
     block_size_of: model -> tokens per block. count_copies: see `Index`.
@@ -54,8 +54,8 @@ class Keys(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Restored:
-    """What was read. streams: as `Ingest.dump` gave them. written_at: in seconds since 1970."""
+class RestoredIndex:
+    """What was read. streams: as `FrameRouter.dump` gave them. written_at: in seconds since 1970."""
 
     index: MemoryIndex
     streams: list[dict[str, Any]]
@@ -66,8 +66,12 @@ class Restored:
 
 
 def read_snapshot(
-    path: Path, keys: Keys, limit_bytes: int, tier_weights: Mapping[str, float], oldest: float
-) -> Restored:
+    path: Path,
+    keys: KeySettings,
+    limit_bytes: int,
+    tier_weights: Mapping[str, float],
+    oldest: float,
+) -> RestoredIndex:
     """The index and streams of a snapshot, all of it or nothing.
 
     oldest: seconds; 0 for any age. Raises SnapshotError, FileNotFoundError, OSError.
@@ -80,7 +84,7 @@ def read_snapshot(
             index = MemoryIndex.load(records, limit_bytes, tier_weights)
             if next(records, None) is not None:
                 raise SnapshotError("has more records than an index")
-            return Restored(index, header["streams"], header["written_at"])
+            return RestoredIndex(index, header["streams"], header["written_at"])
         except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise SnapshotError(f"cannot be understood: {error}") from error
 
@@ -117,7 +121,7 @@ def _number(file: BinaryIO, size: int) -> int:
     return int.from_bytes(read, "big")
 
 
-def _check_header(header: dict[str, Any], keys: Keys, oldest: float) -> None:
+def _check_header(header: dict[str, Any], keys: KeySettings, oldest: float) -> None:
     age = time.time() - header["written_at"]
     if oldest and age > oldest:
         raise SnapshotError(f"is {age:,.0f} s old, and snapshot.oldest_seconds is {oldest:,.0f}")
@@ -149,8 +153,8 @@ class Snapshots:
         path: Path,
         interval: float,
         index: MemoryIndex,
-        intake: Intake,
-        keys: Keys,
+        intake: Listener,
+        keys: KeySettings,
         written_at: float | None = None,
     ) -> None:
         self.path = path
@@ -229,7 +233,7 @@ class Snapshots:
             "hash_seed": self._keys.hash_seed,
             "count_copies": self._keys.count_copies,
             "block_sizes": {m: self._keys.block_size_of(m) for m in self._index.models()},
-            "streams": self._intake.ingest.dump(),
+            "streams": self._intake.router.dump(),
         }
 
 

@@ -11,47 +11,44 @@ several does something; `errors` what goes wrong.
 from __future__ import annotations
 
 from store.address import AddressError, StoreAddress, parse_address
-from store.cleaning import Cleaner
-from store.copy import Copy, Followed
 from store.errors import StoreError
-from store.flush import Written
-from store.identity import name_of, new_identity
+from store.garbage import GarbageCollector
+from store.identity import new_replica_id, replica_name
 from store.layout import VERSION, Layout
-from store.lookup import Found, Lookup
-from store.records import Claim, Standing, State, packed, unpacked
-from store.rendezvous import chosen
-from store.retirement import older_versions, retire
+from store.old_layouts import older_versions, remove_layout
+from store.ownership import Takeover, WorkerOwnership
+from store.read import Follower, Lookup, LookupResult, RemoteWorker
+from store.records import HandoverState, WorkerRecord, pack, unpack
+from store.rendezvous import rendezvous_owner
 from store.server import Server
 from store.store import Store
-from store.succession import Succession, Taken
-from store.writer import Writer
+from store.write import OwnedWorker, Writer
 
 __all__ = [
     "VERSION",
     "AddressError",
-    "Claim",
-    "Cleaner",
-    "Copy",
-    "Followed",
-    "Found",
+    "Follower",
+    "GarbageCollector",
+    "HandoverState",
     "Layout",
     "Lookup",
+    "LookupResult",
+    "OwnedWorker",
+    "RemoteWorker",
     "Server",
-    "Standing",
-    "State",
     "Store",
     "StoreAddress",
     "StoreError",
-    "Succession",
-    "Taken",
+    "Takeover",
+    "WorkerOwnership",
+    "WorkerRecord",
     "Writer",
-    "Written",
-    "chosen",
-    "name_of",
-    "new_identity",
+    "new_replica_id",
     "older_versions",
-    "packed",
+    "pack",
     "parse_address",
-    "retire",
-    "unpacked",
+    "remove_layout",
+    "rendezvous_owner",
+    "replica_name",
+    "unpack",
 ]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 
 
-def new_identity(name: str) -> str:
+def new_replica_id(name: str) -> str:
     """Another one each time."""
     return f"{name}#{secrets.token_hex(4)}"
 
 
-def name_of(identity: str) -> str:
+def replica_name(identity: str) -> str:
     """The name that the identity is of."""
     return identity.rpartition("#")[0] or identity

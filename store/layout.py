@@ -6,7 +6,7 @@ there are sixteen, so that what belongs together lies together and all primaries
     at a worker's home shard
       w:<worker>             hash: epoch (fences former owners), owner, model, generation, revision,
                              state (what another owner needs), slots (to be wiped one day)
-      p:<generation>:<page>  hash: name -> rows of 16 bytes, see `indexer.rows`; 1,024 pages
+      p:<generation>:<page>  hash: name -> rows of 16 bytes, see `indexer.kernel.rows`; 1,024 pages
       workers                hash: worker -> standing, for whoever has no copy
       reports                hash: worker -> report, renewed every second
       wishes                 hash: worker -> what an operator wants of its owner

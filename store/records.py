@@ -5,29 +5,18 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from indexer import CacheLayout, Place, Seats, Worker
+from indexer import CacheLayout, Place, StableHolderIds, TrustState, TrustStatus, Worker
 
 if TYPE_CHECKING:
     from indexer import Changes
 
 
-class Claim(NamedTuple):
-    """How much to trust what is claimed of a worker, in the words of its owner.
-
-    state, reason: as the owner says. as_of: number of the last frame applied, None before any.
-    """
-
-    state: str
-    reason: str
-    as_of: int | None
-
-
 @dataclass(frozen=True)
-class Standing:
+class WorkerRecord:
     """What is to be known of a worker along with its blocks.
 
     scheme: of its block keys. endpoint: of the source it speaks through. owner: the replica that
@@ -43,66 +32,69 @@ class Standing:
     generation: str
     epoch: int
     revision: int
-    claim: Claim
+    status: TrustStatus
     layout: CacheLayout = field(default_factory=CacheLayout)
     places: dict[int, Place] = field(default_factory=dict)
-    vector: dict[int, str] = field(default_factory=dict)
+    shard_stamps: dict[int, str] = field(default_factory=dict)
     registry: str = ""
     scheme: str = ""
 
     @cached_property
-    def cache(self) -> bytes:
+    def packed_layout(self) -> bytes:
         """The same for workers whose caches are divided alike."""
-        return packed(self.layout.dump())
+        return pack(self.layout.dump())
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return packed({**values, "layout": self.layout.dump()})
+        return pack({**values, "layout": self.layout.dump()})
 
     @classmethod
-    def unpack(cls, blob: bytes) -> Standing:
+    def unpack(cls, blob: bytes) -> WorkerRecord:
         """The standing that was packed."""
-        values = unpacked(blob)
+        values = unpack(blob)
         values["worker"] = Worker(*values["worker"])
-        values["claim"] = Claim(*values["claim"])
+        state, *rest = values["status"]
+        values["status"] = TrustStatus(TrustState(state), *rest)
         values["layout"] = CacheLayout.load(values["layout"])
         values["places"] = {slot: Place(*place) for slot, place in values["places"].items()}
         return cls(**values)
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """One entry of the journal: what a worker has now under some names. left: it was forgotten.
 
-    seats: as `Seats.dump` says, and the next number. names, counts, rows: see `indexer.Changes`.
+    seats: as `StableHolderIds.dump` says, and the next number. names, counts, rows: see `indexer.Changes`.
     """
 
     worker: Worker
-    left: bool = False
-    standing: Standing | None = None
-    seats: Seats = field(default_factory=Seats)
+    removed: bool = False
+    standing: WorkerRecord | None = None
+    holder_ids: StableHolderIds = field(default_factory=StableHolderIds)
     names: array[int] = field(default_factory=lambda: array("Q"))
     counts: array[int] = field(default_factory=lambda: array("H"))
     rows: array[int] = field(default_factory=lambda: array("Q"))
 
     @classmethod
-    def of(cls, standing: Standing, seats: Seats, changes: Changes | None) -> Entry:
+    def of(
+        cls, standing: WorkerRecord, seats: StableHolderIds, changes: Changes | None
+    ) -> JournalEntry:
         """What is written of a worker now."""
         if changes is None:
-            return cls(standing.worker, standing=standing, seats=seats)
+            return cls(standing.worker, standing=standing, holder_ids=seats)
         words = (changes.names, changes.counts, changes.rows)
-        return cls(standing.worker, False, standing, changes.seats, *words)  # noqa: FBT003
+        return cls(standing.worker, False, standing, changes.holder_ids, *words)  # noqa: FBT003
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
         standing = None if self.standing is None else self.standing.pack()
-        return packed(
+        return pack(
             [
                 tuple(self.worker),
-                self.left,
+                self.removed,
                 standing,
-                [self.seats.dump(), self.seats.next],
+                [self.holder_ids.dump(), self.holder_ids.next],
                 self.names.tobytes(),
                 self.counts.tobytes(),
                 self.rows.tobytes(),
@@ -110,15 +102,15 @@ class Entry:
         )
 
     @classmethod
-    def unpack(cls, blob: bytes) -> Entry:
+    def unpack(cls, blob: bytes) -> JournalEntry:
         """The entry that was packed."""
-        worker, left, standing, seats, *words = unpacked(blob)
+        worker, left, standing, seats, *words = unpack(blob)
         names, counts, rows = map(array, "QHQ", words)
         return cls(
             Worker(*worker),
             left,
-            None if standing is None else Standing.unpack(standing),
-            Seats.load(*seats),
+            None if standing is None else WorkerRecord.unpack(standing),
+            StableHolderIds.load(*seats),
             names,
             counts,
             rows,
@@ -126,7 +118,7 @@ class Entry:
 
 
 @dataclass
-class State:
+class HandoverState:
     """What another owner of a worker needs to go on.
 
     stream: as its owner dumped it, None if it cannot be gone on with. layout: of its cache. slots:
@@ -136,24 +128,24 @@ class State:
 
     stream: dict[str, Any] | None
     layout: CacheLayout
-    seats: Seats
-    slots: dict[int, int]
-    retired: dict[int, int]
-    vector: dict[int, str]
+    holder_ids: StableHolderIds
+    bits: dict[int, int]
+    retired_bits: dict[int, int]
+    shard_stamps: dict[int, str]
     registry: str
     scheme: str
 
     def pack(self) -> bytes:
         """What `unpack` takes."""
-        seats = [self.seats.dump(), self.seats.next]
-        slots = [self.slots, self.retired, self.vector, self.registry]
-        return packed([self.stream, self.layout.dump(), seats, *slots, self.scheme])
+        seats = [self.holder_ids.dump(), self.holder_ids.next]
+        slots = [self.bits, self.retired_bits, self.shard_stamps, self.registry]
+        return pack([self.stream, self.layout.dump(), seats, *slots, self.scheme])
 
     @classmethod
-    def unpack(cls, blob: bytes) -> State:
+    def unpack(cls, blob: bytes) -> HandoverState:
         """The state that was packed."""
-        stream, layout, seats, *others = unpacked(blob)
-        return cls(stream, CacheLayout.load(layout), Seats.load(*seats), *others)
+        stream, layout, seats, *others = unpack(blob)
+        return cls(stream, CacheLayout.load(layout), StableHolderIds.load(*seats), *others)
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ class Garbage:
     generation: str
     home: int
     model: str
-    slots: dict[str, int]
+    bits: dict[str, int]
     registry: str
     reusable: bool
     since: int
@@ -175,17 +167,17 @@ class Garbage:
     def unpack(cls, generation: bytes, home: int, blob: bytes) -> Garbage:
         """What the scripts have put aside."""
         _, model, slots, reusable, since = msgpack.unpackb(blob, raw=True, strict_map_key=False)
-        registry, named = unpacked(slots) if slots else ("", {})
+        registry, named = unpack(slots) if slots else ("", {})
         name = generation.decode()
         return cls(name, home, model.decode(), named, registry, bool(reusable), since)
 
 
-def packed(value: Any) -> bytes:
+def pack(value: Any) -> bytes:
     """As msgpack."""
     blob: bytes = msgpack.packb(value)
     return blob
 
 
-def unpacked(blob: bytes) -> Any:
+def unpack(blob: bytes) -> Any:
     """From msgpack, with tuples for arrays inside."""
     return msgpack.unpackb(blob, strict_map_key=False)

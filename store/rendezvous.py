@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-def chosen(name: str, candidates: Collection[str]) -> str | None:
+def rendezvous_owner(name: str, candidates: Collection[str]) -> str | None:
     """The candidate for `name`, None if there is none.
 
     When one leaves, only what it was chosen for goes to others; a new one takes its share only.

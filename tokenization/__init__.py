@@ -10,8 +10,7 @@ is given, `template` renders it in the form of content that `content_format` fin
 
 from __future__ import annotations
 
-from tokenization.chat import ChatOptions
-from tokenization.content_format import ContentFormat
+from tokenization.chat import ChatOptions, ContentFormat
 from tokenization.errors import (
     ChatError,
     TemplateBrokenError,

@@ -12,16 +12,13 @@ import tokenizers
 from tokenizers import AddedToken
 
 from tokenization.chat import ChatTemplates
-from tokenization.cuts import cuts_of
-from tokenization.encoders import HuggingFace, fastest
+from tokenization.encode import HuggingFace, SegmentCache, find_split_points, select_encoder
 from tokenization.errors import ChatError, TokenizerBrokenError
-from tokenization.segments import Segments
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tokenization.cuts import Cuts
-    from tokenization.encoders import Encoder, Ids
+    from tokenization.encode import Encoder, Ids, SplitPoints
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -56,7 +53,7 @@ class Model:
 
     name: str
     tokenizer: tokenizers.Tokenizer
-    segments: Segments
+    segments: SegmentCache
     templates: ChatTemplates
     before: Ids[int]
     after: Ids[int]
@@ -139,11 +136,11 @@ def _load(name: str, file: Path, cache_bytes: int) -> Model:
     tokenizer = tokenizers.Tokenizer.from_str(described)
     tokenizer.encode_special_tokens = bool(config.get("split_special_tokens"))
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    encoder = fastest(name, tokenizer, described, added)
+    encoder = select_encoder(name, tokenizer, described, added)
     before, after = _added(tokenizer)
     splits = tokenizer.encode_special_tokens
     cuts = _cuts(name, described, templates, encoder, splits_special=splits)
-    segments = Segments(encoder, cuts, cache_bytes)
+    segments = SegmentCache(encoder, cuts, cache_bytes)
     return Model(
         name, tokenizer, segments, templates, before, after, encoder.name, file, signature, renders
     )
@@ -151,9 +148,9 @@ def _load(name: str, file: Path, cache_bytes: int) -> Model:
 
 def _cuts(
     name: str, described: str, templates: ChatTemplates, by: Encoder, *, splits_special: bool
-) -> Cuts:
+) -> SplitPoints:
     wanted = "\n".join([*templates.by_name.values(), *templates.special_tokens.values()])
-    cuts = cuts_of(
+    cuts = find_split_points(
         described,
         wanted,
         lambda text: by.ids_of([text])[0].tolist(),

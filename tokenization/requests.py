@@ -5,10 +5,9 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenization.anthropic import chat_of, takes_system_first_only
-from tokenization.chat import ChatOptions, render_chat
+from tokenization.chat import ChatOptions, render_chat, takes_system_first_only, to_chat_completion
+from tokenization.encode import truncation_of
 from tokenization.errors import ChatError, UnsupportedChatError
-from tokenization.truncation import truncation_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +43,7 @@ def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions
 def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
     """A request to /v1/messages. Raises TokenizationError."""
     template = model.templates.choose(options.template, tools=bool(request.get("tools")))
-    chat = chat_of(request, system_first=takes_system_first_only(template))
+    chat = to_chat_completion(request, system_first=takes_system_first_only(template))
     return tokenize_chat(model, chat, options)
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import cbor2
 from benchmarks.rows import median_us, row
-from given_keys import GivenKeys
+from support.given_keys import GivenKeys
 
 from indexer import CacheLayout, Group, KeyScheme, MemoryIndex, Place, PromptKeys, Worker
-from indexer.keys import block_keys
+from indexer.kernel.keys import block_keys
 
 MODEL = "bench"
 GPU = Place("gpu")
@@ -201,7 +201,7 @@ def clear_row() -> None:
         slices = []
         while True:
             start = time.perf_counter()
-            more = index.tidy()
+            more = index.sweep()
             slices.append(time.perf_counter() - start)
             if not more:
                 break

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.rows import row
-from given_keys import GivenKeys
-from servers import StoreProcess, binary, store_process
+from support.given_keys import GivenKeys
+from support.servers import StoreProcess, binary, store_process
 
-from indexer import Place, SharedIndex, Worker, model_scope
-from store import Claim, Lookup, Server, Store, Writer, Written, parse_address
+from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
+from store import Lookup, OwnedWorker, Server, Store, Writer, parse_address
 
 MODEL = "bench"
 BLOCKS = 4096
@@ -31,13 +31,13 @@ OTHERS = "one hash a block, JSON fields, one pipeline"
 class _Streams:
     """Workers that have nothing to say of themselves."""
 
-    def claim(self, worker: Worker) -> Claim:
-        return Claim("exact", "", 0)
+    def trust_status(self, worker: Worker) -> TrustStatus:
+        return TrustStatus(TrustState.EXACT, "", as_of=0)
 
     def dump(self, worker: Worker) -> dict[str, Any] | None:
         return {}
 
-    def lost(self, worker: Worker) -> None:
+    def on_fenced(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
 
@@ -56,7 +56,7 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
     names = [f"10.0.0.{number}:8000" for number in range(pods)]
     async with Server(parse_address(process.url)) as server:
         store = Store(server, "bench")
-        index = SharedIndex(2**30)
+        index = ReplicatedIndex(2**30)
         writer = Writer(store, index, "bench", _Streams())
         before = _bytes(process)
         for pod in names:
@@ -109,12 +109,12 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
 
 
 async def _join(
-    store: Store, index: SharedIndex, writer: Writer, worker: Worker, keys: array[int]
+    store: Store, index: ReplicatedIndex, writer: Writer, worker: Worker, keys: array[int]
 ) -> None:
     owned = await store.acquire(worker, MODEL, "bench", [], afresh=False)
     assert not isinstance(owned, str)
     index.join(worker, MODEL)
-    writer.own(Written(worker, MODEL, model_scope(MODEL), ""), owned, None)
+    writer.add(OwnedWorker(worker, MODEL, model_scope(MODEL), ""), owned, None)
     index.store(worker, Place("gpu"), array("Q", range(1, len(keys) + 1)), keys)
     assert await writer.write()
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import tokenizers
 from benchmarks.rows import row
-from fetched import model_files
+from support.fetched import model_files
 
-from tokenization.chat import ChatOptions, render_chat
-from tokenization.encoders import HuggingFace
+from tokenization.chat.chat_completion import ChatOptions, render_chat
+from tokenization.encode.encoders import HuggingFace
+from tokenization.encode.segment_cache import SegmentCache
 from tokenization.model import load_model
-from tokenization.segments import Segments
 
 CHATS = 16
 TURNS = 20
@@ -46,9 +46,9 @@ def _rows(name: str, files: Any) -> None:
     encoder = model.segments._encoder
     count = statistics.mean(len(thorough.ids_of([text])[0]) for text in texts)
 
-    def warm(by: Any) -> list[Segments]:
+    def warm(by: Any) -> list[SegmentCache]:
         """A cache for each text, that knows all turns but the last."""
-        found = [Segments(by, cuts, 2**26) for _ in texts]
+        found = [SegmentCache(by, cuts, 2**26) for _ in texts]
         for segments, text in zip(found, shorter, strict=True):
             segments.ids(text)
         return found
@@ -100,7 +100,7 @@ def _median(work: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _median_of_warm(warm: Callable[[], list[Segments]], texts: list[str]) -> float:
+def _median_of_warm(warm: Callable[[], list[SegmentCache]], texts: list[str]) -> float:
     taken = []
     for _ in range(ROUNDS):
         caches = warm()

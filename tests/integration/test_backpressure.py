@@ -6,8 +6,8 @@ import asyncio
 
 import msgpack
 import zmq
-from fleet import configure, running
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED
+from support.fleet import configure, running
 
 POD = ("a:1", 0)
 SENT = 20_000

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt
-from faulty_engine import Faults, FaultyEngine
-from fleet import Publisher, Running, configure, running
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT, TRUST_STATE_STALE
-from one_pod import MODEL, ask, frame, score, stored
+from support.engine import NaiveEngine, Prompt
+from support.faulty_engine import Faults, FaultyEngine
+from support.fleet import Publisher, Running, configure, running
+from support.one_pod import MODEL, ask, frame, score, stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

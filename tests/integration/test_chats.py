@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import pytest
 import tokenizers
-from fleet import Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
-from one_pod import MODEL, blocks, frame, one_pod, stored
-from tokenizer_files import TEXT, write_tokenizer
+from support.fleet import Running, configure, running
+from support.one_pod import MODEL, blocks, frame, one_pod, stored
+from support.tokenizer_files import TEXT, write_tokenizer
 
 from tokenization import ModelFiles, TokenizationLimits, Tokenizers, TokenizersBusyError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from process import KVATLAS, Service
-from tokenizer_files import write_tokenizer
+from support.process import KVATLAS, Service
+from support.tokenizer_files import write_tokenizer
 
 POD = "10.0.0.1:8000"
 

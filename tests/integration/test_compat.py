@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import tokenizers
-from fleet import configure, running
 from kvatlas.compat import tokenization_pb2 as compat
 from kvatlas.compat.tokenization_pb2_grpc import TokenizationServiceStub
-from tokenizer_files import TEXT, write_tokenizer
+from support.fleet import configure, running
+from support.tokenizer_files import TEXT, write_tokenizer
 
 MODEL = "sim/model"
 TEMPLATE = (

@@ -30,18 +30,18 @@ class Heard:
                 self.told.clear()
                 await self.told.wait()
 
-    def take(self, source: Source, parts: list[bytes], connection: int) -> None:
+    def on_message(self, source: Source, parts: list[bytes], connection: int) -> None:
         del source
         self.messages.append((parts[0], connection))
         self.told.set()
 
-    def connected(self, source: Source, connection: int) -> None:
+    def on_connected(self, source: Source, connection: int) -> None:
         del source
         self.up.add(connection)
         self.changes += 1
         self.told.set()
 
-    def disconnected(self, source: Source, connection: int) -> None:
+    def on_disconnected(self, source: Source, connection: int) -> None:
         del source
         self.up.discard(connection)
         self.changes += 1

@@ -20,15 +20,15 @@ from typing import Any
 
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt, next_prompt
-from faulty_engine import Faults, FaultyEngine
-from fleet import PATIENCE, Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import (
     TRUST_STATE_EXACT,
     TRUST_STATE_RECOVERING,
     TrustState,
 )
+from support.engine import NaiveEngine, Prompt, next_prompt
+from support.faulty_engine import Faults, FaultyEngine
+from support.fleet import PATIENCE, Running, configure, running
 
 SEEDS = [*range(24), 1113]  # 1113: the new engine gives out the hashes of the old one again
 SOAK_SEEDS = range(1000, 1400)

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt, workload
-from fleet import Publisher, Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from support.engine import NaiveEngine, Prompt, workload
+from support.fleet import Publisher, Running, configure, running
 
 SEEDS = range(3)
 SOAK_SEEDS = range(100, 400)

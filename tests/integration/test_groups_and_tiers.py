@@ -7,14 +7,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from fleet import Publisher, Running
 from kvatlas.v1 import scoring_pb2
 from kvatlas.v1.trust_pb2 import (
     TRUST_STATE_DEGRADED,
     TRUST_STATE_EXACT,
     TRUST_STATE_PARTIAL,
 )
-from one_pod import MODEL, ask, one_pod, pod_test, score
+from support.fleet import Publisher, Running
+from support.one_pod import MODEL, ask, one_pod, pod_test, score
 
 POD = ("10.0.0.1:8000", 0)
 TOPIC = f"kv@{POD[0]}@{MODEL}"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import zmq
-from fleet import PATIENCE, Publisher, Running, configure, read_trace, running
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from servers import StoreProcess, binary, store_process
-from traces import frame_counts, frames_of, parts, request_of
+from support.fleet import PATIENCE, Publisher, Running, configure, read_trace, running
+from support.servers import StoreProcess, binary, store_process
+from support.traces import frame_counts, frames_of, parts, request_of
 
 EXACT = [
     "vllm-0.33-hybrid-swa-first",

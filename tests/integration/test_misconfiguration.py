@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 import msgpack
 import zmq
-from engine import NaiveEngine, Prompt
-from faulty_engine import Faults, FaultyEngine
-from fleet import Publisher, Running, configure, running
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from support.engine import NaiveEngine, Prompt
+from support.faulty_engine import Faults, FaultyEngine
+from support.fleet import Publisher, Running, configure, running
 
 HOST = "127.0.0.2"
 

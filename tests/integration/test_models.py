@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from fleet import configure, running
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
-from one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
-from tokenizer_files import TEXT, write_tokenizer
+from support.fleet import configure, running
+from support.one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
+from support.tokenizer_files import TEXT, write_tokenizer
 
 from tokenization import (
     ModelFiles,

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from process import KVATLAS, Service
+from support.process import KVATLAS, Service
 
 POD = "10.0.0.1:8000"
 TOKENS = ",".join(map(str, range(64)))

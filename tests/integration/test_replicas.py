@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt, workload
-from fleet import PATIENCE, Publisher, Running, configure, running
 from grpc_health.v1 import health_pb2
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
-from proxy import Proxy
-from replica_process import ReplicaProcess
-from servers import StoreProcess, binary, free_port, store_process
+from support.engine import NaiveEngine, Prompt, workload
+from support.fleet import PATIENCE, Publisher, Running, configure, running
+from support.proxy import Proxy
+from support.replica_process import ReplicaProcess
+from support.servers import StoreProcess, binary, free_port, store_process
 
 from indexer import Worker
-from store import chosen
+from store import rendezvous_owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -101,7 +101,7 @@ class Fleet:
         """Pod -> the replica whose it is to be."""
         names = sorted(self.replicas)
         return {
-            engine.name: chosen(publisher.endpoint, names) or ""
+            engine.name: rendezvous_owner(publisher.endpoint, names) or ""
             for publisher, engine in zip(self.publishers, self.engines, strict=True)
         }
 
@@ -279,7 +279,7 @@ def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_sta
         async with fleet(redis.url, seed=8) as (of, _):
             endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
             names = map(str, itertools.count())
-            other = next(name for name in names if chosen(endpoint, ["a", name]) == name)
+            other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
             text = f"""
                 [[sources]]
                 endpoint = "{endpoint}"
@@ -320,7 +320,7 @@ def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProces
             other = next(  # both have a share
                 name
                 for name in map(str, itertools.count())
-                if len({chosen(endpoint, ["a", name]) for endpoint in endpoints}) == 2
+                if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
             )
             await of.start("a")
             await of.connected()
@@ -429,7 +429,7 @@ def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) ->
             lost = service.application.replica
             assert lost is not None
             before = lost.writer.owned[Worker(pod, 0)].epoch
-            await lost.store.leave(Worker(pod, 0), None)
+            await lost.store.remove_worker(Worker(pod, 0), None)
             await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
             async with asyncio.timeout(PATIENCE):
                 while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (

@@ -14,16 +14,16 @@ import msgpack
 import pytest
 import tokenizers
 import zmq
-from fleet import Publisher, Running, configure, running
-from given_keys import GivenKeys
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
-from one_pod import MODEL, TOKENS, ask, blocks, frame, one_pod, pod_test, score, stored
-from tokenizer_files import TEXT, write_tokenizer
+from support.fleet import Publisher, Running, configure, running
+from support.given_keys import GivenKeys
+from support.one_pod import MODEL, TOKENS, ask, blocks, frame, one_pod, pod_test, score, stored
+from support.tokenizer_files import TEXT, write_tokenizer
 
-from indexer.keys import FNV_OFFSET_BASIS, fnv1a_64
+from indexer.kernel.keys import FNV_OFFSET_BASIS, fnv1a_64
 from service.application import Application, ListenError
 
 

@@ -21,16 +21,16 @@ from tempfile import TemporaryDirectory
 import grpc
 import pytest
 import zmq
-from engine import NaiveEngine, Prompt, next_prompt
-from faulty_engine import Faults, FaultyEngine
-from fleet import PATIENCE
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING, TrustState
-from proxy import Proxy
-from replica_process import ReplicaProcess
-from servers import StoreProcess, binary, cluster_processes, free_port, store_process
+from support.engine import NaiveEngine, Prompt, next_prompt
+from support.faulty_engine import Faults, FaultyEngine
+from support.fleet import PATIENCE
+from support.proxy import Proxy
+from support.replica_process import ReplicaProcess
+from support.servers import StoreProcess, binary, cluster_processes, free_port, store_process
 
-from store import chosen
+from store import rendezvous_owner
 
 SEEDS = range(6)
 SOAK_SEEDS = range(5000, 5200)
@@ -293,7 +293,9 @@ class Schedule:
                     if (
                         list(answer.shared_index.live_replicas) == list(NAMES)
                         and owners
-                        == {f.engine.name: chosen(f.endpoint, NAMES) for f in self.engines}
+                        == {
+                            f.engine.name: rendezvous_owner(f.endpoint, NAMES) for f in self.engines
+                        }
                         and TRUST_STATE_RECOVERING not in states
                         and all(rank.silent_seconds == 0 for rank in ours)  # it is connected
                     ):

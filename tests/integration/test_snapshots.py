@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import structlog
 import zmq
-from engine import NaiveEngine, Prompt, contents, leading
-from faulty_engine import Faults, FaultyEngine
-from fleet import PATIENCE, Running, configure, running
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
-from process import Service
+from support.engine import NaiveEngine, Prompt, contents, leading
+from support.faulty_engine import Faults, FaultyEngine
+from support.fleet import PATIENCE, Running, configure, running
+from support.process import Service
 
 from service import snapshot
-from service.snapshot import Keys, SnapshotError, read_snapshot
+from service.snapshot import KeySettings, SnapshotError, read_snapshot
 
 SIZE = 8
 POD = "127.0.0.2:8000"
@@ -329,7 +329,7 @@ def test_killed_fifty_times_while_writing_it_has_what_was_written_before(tmp_pat
 
 def last_frame(path: Path) -> int:
     """The number of the last frame that is in a snapshot, all of which can be read."""
-    keys = Keys("", count_copies=True, block_size_of=lambda _: SIZE)
+    keys = KeySettings("", count_copies=True, block_size_of=lambda _: SIZE)
     (stream,) = read_snapshot(path, keys, 2**30, {}, 0).streams
     return int(stream["life"]["last"])
 

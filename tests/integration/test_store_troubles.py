@@ -10,22 +10,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from given_keys import GivenKeys
-from servers import PATIENCE, StoreProcess, binary, cluster_processes, free_port, store_process
+from support.given_keys import GivenKeys
+from support.servers import (
+    PATIENCE,
+    StoreProcess,
+    binary,
+    cluster_processes,
+    free_port,
+    store_process,
+)
 
-from indexer import Place, SharedIndex, Worker, model_scope
+from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
 from store import (
     VERSION,
-    Claim,
     Lookup,
+    OwnedWorker,
     Server,
     Store,
     StoreError,
     Writer,
-    Written,
     older_versions,
     parse_address,
-    retire,
+    remove_layout,
 )
 
 if TYPE_CHECKING:
@@ -43,25 +49,25 @@ class Owner:
     def __init__(self, server: Server, version: int = VERSION, worker: Worker = WORKER) -> None:
         self.worker = worker
         self.store = Store(server, version=version)
-        self.index = SharedIndex(2**26)
+        self.index = ReplicatedIndex(2**26)
         self.writer = Writer(self.store, self.index, "one", self)
         self.lookup = Lookup(self.store, {"gpu": 1.0})
         self.as_of = 0
 
-    def claim(self, worker: Worker) -> Claim:
-        return Claim("exact", "", self.as_of)
+    def trust_status(self, worker: Worker) -> TrustStatus:
+        return TrustStatus(TrustState.EXACT, "", as_of=self.as_of)
 
     def dump(self, worker: Worker) -> dict[str, Any] | None:
         return {}
 
-    def lost(self, worker: Worker) -> None:
+    def on_fenced(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
     async def take(self) -> None:
         owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], afresh=False)
         assert not isinstance(owned, str)
         self.index.join(self.worker, MODEL)
-        self.writer.own(Written(self.worker, MODEL, model_scope(MODEL), ""), owned, None)
+        self.writer.add(OwnedWorker(self.worker, MODEL, model_scope(MODEL), ""), owned, None)
 
     def stored(self, first: int, count: int) -> None:
         self.as_of += 1
@@ -195,11 +201,11 @@ def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StoreProcess)
             second.stored(0, 20)
             await second.written()
             found = await first.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
-            slots = [list(of.places) for of in found.standings.values()]
+            slots = [list(of.places) for of in found.records.values()]
             assert slots[0] == slots[1]
-            assert found.unsettled == {WORKER}  # whose owner has not found out yet
+            assert found.in_flight == {WORKER}  # whose owner has not found out yet
             assert await second.matched() == 20
-            await first.writer.check()
+            await first.writer.verify()
             await first.written()
             assert (await first.matched(), await second.matched()) == (10, 20)
 
@@ -339,7 +345,7 @@ def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
                         assert error.kind in ("resharding", "unreachable")
                         continue
                     match = found.match.best_of(WORKER.pod)
-                    if match is not None and WORKER not in found.unsettled:
+                    if match is not None and WORKER not in found.in_flight:
                         assert match.matched_blocks == stored
                         asked += 1
                 await moving
@@ -360,8 +366,8 @@ def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> No
         async with Server(parse_address(url)) as server:
             old, new = Owner(server, version=1), Owner(server, version=2)
             for number, of in enumerate((old, new)):
-                await of.store.settle_layout()
-                await of.store.beat(f"replica {number}", 30.0)
+                await of.store.register_layout()
+                await of.store.heartbeat(f"replica {number}", 30.0)
                 await of.take()
                 of.stored(0, 50)
                 await of.written()
@@ -370,10 +376,10 @@ def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> No
             (older,) = await older_versions(new.store)
             assert older.layout == old.store.layout
             assert not await older_versions(old.store)
-            assert not await retire(older)
+            assert not await remove_layout(older)
             assert await old.matched() == 50
-            await old.store.retreat("replica 0")
-            assert await retire(older)
+            await old.store.deregister("replica 0")
+            assert await remove_layout(older)
             assert await new.matched() == 50
             assert not await older_versions(new.store)
             names = []

@@ -7,19 +7,19 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from given_keys import GivenKeys
-from naive_index import CHAIN, MODELS, WORKERS
-from servers import binary, store_process
-from shared_index import PATIENCE, SharedSubject
+from support.given_keys import GivenKeys
+from support.naive_index import CHAIN, MODELS, WORKERS
+from support.servers import binary, store_process
+from support.shared_index import PATIENCE, SharedSubject
 
-from indexer import Place, SharedIndex
-from store import Copy, Store, StoreError
-from store.records import Entry
+from indexer import Place, ReplicatedIndex
+from store import Follower, Store, StoreError
+from store.records import JournalEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.store import Bulletin
+    from store.store import ShardStatus
 
 WORKER = WORKERS[0]
 
@@ -47,9 +47,9 @@ def test_entries_that_were_passed_over_are_made_good(subject: SharedSubject) -> 
         await two.write_all()
         async with asyncio.timeout(PATIENCE):
             for _ in range(2):  # the second began after the entries were written
-                await one.copy.moved()
+                await one.copy.wait_for_progress()
             assert WORKER in one.writer.owned
-            assert await one.succession.give_up(WORKER, lambda: None)
+            assert await one.succession.release(WORKER, lambda: None)
             while not one.is_as(two):
                 await one.copy.refresh()
 
@@ -71,9 +71,9 @@ class Flaky(Store):
         self._fail_if(script)
         return await super().call(script, shard, *arguments)
 
-    async def bulletins(self) -> list[Bulletin]:
+    async def shard_statuses(self) -> list[ShardStatus]:
         self._fail_if("bulletin")
-        return await super().bulletins()
+        return await super().shard_statuses()
 
     def _fail_if(self, script: str) -> None:
         if script in self.failing:
@@ -94,17 +94,17 @@ def test_what_was_read_by_halves_is_not_taken_for_the_whole(
     async def main() -> None:
         key = subject.store.layout.prefix(0) + "journal"
         found = await subject.store.server.read_journal(key, b"0", 100, 1.0)
-        *_, before, last = [Entry.unpack(blob) for _, blob in found]
-        index = SharedIndex(2**20)
-        copy = Copy(Flaky(subject.store, failing), index, with_blocks=True)
+        *_, before, last = [JournalEntry.unpack(blob) for _, blob in found]
+        index = ReplicatedIndex(2**20)
+        copy = Follower(Flaky(subject.store, failing), index, with_blocks=True)
         with pytest.raises(StoreError):
-            await copy._put(before)
+            await copy._apply(before)
         for entry in (before, last):
-            assert copy.followed[WORKER].loading
-            await copy._put(entry)
+            assert copy.remote_workers[WORKER].loading
+            await copy._apply(entry)
         best = index.match(MODELS[WORKER.pod], GivenKeys(CHAIN[:3])).best_of(WORKER.pod)
         assert best is not None
-        assert not copy.followed[WORKER].loading
+        assert not copy.remote_workers[WORKER].loading
         assert best.matched_blocks == 3
 
     subject.run(main())

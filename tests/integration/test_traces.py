@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import zmq
-from fleet import Publisher, configure, read_trace, running
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from traces import frame_counts, frames_of, parts, request_of
+from support.fleet import Publisher, configure, read_trace, running
+from support.traces import frame_counts, frames_of, parts, request_of
 
 TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]
 FURTHER = ["vllm-0.33-cpu-tier", "vllm-0.33-restart-reset"]

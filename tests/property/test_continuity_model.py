@@ -6,11 +6,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from indexer import TrustState
 from kvevents.budget import Budget
-from kvevents.continuity import Continuity
-from kvevents.events import AllBlocksCleared, Batch
-from kvevents.steps import Apply, Arrival, Ask, Rebuild, Restart, Step
-from kvevents.trust import State, Trust
+from kvevents.sequencing.actions import (
+    Action,
+    Apply,
+    Rebuild,
+    ReceivedFrame,
+    ReplayRequest,
+    Restart,
+)
+from kvevents.sequencing.sequencer import FrameSequencer
+from kvevents.stream.trust import Trust
+from kvevents.wire.events import AllBlocksCleared, Batch
 
 LIFE = 1000  # a frame's fingerprint is its life times this, plus its number
 
@@ -22,13 +30,13 @@ def arrival(
     flaw: str = "",
     clear: bool = False,
     epoch: bytes = b"",
-) -> Arrival:
+) -> ReceivedFrame:
     batch = Batch(clock, [AllBlocksCleared()] if clear else [], None)
     fingerprint = life * LIFE + sequence + (500 if flaw else 0)
-    return Arrival(sequence, fingerprint, batch, 10, flaw, epoch)
+    return ReceivedFrame(sequence, fingerprint, batch, 10, flaw, epoch)
 
 
-def clears(frame: Arrival) -> bool:
+def clears(frame: ReceivedFrame) -> bool:
     return frame.batch is not None and bool(frame.batch.events)
 
 
@@ -49,29 +57,31 @@ class Stream(RuleBasedStateMachine):
         self.has_epochs = has_epochs
         self.beats_with_next = beats_with_next
         self.clock = 0.0
-        self.frames: list[Arrival] = []
-        self.former: list[Arrival] = []
-        self.wire: list[Arrival] = []
+        self.frames: list[ReceivedFrame] = []
+        self.former: list[ReceivedFrame] = []
+        self.wire: list[ReceivedFrame] = []
         self.buffered = buffered
         self.trust = Trust()
         self.budget = Budget(10_000 if room else 30)
-        self.continuity = Continuity(self.trust, self.budget, self.perform, can_replay=can_replay)
-        self.applied: list[Arrival] = []
-        self.ask: Ask | None = None
-        self.answer: list[Arrival] = []
+        self.continuity = FrameSequencer(
+            self.trust, self.budget, self.perform, can_replay=can_replay
+        )
+        self.applied: list[ReceivedFrame] = []
+        self.ask: ReplayRequest | None = None
+        self.answer: list[ReceivedFrame] = []
         self.lives: dict[int, int] = {}
         self.faults = 0
 
-    def perform(self, step: Step) -> None:
+    def perform(self, step: Action) -> None:
         match step:
             case Apply():
                 if clears(step.arrival):
                     self.applied.clear()
-                    self.trust.cleared()
+                    self.trust.on_gpu_cleared()
                 self.applied.append(step.arrival)
             case Restart() | Rebuild():
                 self.applied.clear()
-            case Ask():
+            case ReplayRequest():
                 self.ask = step
                 self.answer = [
                     frame for frame in self.frames[-self.buffered :] if frame.sequence >= step.start
@@ -220,14 +230,14 @@ class Stream(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_certain_that_is_not_so(self) -> None:
-        if self.trust.state not in (State.EXACT, State.PARTIAL):
+        if self.trust.state not in (TrustState.EXACT, TrustState.PARTIAL):
             return
         # A damaged clear that was believed has had its say, but what came after it is lost.
         assert not any(frame.flaw for frame in self.applied)
         assert len({frame.fingerprint // LIFE for frame in self.applied}) <= 1, self.applied
         numbers = [frame.sequence for frame in self.applied]
         assert numbers == list(range(self.continuity.life.last + 1))[-len(numbers) or 10**9 :]
-        if self.trust.state is State.EXACT:
+        if self.trust.state is TrustState.EXACT:
             first = 0 if not self.applied or not clears(self.applied[0]) else numbers[0]
             assert len(numbers) == self.continuity.life.last + 1 - first
 
@@ -242,7 +252,7 @@ class Stream(RuleBasedStateMachine):
                 self.continuity.poll(rebuild=True)
             if self.ask is not None:
                 self.end_answer(complete=True)
-        assert self.trust.state is State.EXACT, (self.trust.state, self.trust.reason)
+        assert self.trust.state is TrustState.EXACT, (self.trust.state, self.trust.reason)
         since_clear = next(
             (at for at in reversed(range(len(self.frames))) if clears(self.frames[at])), 0
         )

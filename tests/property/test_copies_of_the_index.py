@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 
-from given_keys import GivenKeys
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from support.given_keys import GivenKeys
 
-from indexer import Changes, EngineHash, Place, SharedIndex, Worker
+from indexer import Changes, EngineHash, Place, ReplicatedIndex, Worker
 
 MODEL = "m"
 WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0)]
@@ -39,13 +39,13 @@ class CopiesMachine(RuleBasedStateMachine):
 
     @initialize(count_copies=st.booleans())
     def begin(self, count_copies: bool) -> None:
-        self.ours = SharedIndex(64 * 1024**2, count_copies=count_copies)
-        self.theirs = SharedIndex(64 * 1024**2, count_copies=count_copies)
+        self.ours = ReplicatedIndex(64 * 1024**2, count_copies=count_copies)
+        self.theirs = ReplicatedIndex(64 * 1024**2, count_copies=count_copies)
         self.told: dict[Worker, list[Changes]] = {worker: [] for worker in WORKERS}
         for worker in WORKERS:
             self.ours.join(worker, MODEL)
             self.theirs.join(worker, MODEL)
-            self.ours.note(worker)
+            self.ours.track(worker)
 
     @rule(worker=workers, place=places, run=runs)
     def store(self, worker: Worker, place: Place, run: tuple[int, int, int]) -> None:
@@ -69,19 +69,19 @@ class CopiesMachine(RuleBasedStateMachine):
 
     @rule(segments=st.integers(1, 300))
     def tidy(self, segments: int) -> None:
-        self.ours.tidy(segments)
-        self.theirs.tidy(segments)
+        self.ours.sweep(segments)
+        self.theirs.sweep(segments)
 
     @rule(worker=workers, again=st.integers(0, 3))
     def tell(self, worker: Worker, again: int) -> None:
         """The newest changes, after some that were told before."""
-        changes = self.ours.take(worker)
+        changes = self.ours.drain_changes(worker)
         if changes is not None:
             self.told[worker].append(changes)
         news = self.told[worker][-again - (changes is not None) :] if again or changes else []
         for told in news:
             layout = self.ours.layout_of(worker)
-            self.theirs.put(worker, layout, told.seats, told.names, told.counts, told.rows)
+            self.theirs.apply(worker, layout, told.holder_ids, told.names, told.counts, told.rows)
         if news:
             self._check_masks(worker, news[-1])
         self._agree(worker)
@@ -92,7 +92,7 @@ class CopiesMachine(RuleBasedStateMachine):
         self.tell(worker, 0)
         self.theirs.leave(worker)
         self.theirs.join(worker, MODEL)
-        self.ours.note_everything(worker)
+        self.ours.requeue_all(worker)
         self.tell(worker, 0)
 
     @rule(worker=workers)
@@ -100,9 +100,9 @@ class CopiesMachine(RuleBasedStateMachine):
         """The events of all workers are applied to the other copy from now on."""
         for each in WORKERS:
             self.tell(each, 0)
-            seats = self.ours.seats_of(each)
-            self.ours.note_no_more(each)
-            self.theirs.note(each, seats.copy() if seats is not None else None)
+            seats = self.ours.holder_ids_of(each)
+            self.ours.untrack(each)
+            self.theirs.track(each, seats.copy() if seats is not None else None)
             self.told[each].clear()
         self.ours, self.theirs = self.theirs, self.ours
 
@@ -111,7 +111,7 @@ class CopiesMachine(RuleBasedStateMachine):
         scored = {seat: bit for bit, seat in enumerate(changes.scored)}
         members = {
             place.tier: scored[seat]
-            for place, seat in changes.seats.numbers.items()
+            for place, seat in changes.holder_ids.ids.items()
             if place is not None and seat in scored and place.group == 0
         }
         for key, mask in zip(changes.keys, changes.masks, strict=True):
@@ -131,7 +131,7 @@ class CopiesMachine(RuleBasedStateMachine):
         assert self._held(self.ours, worker) == self._held(self.theirs, worker)
 
     @staticmethod
-    def _held(index: SharedIndex, worker: Worker) -> dict[str, int]:
+    def _held(index: ReplicatedIndex, worker: Worker) -> dict[str, int]:
         of_worker = next(w for w in index.workers() if w.worker == worker)
         return {tier: count for tier, count in of_worker.by_tier.items() if count}
 

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import pytest
-from fetched import model_files
-from fleet import DATA, configure, running
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
+from support.fetched import model_files
+from support.fleet import DATA, configure, running
 
 
 def cases(model: str) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import tokenizers
 import transformers
-from fetched import model_files
+from support.fetched import model_files
 
-from service.cli import main
+from service.cli.main import main
 from tokenization.model import load_model
 
 WORDS = [

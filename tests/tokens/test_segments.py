@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import tokenizers
-from fetched import model_files
-from tokenizer_files import write_tokenizer
+from support.fetched import model_files
+from support.tokenizer_files import write_tokenizer
 
-from tokenization.cuts import Cuts, cuts_of
-from tokenization.encoders import HuggingFace
+from tokenization.encode.encoders import HuggingFace
+from tokenization.encode.segment_cache import SegmentCache
+from tokenization.encode.split_points import SplitPoints, find_split_points
 from tokenization.model import Model, load_model
-from tokenization.segments import Segments
 
 PIECES = [
     *(" ", "  ", "\t", "\n", "\n\n", "\r\n", " \n", "\u00a0", "\u2028", "\u3000", "   \n  "),
@@ -84,9 +84,9 @@ def compare_files(name: str, files: Path, count: int) -> Model:
     thorough = HuggingFace(reference)
     every = {
         "default": model.segments,
-        "evicting": Segments(thorough, cuts, 20_000),
-        "one token": Segments(thorough, Cuts.at(cuts.tokens[:1], lines=False), 2**24),
-        "lines": Segments(thorough, Cuts.at((), lines=cuts.lines), 2**24),
+        "evicting": SegmentCache(thorough, cuts, 20_000),
+        "one token": SegmentCache(thorough, SplitPoints.at(cuts.tokens[:1], lines=False), 2**24),
+        "lines": SegmentCache(thorough, SplitPoints.at((), lines=cuts.lines), 2**24),
     }
     added = [token.content for token in reference.get_added_tokens_decoder().values()]
     for text in texts(random.Random(name), added, count):
@@ -217,13 +217,13 @@ def fuzz(seed: int, count: int) -> int:
         encoder = HuggingFace(tokenizer)
         for splits in (False, True):
             tokenizer.encode_special_tokens = splits
-            cuts = cuts_of(
+            cuts = find_split_points(
                 tokenizer.to_str(),
                 " ".join(added),
                 partial(ids_by, encoder),
                 splits_special=splits,
             )
-            segments = Segments(encoder, cuts, 2000)
+            segments = SegmentCache(encoder, cuts, 2000)
             for _ in range(20):
                 words = source.choices([*LETTERS, *added, *added], k=source.randrange(12))
                 text = "".join(words)

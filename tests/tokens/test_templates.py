@@ -7,11 +7,11 @@ import random
 from typing import Any
 
 import pytest
-from fetched import chat_templates
+from support.fetched import chat_templates
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokenization import ChatError
-from tokenization.template import ChatTemplate
+from tokenization.chat.template import ChatTemplate
 
 WORDS = ["hello", "naïve ☃", "<|im_end|>", "{{x}}", "</think>", "\n\n", " a ", "東京", " f():\n"]
 TOOL = {

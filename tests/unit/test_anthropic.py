@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tokenization import ChatError, UnsupportedChatError
-from tokenization.anthropic import chat_of, takes_system_first_only
+from tokenization.chat.anthropic import takes_system_first_only, to_chat_completion
 
 BILL = "x-anthropic-billing-header: 1"
 
@@ -51,7 +51,7 @@ def test_a_conversation_with_tools_becomes_a_chat() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"q": 1}'}}
     function: dict[str, Any] = {"name": "f", "description": "d", "parameters": {"type": "object"}}
     function |= {"strict": None, "defer_loading": None}
-    assert chat_of(request) == {
+    assert to_chat_completion(request) == {
         "messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "hi"},
@@ -78,8 +78,8 @@ def test_the_system_speaks_again_where_the_template_lets_it() -> None:
     }
     user = {"role": "user", "content": "u"}
     system = [{"role": "system", "content": said} for said in ("a", "b", "ab")]
-    assert chat_of(request)["messages"] == [system[0], user, system[1]]
-    assert chat_of(request, system_first=True)["messages"] == [system[2], user]
+    assert to_chat_completion(request)["messages"] == [system[0], user, system[1]]
+    assert to_chat_completion(request, system_first=True)["messages"] == [system[2], user]
     strict = (
         "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
         "{{ raise_exception('no') }}{% endif %}{% endfor %}"
@@ -98,7 +98,7 @@ def test_the_system_speaks_again_where_the_template_lets_it() -> None:
     ],
 )
 def test_how_hard_to_think_is_an_effort(said: dict[str, Any], effort: str | None) -> None:
-    assert chat_of({"messages": [], **said}).get("reasoning_effort") == effort
+    assert to_chat_completion({"messages": [], **said}).get("reasoning_effort") == effort
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_how_hard_to_think_is_an_effort(said: dict[str, Any], effort: str | None
 )
 def test_what_makes_no_sense_is_refused(request_: dict[str, Any]) -> None:
     with pytest.raises(ChatError):
-        chat_of(request_)
+        to_chat_completion(request_)
 
 
 @pytest.mark.parametrize("kind", ["image", "document", "tool_addition"])
@@ -125,4 +125,4 @@ def test_images_and_the_like_are_not_guessed(kind: str) -> None:
     inside = {"type": "tool_result", "content": [block]}
     for content in ([block], [inside]):
         with pytest.raises(UnsupportedChatError, match=kind):
-            chat_of({"messages": [{"role": "user", "content": content}]})
+            to_chat_completion({"messages": [{"role": "user", "content": content}]})

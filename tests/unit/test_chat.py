@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tokenization import ChatError, ChatOptions, TemplateBrokenError
-from tokenization.chat import ChatTemplates, render_chat
+from tokenization.chat.chat_completion import ChatTemplates, render_chat
 
 SHOWS = (
     "{{ bos_token }}{{ tools | tojson }}|{{ documents | tojson }}|{{ add_generation_prompt }}|"

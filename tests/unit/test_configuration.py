@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.configuration import ConfigurationError, load
+from service.config.configuration import ConfigurationError, load
 
 FILE = """
 default_model = "m"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from indexer import KeyScheme, MemoryIndex, Worker
-from kvevents import Ingest, IngestPolicy, Source, State, WorkerStream
-from kvevents.events import decode_batch
-from kvevents.frame import Frame
-from kvevents.steps import Ask
+from indexer import KeyScheme, MemoryIndex, TrustState, Worker
+from kvevents import EventPolicy, FrameRouter, Source, WorkerStream
+from kvevents.sequencing.actions import ReplayRequest
+from kvevents.transport.frame import Frame
+from kvevents.wire.events import decode_batch
 
 if TYPE_CHECKING:
     import pytest
@@ -26,9 +26,9 @@ class NobodyAnswers:
     """Takes what is asked for, and is silent."""
 
     def __init__(self) -> None:
-        self.asked: list[Ask] = []
+        self.asked: list[ReplayRequest] = []
 
-    def ask(self, stream: WorkerStream, ask: Ask) -> None:
+    def ask(self, stream: WorkerStream, ask: ReplayRequest) -> None:
         self.asked.append(ask)
 
     def leave(self, stream: WorkerStream) -> None:
@@ -51,33 +51,31 @@ def payload_of(sequence: int, parent: int | None = None) -> bytes:
 class MaybeOurs:
     """Lets every worker wait until it is decided whose it is."""
 
-    def asks(self, worker: Worker, model: str, source: Source) -> bool:
+    def should_buffer(self, worker: Worker, model: str, source: Source) -> bool:
         return True
 
-    def left(self, worker: Worker) -> None:
+    def on_left(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
-    def evicted(self, worker: Worker) -> None:
+    def on_evicted(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
 
 class Fleet:
-    def __init__(
-        self, policy: IngestPolicy | None = None, custody: MaybeOurs | None = None
-    ) -> None:
+    def __init__(self, policy: EventPolicy | None = None, custody: MaybeOurs | None = None) -> None:
         self.index = MemoryIndex(64 * 1024**2)
         self.replays = NobodyAnswers()
         scheme_of = cache(lambda model: KeyScheme(model, 16, ""))
-        self.ingest = Ingest(self.index, scheme_of, self.replays, policy, custody)
+        self.ingest = FrameRouter(self.index, scheme_of, self.replays, policy, custody)
 
     def publish(self, sequence: int, parent: int | None = None, source: Source = BOUND) -> None:
         """One block of 16 tokens, named by the frame's number plus one."""
         payload = payload_of(sequence, parent)
-        self.ingest.take(source, [b"kv@a:1@m", sequence.to_bytes(8, "big"), payload], 1)
+        self.ingest.route(source, [b"kv@a:1@m", sequence.to_bytes(8, "big"), payload], 1)
 
     def give_up(self) -> None:
         """What was asked for does not come."""
-        self.stream.ended(self.replays.asked[-1], complete=False)
+        self.stream.on_replay_finished(self.replays.asked[-1], complete=False)
 
     @property
     def stream(self) -> WorkerStream:
@@ -87,26 +85,26 @@ class Fleet:
     def blocks(self) -> int:
         return sum(sum(worker.by_tier.values()) for worker in self.index.workers())
 
-    def state(self, later: float = 0.0) -> tuple[State, str]:
-        return self.stream.standing(time.monotonic() + later)[:2]
+    def state(self, later: float = 0.0) -> tuple[TrustState, str]:
+        return self.stream.trust_status(time.monotonic() + later)[:2]
 
 
 def test_silence_is_told_after_the_configured_time() -> None:
-    fleet = Fleet(IngestPolicy(stale_after=60.0))
+    fleet = Fleet(EventPolicy(stale_after=60.0))
     fleet.publish(0)
-    assert fleet.state(later=59.0) == (State.EXACT, "")
-    assert fleet.state(later=61.0) == (State.STALE, "silent")
+    assert fleet.state(later=59.0) == (TrustState.EXACT, "")
+    assert fleet.state(later=61.0) == (TrustState.STALE, "silent")
     fleet.publish(1)
-    assert fleet.state() == (State.EXACT, "")
+    assert fleet.state() == (TrustState.EXACT, "")
 
 
 def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
-    fleet = Fleet(IngestPolicy(stale_after=60.0))
-    fleet.ingest.connected(BOUND, 1)
+    fleet = Fleet(EventPolicy(stale_after=60.0))
+    fleet.ingest.on_connected(BOUND, 1)
     fleet.publish(0)
-    assert fleet.state(later=3600.0) == (State.EXACT, "")
-    fleet.ingest.disconnected(BOUND, 1)
-    assert fleet.state() == (State.STALE, "disconnected")
+    assert fleet.state(later=3600.0) == (TrustState.EXACT, "")
+    fleet.ingest.on_disconnected(BOUND, 1)
+    assert fleet.state() == (TrustState.STALE, "disconnected")
 
 
 def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
@@ -114,7 +112,7 @@ def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
 ) -> None:
     fleet = Fleet()
     told: list[str] = []
-    disconnected = WorkerStream.disconnected
+    disconnected = WorkerStream.on_disconnected
 
     def counted(stream: WorkerStream, connection: int) -> None:
         told.append(stream.worker.pod)
@@ -122,17 +120,17 @@ def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
 
     monkeypatch.setattr(WorkerStream, "disconnected", counted)
     for number in range(1, 101):
-        fleet.ingest.connected(BOUND, number)
+        fleet.ingest.on_connected(BOUND, number)
         frame = [f"kv@a:{number}@m".encode(), bytes(8), payload_of(0, None)]
-        fleet.ingest.take(BOUND, frame, number)
+        fleet.ingest.route(BOUND, frame, number)
     for number in range(1, 101):
-        fleet.ingest.disconnected(BOUND, number)
+        fleet.ingest.on_disconnected(BOUND, number)
     assert told == [f"a:{number}" for number in range(1, 101)]
-    assert fleet.state() == (State.STALE, "disconnected")
+    assert fleet.state() == (TrustState.STALE, "disconnected")
 
 
 def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
-    fleet = Fleet(IngestPolicy(departed_after=300.0))
+    fleet = Fleet(EventPolicy(departed_after=300.0))
     fleet.publish(0)
     fleet.ingest.tick(time.monotonic() + 299.0)
     assert fleet.blocks == 1
@@ -141,62 +139,62 @@ def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
     assert not fleet.ingest.streams
     assert fleet.blocks == 0
     fleet.publish(1)
-    assert fleet.state()[0] is State.PARTIAL  # as one that was joined late
+    assert fleet.state()[0] is TrustState.PARTIAL  # as one that was joined late
 
 
 def test_a_gap_that_nobody_can_fill_is_kept_and_marked() -> None:
     fleet = Fleet()
     fleet.publish(0)
     fleet.publish(2)
-    assert fleet.state()[0] is State.RECOVERING  # it may only be late
+    assert fleet.state()[0] is TrustState.RECOVERING  # it may only be late
     fleet.give_up()
     for sequence in range(3, 200):
         fleet.publish(sequence)
-    assert fleet.state()[0] is State.DEGRADED
+    assert fleet.state()[0] is TrustState.DEGRADED
     assert fleet.blocks == 199
-    counts = fleet.stream.continuity.counts
+    counts = fleet.stream.sequencer.counts
     assert (counts.gaps, counts.missed) == (1, 1)
 
 
 def test_or_forgotten_if_that_is_the_policy() -> None:
-    fleet = Fleet(IngestPolicy(forget_on_doubt=True))
+    fleet = Fleet(EventPolicy(forget_on_doubt=True))
     fleet.publish(0)
     fleet.publish(2)
     fleet.give_up()
     for sequence in range(3, 200):
         fleet.publish(sequence)
-    assert fleet.state()[0] is State.PARTIAL
+    assert fleet.state()[0] is TrustState.PARTIAL
     assert 0 < fleet.blocks < 199
 
 
 def test_live_frames_are_held_for_a_replay_within_bounds_and_never_dropped() -> None:
-    fleet = Fleet(IngestPolicy(waiting_bytes=20_000))
-    fleet.ingest.expect(REPLAYED)
-    fleet.ingest.connected(REPLAYED, 1)
+    fleet = Fleet(EventPolicy(waiting_bytes=20_000))
+    fleet.ingest.add_source(REPLAYED)
+    fleet.ingest.on_connected(REPLAYED, 1)
     for sequence in range(5, 500):
         fleet.publish(sequence, source=REPLAYED)
-        assert fleet.ingest.waiting.used <= 20_000
+        assert fleet.ingest.budget.used <= 20_000
     assert fleet.replays.asked
-    assert fleet.stream.continuity.counts.overflows >= 1
-    assert fleet.state()[0] is not State.EXACT
-    held = len(fleet.stream.continuity.held)
+    assert fleet.stream.sequencer.counts.overflows >= 1
+    assert fleet.state()[0] is not TrustState.EXACT
+    held = len(fleet.stream.sequencer.held)
     assert fleet.blocks + held == 495  # what is not held was applied
 
 
 def test_a_pod_whose_blocks_were_evicted_for_our_memory_is_partial() -> None:
     fleet = Fleet()
     fleet.index = MemoryIndex(1024**2)
-    fleet.ingest = Ingest(
+    fleet.ingest = FrameRouter(
         fleet.index, cache(lambda model: KeyScheme(model, 16, "")), fleet.replays, None
     )
     for sequence in range(60_000):
         fleet.publish(sequence)
-        if fleet.state()[0] is not State.EXACT:
+        if fleet.state()[0] is not TrustState.EXACT:
             break
-    assert fleet.state() == (State.PARTIAL, "evicted")
+    assert fleet.state() == (TrustState.PARTIAL, "evicted")
     clear = msgpack.packb([1.0, [{"type": "AllBlocksCleared"}], 0])
-    fleet.ingest.take(BOUND, [b"kv@a:1@m", (sequence + 1).to_bytes(8, "big"), clear], 1)
-    assert fleet.state() == (State.EXACT, "")
+    fleet.ingest.route(BOUND, [b"kv@a:1@m", (sequence + 1).to_bytes(8, "big"), clear], 1)
+    assert fleet.state() == (TrustState.EXACT, "")
 
 
 def test_a_child_joins_the_index_when_its_parent_is_known() -> None:
@@ -213,7 +211,7 @@ def test_a_child_joins_the_index_when_its_parent_is_known() -> None:
         "medium": "GPU",
     }
     payload = msgpack.packb([9.0, [event], 0])
-    fleet.ingest.take(BOUND, [b"kv@a:1@m", (9).to_bytes(8, "big"), payload], 1)
+    fleet.ingest.route(BOUND, [b"kv@a:1@m", (9).to_bytes(8, "big"), payload], 1)
     assert fleet.blocks == 2
     assert not fleet.stream.applier.orphans
 
@@ -222,27 +220,27 @@ def test_forgetting_a_pod_leaves_the_others() -> None:
     fleet = Fleet()
     fleet.publish(0)
     payload = msgpack.packb([0.0, [], 0])
-    fleet.ingest.take(BOUND, [b"kv@b:1@m", bytes(8), payload], 2)
-    assert fleet.ingest.forget("a:1")
-    assert not fleet.ingest.forget("a:1")
+    fleet.ingest.route(BOUND, [b"kv@b:1@m", bytes(8), payload], 2)
+    assert fleet.ingest.forget_pod("a:1")
+    assert not fleet.ingest.forget_pod("a:1")
     assert set(fleet.ingest.streams) == {Worker("b:1", 0)}
     assert fleet.index.pods_of("m") == ["b:1"]
 
 
 def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_well() -> None:
     before = Fleet()
-    before.ingest.expect(REPLAYED)
+    before.ingest.add_source(REPLAYED)
     before.publish(0, source=REPLAYED)
     dumped = before.stream.dump()
     after = Fleet(custody=MaybeOurs())
-    after.ingest.connected(REPLAYED, 1)
+    after.ingest.on_connected(REPLAYED, 1)
     after.publish(1, source=REPLAYED)  # waits until the pod is ours
-    after.ingest.admit(POD, "m", REPLAYED, dumped)
+    after.ingest.on_acquired(POD, "m", REPLAYED, dumped)
     (asked,) = after.replays.asked
     assert after.stream.silent_for(time.monotonic()) == 0
-    after.stream.replayed(asked, Frame(b"", 0, payload_of(0)), decode_batch(payload_of(0)))
-    after.stream.ended(asked, complete=True)
+    after.stream.on_replayed_frame(asked, Frame(b"", 0, payload_of(0)), decode_batch(payload_of(0)))
+    after.stream.on_replay_finished(asked, complete=True)
     after.publish(2, source=REPLAYED)
-    assert after.stream.trust.state is State.EXACT
-    assert after.stream.continuity.life.last == 2
+    assert after.stream.trust.state is TrustState.EXACT
+    assert after.stream.sequencer.life.last == 2
     assert after.replays.asked == [asked]

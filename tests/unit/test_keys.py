@@ -9,13 +9,13 @@ from typing import Any
 
 import cbor2
 import pytest
-from fleet import DATA
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fleet import DATA
 
 from indexer import BlockKey, KeyScheme, MultimodalItem, block_extras
 from indexer.extras import encode
-from indexer.keys import FNV_OFFSET_BASIS, block_keys, fnv1a_64
+from indexer.kernel.keys import FNV_OFFSET_BASIS, block_keys, fnv1a_64
 
 GOLDEN = json.loads((DATA / "block_keys.json").read_text())
 

@@ -6,7 +6,7 @@ import random
 from array import array
 
 import pytest
-from given_keys import GivenKeys
+from support.given_keys import GivenKeys
 
 from indexer import EngineHash, MemoryIndex, Place, Worker
 
@@ -184,7 +184,7 @@ def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
     assert index.key_of(POD, EngineHash(keys[4_000])) == keys[4_000]
     index.leave(POD)
     assert index.match("m", GivenKeys(keys)).best_of("a:1") is None
-    while index.tidy():
+    while index.sweep():
         pass
     assert index.table.block_count == 0
     assert index.table.mapping_count == 0
@@ -208,9 +208,9 @@ def test_member_numbers_are_given_out_again() -> None:
     for _ in range(50):
         index.store(POD, GPU, keys, keys)
         index.clear(POD, ("gpu",))
-        while index.tidy(256):
+        while index.sweep(256):
             pass
-    assert index.table.members < 10
+    assert index.table.holders < 10
 
 
 def test_it_prints_what_it_holds() -> None:

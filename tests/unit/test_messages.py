@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tokenization import ChatError, UnsupportedChatError
-from tokenization.messages import template_messages
-from tokenization.template import ChatTemplate
+from tokenization.chat.messages import template_messages
+from tokenization.chat.template import ChatTemplate
 
 TEXTS = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
 PARTS = ChatTemplate(

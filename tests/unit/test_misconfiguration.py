@@ -7,8 +7,8 @@ from array import array
 from structlog.testing import capture_logs
 
 from indexer import KeyScheme, MemoryIndex, Place, Worker
-from service.misconfiguration import Misconfiguration, UnmatchedPrompts
-from service.workers import OwnWorkers
+from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.replication.worker_status import LocalWorkers
 
 
 def test_each_is_told_once_and_so_is_its_end() -> None:
@@ -22,7 +22,7 @@ def test_each_is_told_once_and_so_is_its_end() -> None:
         scheme.keys(scheme.root(""), array("Q", range(16)), None),
     )
     unmatched = UnmatchedPrompts()
-    misconfiguration = Misconfiguration(index, OwnWorkers({}), unmatched)
+    misconfiguration = Diagnostics(index, LocalWorkers({}), unmatched)
     with capture_logs() as log:
         for _ in range(500):
             unmatched.asked("m", matched=False)

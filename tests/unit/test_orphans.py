@@ -9,7 +9,7 @@ import pytest
 from indexer import EngineHash, Place
 from kvevents import BlockStored
 from kvevents.budget import Budget
-from kvevents.orphans import Orphans
+from kvevents.stream.orphans import Orphans
 
 GPU = Place("gpu", 0)
 CPU = Place("cpu", 0)
@@ -32,11 +32,11 @@ def budget() -> Budget:
 def test_children_are_found_by_their_parent_once(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     event = stored(1, 2, 3)
-    assert orphans.keep(event, EngineHash(1), GPU) == (0, 0)
+    assert orphans.add_event(event, EngineHash(1), GPU) == (0, 0)
     assert orphans.blocks == 2
-    assert orphans.children([9, 1]) == [event]
-    assert orphans.children([1]) == []
-    assert {(found.engine_hash, found.copies) for found in orphans.adopt([2, 3])} == {
+    assert orphans.pop_children([9, 1]) == [event]
+    assert orphans.pop_children([1]) == []
+    assert {(found.engine_hash, found.copies) for found in orphans.pop_copies([2, 3])} == {
         (2, 1),
         (3, 1),
     }
@@ -47,29 +47,29 @@ def test_children_are_found_by_their_parent_once(budget: Budget) -> None:
 def test_copies_are_counted_by_place(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     for place in (GPU, GPU, CPU):
-        assert orphans.add(EngineHash(5), place)
-    assert orphans.remove(EngineHash(5), GPU)
-    assert not orphans.remove(EngineHash(6), GPU)
-    adopted = orphans.adopt([5])
+        assert orphans.add_copy(EngineHash(5), place)
+    assert orphans.remove_copy(EngineHash(5), GPU)
+    assert not orphans.remove_copy(EngineHash(6), GPU)
+    adopted = orphans.pop_copies([5])
     assert sorted((found.place.tier, found.copies) for found in adopted) == [("cpu", 1), ("gpu", 1)]
     assert budget.used == 0
 
 
 def test_a_removed_block_waits_no_longer_and_nothing_is_left_behind(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
-    orphans.keep(stored(1, 2), EngineHash(1), GPU)
-    assert orphans.remove(EngineHash(2), GPU)
-    assert orphans.children([1]) == []
+    orphans.add_event(stored(1, 2), EngineHash(1), GPU)
+    assert orphans.remove_copy(EngineHash(2), GPU)
+    assert orphans.pop_children([1]) == []
     assert budget.used == 0
 
 
 def test_clearing_a_tier_leaves_the_others(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
-    orphans.add(EngineHash(5), GPU)
-    orphans.add(EngineHash(5), CPU)
-    orphans.add(EngineHash(6), GPU)
+    orphans.add_copy(EngineHash(5), GPU)
+    orphans.add_copy(EngineHash(5), CPU)
+    orphans.add_copy(EngineHash(6), GPU)
     orphans.clear(["gpu"])
-    assert [found.place for found in orphans.adopt([5, 6])] == [CPU]
+    assert [found.place for found in orphans.pop_copies([5, 6])] == [CPU]
     assert budget.used == 0
 
 
@@ -78,20 +78,20 @@ def test_the_oldest_make_room_and_are_counted() -> None:
     orphans = Orphans(budget, count_copies=True)
     dropped = refused = 0
     for parent in range(100, 120):
-        gone, kept_out = orphans.keep(stored(parent, parent + 1000), EngineHash(parent), GPU)
+        gone, kept_out = orphans.add_event(stored(parent, parent + 1000), EngineHash(parent), GPU)
         dropped += gone
         refused += kept_out
         assert budget.used <= budget.limit
     assert orphans.blocks == 20 - dropped - refused
     assert dropped > 0
-    assert orphans.children([119]) != []
-    assert orphans.children([100]) == []
+    assert orphans.pop_children([119]) != []
+    assert orphans.pop_children([100]) == []
 
 
 def test_without_any_room_nothing_is_kept() -> None:
     budget = Budget(10)
     orphans = Orphans(budget, count_copies=True)
-    assert orphans.keep(stored(1, 2, 3), EngineHash(1), GPU) == (0, 2)
-    assert not orphans.add(EngineHash(4), GPU)
+    assert orphans.add_event(stored(1, 2, 3), EngineHash(1), GPU) == (0, 2)
+    assert not orphans.add_copy(EngineHash(4), GPU)
     assert not orphans
     assert budget.used == 0

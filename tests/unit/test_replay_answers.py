@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvevents.frame import Frame
-from kvevents.replays import parse_answer
+from kvevents.stream.replays import parse_answer
+from kvevents.transport.frame import Frame
 
 SEVEN = (7).to_bytes(8, "big")
 EPOCH = b"0123456789abcdef"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from itertools import permutations
 
-from given_keys import GivenKeys
+from support.given_keys import GivenKeys
 
-from indexer import Place, SharedIndex, Worker
+from indexer import Place, ReplicatedIndex, Worker
 
 WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0)]
 BLOCK = array("Q", [7])
@@ -15,7 +15,7 @@ BLOCK = array("Q", [7])
 
 def test_every_copy_answers_in_the_same_order_and_with_the_same_rank_of_equals() -> None:
     for joined in permutations(WORKERS):
-        index = SharedIndex(2**20)
+        index = ReplicatedIndex(2**20)
         for worker in joined:
             index.join(worker, "m")
             index.store(worker, Place("gpu"), BLOCK, BLOCK)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.configuration import ConfigurationError, load
-from store import AddressError, StoreAddress, chosen, parse_address
+from service.config.configuration import ConfigurationError, load
+from store import AddressError, StoreAddress, parse_address, rendezvous_owner
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_a_shared_index_needs_no_snapshot(tmp_path: Path) -> None:
 def test_each_replica_is_chosen_for_its_share_and_others_keep_theirs_when_it_leaves() -> None:
     names = [f"tcp://10.0.0.{number}:5557" for number in range(300)]
     replicas = ["a", "b", "c"]
-    shares = {name: chosen(name, replicas) for name in names}
+    shares = {name: rendezvous_owner(name, replicas) for name in names}
     assert all(count > 60 for count in Counter(shares.values()).values())
-    assert shares == {name: chosen(name, reversed(replicas)) for name in names}  # type: ignore[arg-type]
+    assert shares == {name: rendezvous_owner(name, reversed(replicas)) for name in names}  # type: ignore[arg-type]
     for name, owner in shares.items():
         if owner != "b":
-            assert chosen(name, ["a", "c"]) == owner
-    assert chosen("x", []) is None
+            assert rendezvous_owner(name, ["a", "c"]) == owner
+    assert rendezvous_owner("x", []) is None

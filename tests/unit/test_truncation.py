@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tokenization import ChatError
-from tokenization.truncation import truncation_of
+from tokenization.encode.truncation import truncation_of
 
 IDS = array("I", [100, 1, 2, 3, 4, 200])  # the tokenizer added 100 and 200
 

@@ -1,0 +1,17 @@
+# The C face of holder_sets.py, for the other compiled modules.
+cdef class HolderSets:
+    cdef readonly list holders
+    cdef dict _numbers
+    cdef dict _transitions
+    cdef list _free
+    cdef readonly set retired
+    cdef unsigned int[::1] _references
+    cdef readonly Py_ssize_t live
+    cdef readonly Py_ssize_t bytes
+    cdef unsigned long long[::1] _recent_transitions
+    cdef unsigned int[::1] _recent_targets
+    cpdef unsigned int with_holder(self, unsigned int number, unsigned int holder)
+    cpdef unsigned int without_holder(self, unsigned int number, unsigned int holder)
+    cpdef bint holds(self, unsigned int number, unsigned int holder)
+    cdef void move_reference(self, unsigned int before, unsigned int after) noexcept
+    cdef unsigned int intern(self, set holders)

@@ -1,0 +1,8 @@
+# The C face of holders.py, for the other compiled modules.
+cdef class Holders:
+    cdef unsigned long long[::1] scopes
+    cdef unsigned long long[::1] held
+    cdef unsigned long long[::1] lost
+    cdef unsigned char[::1] announcer
+    cdef readonly Py_ssize_t count
+    cdef list _free

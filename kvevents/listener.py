@@ -1,0 +1,192 @@
+"""All sources, from their sockets to the index: what the service starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+import zmq
+
+from kvevents.probe import scout
+from kvevents.router import FrameRouter
+from kvevents.stream import EngineSettings, ReplayDriver
+from kvevents.tools import Recorders
+from kvevents.transport import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from indexer import Index, KeyScheme, Worker
+    from kvevents.pending import Ownership
+    from kvevents.router import EventPolicy
+    from kvevents.source import Source
+
+_TICK_SECONDS = 0.25
+_SCOUT_SECONDS = 2.0
+
+_log = structlog.get_logger("kvatlas.kvevents")
+
+
+class Listener:
+    """Listens to `sources` and feeds the index, within an `async with` block.
+
+    sources: as given. ingest: what is known of every worker's stream. recorders: who wants to see
+    frames as they arrive. restored: streams to go on with, as `FrameRouter.dump` returned them; the
+    index must hold what it held then. custody: see `FrameRouter`; with it only sources that are bound
+    are listened to from the start.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        scheme_of: Callable[[str], KeyScheme],
+        sources: Sequence[Source],
+        policy: EventPolicy,
+        *,
+        replay_timeout: float = 2.0,
+        concurrent_replays: int = 4,
+        queue_messages: int = 1000,
+        restored: Sequence[dict[str, Any]] = (),
+        custody: Ownership | None = None,
+        changed: Callable[[], None] = lambda: None,
+        settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.sources = sources
+        self._queue_messages = queue_messages
+        self._restored = restored
+        self._replays = ReplayDriver(self._context, replay_timeout, concurrent_replays)
+        self._replay_timeout = replay_timeout
+        self._subscribers: dict[Source, Subscriber] = {}
+        self._probes: dict[Source, asyncio.Task[None]] = {}
+        self._is_replicated = custody is not None
+        self.router = FrameRouter(
+            index,
+            scheme_of,
+            self._replays,
+            policy,
+            custody,
+            changed,
+            settings_of,
+            self._reconnect,
+        )
+        self.recorders = Recorders()
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where frames come from, one address for each source."""
+        subscribers = (self._subscribers.get(source) for source in self.sources)
+        return [
+            source.endpoint if subscriber is None else subscriber.endpoint
+            for source, subscriber in zip(self.sources, subscribers, strict=True)
+        ]
+
+    async def __aenter__(self) -> Self:
+        """Raises SubscribeError if an endpoint cannot be had; what was begun is undone then."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._context.term)
+            await stack.enter_async_context(self._replays)
+            stack.push_async_callback(self._close)
+            at_once = [source for source in self.sources if source.bind or not self._is_replicated]
+            for source in at_once:
+                self.router.add_source(source)
+            if not self._is_replicated:
+                self.router.restore(self._restored)
+            for source in at_once:
+                await self.listen(source)
+            ticking = asyncio.create_task(self._tick(), name="tick")
+            stack.push_async_callback(_cancelled, ticking)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def _close(self) -> None:
+        for source in list(self._subscribers):
+            await self.stop_listening(source)
+
+    # Sources
+
+    def is_listening_to(self, source: Source) -> bool:
+        """Whether there is a socket for it."""
+        return source in self._subscribers
+
+    async def listen(self, source: Source) -> None:
+        """Receive what the source publishes. Raises SubscribeError."""
+        subscriber = Subscriber(self._context, source, self, self._queue_messages)
+        self._subscribers[source] = await subscriber.__aenter__()
+        if source.pod and source.replay and not (source.model and source.rank is not None):
+            doing = scout(
+                self._context,
+                source,
+                lambda: self.router.knows_publisher(source),
+                lambda topic, rank: self.router.identify_publisher(source, topic, rank),
+                min(self.router.policy.poll_seconds, _SCOUT_SECONDS),
+                self._replay_timeout,
+            )
+            self._probes[source] = asyncio.create_task(doing, name=f"scout {source.endpoint}")
+
+    async def stop_listening(self, source: Source) -> None:
+        """Receive nothing of it any more."""
+        if (scouting := self._probes.pop(source, None)) is not None:
+            await _cancelled(scouting)
+        subscriber = self._subscribers.pop(source, None)
+        if subscriber is not None:
+            await subscriber.__aexit__()
+            self.router.on_source_closed(source)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is applied within this block; what comes waits, bounded, and is taken after."""
+        self._replays.pause()
+        for subscriber in self._subscribers.values():
+            subscriber.pause()
+        try:
+            yield
+        finally:
+            self._replays.resume()
+            for subscriber in self._subscribers.values():
+                subscriber.resume()
+
+    async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
+        """See `FrameRouter.resync`; not while paused."""
+        await self._replays.going()
+        return self.router.resync_pod(pod)
+
+    # What the subscribers tell
+
+    def on_message(self, source: Source, parts: list[bytes], connection: int) -> None:
+        """A message has come through `connection`."""
+        if self.recorders:
+            self.recorders.record(source.endpoint, parts)
+        self.router.route(source, parts, connection)
+
+    def on_connected(self, source: Source, connection: int) -> None:
+        """A connection was made."""
+        self.router.on_connected(source, connection)
+
+    def on_disconnected(self, source: Source, connection: int) -> None:
+        """A connection was lost."""
+        self.router.on_disconnected(source, connection)
+
+    def _reconnect(self, source: Source) -> None:
+        subscriber = self._subscribers.get(source)
+        if subscriber is not None:
+            subscriber.reconnect()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            try:
+                self.router.tick(time.monotonic())
+            except Exception:  # noqa: BLE001 - time goes on
+                _log.exception("tick_failed")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

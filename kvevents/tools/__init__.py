@@ -1,0 +1,24 @@
+"""TODO map."""
+
+from __future__ import annotations
+
+from kvevents.tools.playback import PlaybackError, play
+from kvevents.tools.recording import (
+    RecordedFrame,
+    Recorders,
+    RecordingError,
+    format_frame,
+    read_recording,
+)
+from kvevents.tools.simulated import SimulatedPod
+
+__all__ = [
+    "PlaybackError",
+    "RecordedFrame",
+    "Recorders",
+    "RecordingError",
+    "SimulatedPod",
+    "format_frame",
+    "play",
+    "read_recording",
+]

@@ -1,0 +1,215 @@
+"""The command line: `kvatlas serve`, `check`, `score`, `pods`, `record` and more."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvevents import SubscribeError
+from service.application import Application, ListenError
+from service.cli.parsers import add_clients
+from service.config import ConfigurationError, load
+from service.logs import configure_logs
+from service.snapshot import SnapshotError
+from tokenization import ResolveError, TokenizationError, resolve_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from service.config import Configuration
+
+_SERVE_EPILOG = """\
+examples:
+  Let pods connect here and publish as kv@<pod>@<model> (vLLM: --kv-events-config
+  '{"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://this-host:5557",
+    "topic": "kv@10.0.0.1:8000@my-model"}'):
+      kvatlas serve --bind 'tcp://*:5557'
+  Connect to two pods:
+      kvatlas serve --connect 10.0.0.1:8000=tcp://10.0.0.1:5557 \\
+                    --connect 10.0.0.2:8000=tcp://10.0.0.2:5557 --default-model my-model
+  Everything from a file, one thing changed:
+      kvatlas serve --config kvatlas.toml --listen 127.0.0.1:0
+
+Flags win over the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
+wins over the file (--config or KVATLAS_CONFIG). The README describes every setting.
+"""
+
+
+_RESOLVE_EPILOG = """\
+example:
+  kvatlas resolve-tokenizer /models/Mistral-7B-v0.1 /models/resolved/Mistral-7B-v0.1
+
+For tokenizers that transformers build anew from their vocabulary, as those of the Llama 2 family:
+their tokenizer.json alone gives other ids in some places. Then configure the directory written.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (2: wrong usage or configuration, 1: failure)."""
+    options = parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser; a parsed command has its function as `run`."""
+    top = argparse.ArgumentParser(
+        prog="kvatlas",
+        description="Which pod already holds how much of a prompt's prefix in its KV cache?",
+        epilog="Begin with `kvatlas demo`. Each command has its own --help.",
+    )
+    top.add_argument("--version", action="version", version=f"kvatlas {version('kvatlas')}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands, "serve", "run the service", _serve)
+    _add_serve(commands, "check", "validate a configuration without starting anything", _check)
+    add_clients(commands)
+    resolve = commands.add_parser(
+        "resolve-tokenizer",
+        help="write a model's tokenizer as the engine runs it (with transformers)",
+        epilog=_RESOLVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    resolve.add_argument("source", type=Path, help="directory of the model")
+    resolve.add_argument("target", type=Path, help="directory to be written")
+    resolve.set_defaults(run=_resolve)
+    demo = commands.add_parser(
+        "demo", help="simulated pods, a short workload and its scores, in one go"
+    )
+    demo.add_argument("--pods", type=int, default=3, help="how many pods (default: %(default)s)")
+    demo.add_argument("--turns", type=int, default=3, help="turns a chat (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+    return top
+
+
+def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=_SERVE_EPILOG.replace("kvatlas serve", f"kvatlas {name}"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    parser.add_argument(
+        "--listen", action="append", metavar="ADDRESS", help="host:port or unix:/path; repeatable"
+    )
+    parser.add_argument("--metrics-listen", metavar="ADDRESS", help="host:port; '' for none")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="ENDPOINT", help="events: pods connect here"
+    )
+    parser.add_argument(
+        "--connect",
+        action="append",
+        default=[],
+        metavar="[POD=]ENDPOINT",
+        help="events: connect to a pod's publisher; repeatable",
+    )
+    parser.add_argument("--default-model", metavar="MODEL", help="where a topic does not say")
+    parser.add_argument("--block-size", metavar="TOKENS", help="tokens per block (default: 16)")
+    parser.add_argument("--hash-seed", metavar="SEED", help="seed of the block keys")
+    parser.add_argument(
+        "--index", metavar="URL", help="share the index: redis://host:port, valkey://... and more"
+    )
+    parser.add_argument("--index-limit", metavar="SIZE", help="memory of the index, such as 2GiB")
+    parser.add_argument("--snapshot", metavar="FILE", help="keep the index here over a restart")
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
+    parser.set_defaults(run=run)
+
+
+def _flags(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, nested as the configuration file is."""
+    sources = [{"endpoint": endpoint, "bind": True} for endpoint in options.bind]
+    for connect in options.connect:
+        pod, separator, endpoint = connect.rpartition("=")
+        sources.append({"endpoint": endpoint, **({"pod": pod} if separator else {})})
+    given: dict[str, Any] = {
+        "grpc": {"listen": options.listen},
+        "metrics": {"listen": options.metrics_listen},
+        "index": {
+            "block_size": options.block_size,
+            "hash_seed": options.hash_seed,
+            "limit": options.index_limit,
+        },
+        "snapshot": {"path": options.snapshot},
+        "store": {"url": options.index},
+        "log": {"level": options.log_level, "format": options.log_format},
+        "default_model": options.default_model,
+        "sources": sources or None,
+    }
+    return _without_absent(given)
+
+
+def _without_absent(values: dict[str, Any]) -> dict[str, Any]:
+    inner = {k: _without_absent(v) if isinstance(v, dict) else v for k, v in values.items()}
+    return {name: value for name, value in inner.items() if value not in (None, {})}
+
+
+def _load(options: argparse.Namespace) -> Configuration | None:
+    try:
+        return load(options.config, _flags(options))
+    except ConfigurationError as error:
+        print("kvatlas: the configuration is not usable:", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  {fault}", file=sys.stderr)
+        return None
+
+
+def _check(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    if configuration is None:
+        return 2
+    sources = configuration.sources
+    print(
+        f"kvatlas: the configuration is usable: {len(sources)} source(s) of events, block size "
+        f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
+    )
+    if not sources:
+        print("kvatlas: but without a source of events no pod will ever be known", file=sys.stderr)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    if configuration is None:
+        return 2
+    configure_logs(configuration.log)
+    try:
+        asyncio.run(_serve_until_signalled(configuration))
+    except (ListenError, SubscribeError, SnapshotError, TokenizationError) as error:
+        print(f"kvatlas: cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve_until_signalled(configuration: Configuration) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Application(configuration):
+        await stop.wait()
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from service.cli.demo import run  # nobody else needs its simulated pods
+
+    return asyncio.run(run(options.pods, options.turns))
+
+
+def _resolve(options: argparse.Namespace) -> int:
+    try:
+        resolve_tokenizer(options.source, options.target)
+    except ResolveError as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.target / 'tokenizer.json'}")
+    return 0

@@ -1,0 +1,97 @@
+"""The commands that keep frames of events in a file and publish them again."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import grpc
+from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+
+from kvevents import (
+    PlaybackError,
+    RecordedFrame,
+    RecordingError,
+    SubscribeError,
+    format_frame,
+    play,
+    read_recording,
+)
+from service.cli.client import explain
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+
+def record(options: argparse.Namespace) -> int:
+    """`kvatlas record`."""
+    count = dropped = 0
+    try:
+        with ExitStack() as stack:
+            output = _opened(stack, options.output)
+            channel = stack.enter_context(grpc.insecure_channel(options.server))
+            for frame in _arriving(channel, options):
+                print(format_frame(frame), file=output, flush=True)
+                count += 1
+                dropped += frame.dropped
+                if count == options.frames:
+                    break
+    except KeyboardInterrupt:
+        pass
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or options.seconds is None:
+            return explain(error, options.server)
+    except OSError as error:
+        print(f"kvatlas: {options.output}: {error.strerror}", file=sys.stderr)
+        return 1
+    lost = f", {dropped} dropped" if dropped else ""
+    print(f"kvatlas: recorded {count} frame(s){lost}", file=sys.stderr)
+    return 0
+
+
+def _opened(stack: ExitStack, output: str) -> IO[str]:
+    if output == "-":
+        return sys.stdout
+    path = Path(output)
+    return stack.enter_context(gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w"))
+
+
+def _arriving(channel: grpc.Channel, options: argparse.Namespace) -> Iterator[RecordedFrame]:
+    request = fleet_pb2.RecordFramesRequest(endpoint=options.endpoint)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(channel)
+    call = stub.RecordFrames(request, timeout=options.seconds)
+    call.initial_metadata()  # once it is here, nothing is missed
+    print("kvatlas: recording, Ctrl-C to stop", file=sys.stderr, flush=True)
+    for frame in call:
+        yield RecordedFrame(frame.received_at, frame.endpoint, list(frame.parts), frame.dropped)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """`kvatlas replay`."""
+    frames = (
+        frame for frame in read_recording(options.file) if options.endpoint in ("", frame.endpoint)
+    )
+    began = time.monotonic()
+    try:
+        count = play(
+            frames,
+            options.bind or options.connect,
+            bind=bool(options.bind),
+            speed=options.speed,
+            patience=options.timeout,
+        )
+    except (RecordingError, PlaybackError, SubscribeError) as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"kvatlas: {options.file}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(
+        f"kvatlas: replayed {count} frame(s) in {time.monotonic() - began:.1f} s", file=sys.stderr
+    )
+    return 0

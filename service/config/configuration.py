@@ -1,0 +1,149 @@
+"""Configuration: defaults, one file, the environment and flags, in this order of precedence.
+
+This is the one place that reads the environment. What comes out is frozen and valid as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from kvevents import EngineSettings
+from service.config.models import ModelSection, TokenizationSection
+from service.config.sections import (
+    EventsSection,
+    GrpcSection,
+    IndexSection,
+    LimitsSection,
+    LogSection,
+    MetricsSection,
+    SnapshotSection,
+    SourceSection,
+    StoreSection,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX = "KVATLAS_"
+CONFIG_VARIABLE = "KVATLAS_CONFIG"
+
+
+class ConfigurationError(Exception):
+    """Everything that is wrong with a configuration, one line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Configuration(BaseSettings):
+    """All there is to configure. See the README for an example of each part."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    grpc: GrpcSection = GrpcSection()
+    metrics: MetricsSection = MetricsSection()
+    log: LogSection = LogSection()
+    index: IndexSection = IndexSection()
+    events: EventsSection = EventsSection()
+    snapshot: SnapshotSection = SnapshotSection()
+    store: StoreSection = StoreSection()
+    limits: LimitsSection = LimitsSection()
+    tokenization: TokenizationSection = TokenizationSection()
+    default_model: str = Field("", description="for pods whose topic does not say the model")
+    pod_names: dict[str, str] = Field({}, description="pod as in topics -> ip:port as callers say")
+    models: tuple[ModelSection, ...] = ()
+    sources: tuple[SourceSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [model.name for model in self.models]
+        for name in {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"model {name!r} is configured twice")
+        endpoints = [source.endpoint for source in self.sources]
+        for endpoint in {e for e in endpoints if endpoints.count(e) > 1 and not e.endswith(":0")}:
+            raise ValueError(f"endpoint {endpoint!r} is configured twice")
+        if self.store.url and self.snapshot.path is not None:
+            raise ValueError("snapshot.path: an index that is shared is kept by its store")
+        return self
+
+    def engine_settings_of(self, model: str) -> EngineSettings:
+        """What the model's engines were started with, as far as it is configured."""
+        for configured in self.models:
+            if configured.name == model:
+                return configured.engine_settings
+        return EngineSettings()
+
+    def block_size_of(self, model: str) -> int:
+        """Tokens per block of the model's keys."""
+        for configured in self.models:
+            if configured.name == model and configured.block_size is not None:
+                return configured.block_size
+        return self.index.block_size
+
+
+def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
+    """The configuration from a TOML file (none: KVATLAS_CONFIG names it, if set) and `flags`.
+
+    flags: nested as the file is. Raises ConfigurationError with every fault found.
+    """
+    if path is None and os.environ.get(CONFIG_VARIABLE):
+        path = Path(os.environ[CONFIG_VARIABLE])
+    from_file = _read(path) if path is not None else {}
+
+    class _Layered(Configuration):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = InitSettingsSource(settings_cls, init_kwargs=from_file)
+            return (init_settings, env_settings, file)
+
+    try:
+        return _Layered(**flags)
+    except ValidationError as error:
+        raise ConfigurationError([_describe(fault) for fault in error.errors()]) from error
+    except ValueError as error:  # a variable that is not the JSON it has to be
+        raise ConfigurationError([str(error)]) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: is not TOML: {error}"]) from error
+
+
+def _describe(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"]) or "configuration"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting"
+    given = fault["input"]
+    shown = "" if isinstance(given, (dict, BaseModel)) else f" (it is {given!r})"
+    return f"{where}: {message}{shown}"

