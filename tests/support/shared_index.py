@@ -197,7 +197,7 @@ class SharedSubject:
     def ask(self, model: str, keys: array[int]) -> list[PrefixMatch]:
         """The same question, to everybody."""
         found = self.run(self.replicas[0].lookup.match(model, model_scope(model), GivenKeys(keys)))
-        assert not found.unsettled
+        assert not found.in_flight
         in_memory: list[PrefixMatch] = [
             replica.index.match(model, GivenKeys(keys)) for replica in self.replicas
         ]

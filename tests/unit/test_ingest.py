@@ -118,7 +118,7 @@ def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
         told.append(stream.worker.pod)
         disconnected(stream, connection)
 
-    monkeypatch.setattr(WorkerStream, "disconnected", counted)
+    monkeypatch.setattr(WorkerStream, "on_disconnected", counted)
     for number in range(1, 101):
         fleet.ingest.on_connected(BOUND, number)
         frame = [f"kv@a:{number}@m".encode(), bytes(8), payload_of(0, None)]
