@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class TrustState(StrEnum):
-    """From best to worst; `kvevents.stream.trust` says what leads to each."""
+    """From best to worst; `kvevents.trust.trust` says what leads to each."""
 
     EXACT = "exact"
     """Everything since a known empty start was applied."""

@@ -1,25 +1,32 @@
-"""ZMQ frames -> events -> index writes, and how much to trust the outcome.
+"""ZMQ frames -> events -> index writes, and how far to trust the outcome.
 
-In path order: `intake` starts and stops it all; `subscriber` bytes arrive, `connections` through
-which connection, `frame` parts -> frame, `source` who speaks, `link` who through what; `events`
-payload -> typed events over `reader` (compiled); `ingest` whose stream a frame is of (`lobby` while
-it is not known whether it is ours), `stream` one worker's, `report` what is told of it; there
-`continuity` which frame comes next, over `progress` how far it has got, `steps` its words, `life`
-what is remembered of an engine, `held` frames that wait, and `trust` the states; `replays` asks for
-what is missing, `scout` who is there before anybody has spoken; `applier` event -> index write,
-with `extra_keys` what an event says besides tokens, `groups` of which kind the engine's caches are,
-`spread` where in a wide block what is, `tiers` the names of media, and `orphans` blocks that wait
-for their parents; `budget` memory for all that waits.
-`recording` frames to a file and back, `playback` published again; `simulated` a pod to try it with.
+In path order:
+
+    listener    sockets, router, replays and timers, started and stopped together
+    router      a frame -> the stream of its worker
+    source      where frames come from, and which pod and model published them
+    expected    workers that are expected before any frame of theirs has come
+    pending     frames of workers whose owner is not known yet
+    probe       finds out which model and rank is behind a source
+    budget      bytes that several owners share
+    transport   bytes in and out over ZMQ
+    wire        bytes of a payload -> typed events
+    kernel      the compiled msgpack reader
+    sequencing  frames in order: which are missing, and of which engine they are
+    trust       how far what is claimed of a worker can be trusted
+    stream      one worker's stream
+    applying    event -> index writes
+    tools       recording, playback, and a simulated pod
 """
 
 from __future__ import annotations
 
+from kvevents.applying import Applier, EngineSettings, EventCounts
 from kvevents.listener import Listener
-from kvevents.pending import Ownership
-from kvevents.router import EventPolicy, FrameRouter
-from kvevents.source import ExtraStrings, Publisher, Source, UnknownPublisherError
-from kvevents.stream import Applier, EngineSettings, EventCounts, StreamReport, WorkerStream
+from kvevents.pending import Owner, Ownership
+from kvevents.router import FrameRouter
+from kvevents.source import Publisher, Source, UnknownPublisherError
+from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream
 from kvevents.tools import (
     PlaybackError,
     RecordedFrame,
@@ -34,6 +41,7 @@ from kvevents.wire import (
     Batch,
     BlockRemoved,
     BlockStored,
+    ExtraStrings,
     PayloadError,
     decode_batch,
 )
@@ -52,6 +60,7 @@ __all__ = [
     "FrameError",
     "FrameRouter",
     "Listener",
+    "Owner",
     "Ownership",
     "PayloadError",
     "PlaybackError",
@@ -65,6 +74,7 @@ __all__ = [
     "UnknownPublisherError",
     "WorkerStream",
     "decode_batch",
+    "dump_stream",
     "format_frame",
     "parse_frame",
     "play",

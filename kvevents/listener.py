@@ -1,4 +1,4 @@
-"""All sources, from their sockets to the index: what the service starts and stops."""
+"""Listens to all sources: sockets, router, replays and timers, started and stopped together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 import zmq
 
-from kvevents.probe import scout
+from kvevents.applying import EngineSettings
+from kvevents.probe import probe_source
 from kvevents.router import FrameRouter
-from kvevents.stream import EngineSettings, ReplayDriver
+from kvevents.stream import Replays
 from kvevents.tools import Recorders
 from kvevents.transport import Subscriber
 
@@ -21,22 +22,36 @@ if TYPE_CHECKING:
 
     from indexer import Index, KeyScheme, Worker
     from kvevents.pending import Ownership
-    from kvevents.router import EventPolicy
     from kvevents.source import Source
+    from kvevents.stream import EventPolicy
 
 _TICK_SECONDS = 0.25
-_SCOUT_SECONDS = 2.0
+_PROBE_SECONDS = 2.0
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
 class Listener:
-    """Listens to `sources` and feeds the index, within an `async with` block.
+    """Listens to sources and feeds the index, within an `async with` block.
 
-    sources: as given. ingest: what is known of every worker's stream. recorders: who wants to see
-    frames as they arrive. restored: streams to go on with, as `FrameRouter.dump` returned them; the
-    index must hold what it held then. custody: see `FrameRouter`; with it only sources that are bound
-    are listened to from the start.
+    Args:
+        index: what is fed.
+        scheme_of: model -> the scheme of its block keys.
+        sources: where frames come from.
+        policy: what to do with events, and when to trust them.
+        replay_timeout: seconds without a message after which an engine is taken not to answer.
+        concurrent_replays: how many replays run at a time.
+        queue_messages: messages of one publisher that may wait here.
+        restored: streams to go on with, as `FrameRouter.dump` returned them; the index must hold
+            what it held then.
+        ownership: decides whose events are applied here. Unless that is everything, only bound
+            sources are listened to from the start, and `listen` adds the others.
+        on_change: called when blocks or the trust of any worker may have changed.
+        settings_of: model -> what its engines were started with.
+
+    Attributes:
+        router: routes the frames to the workers' streams.
+        recorders: those who want to see frames as they arrive.
     """
 
     def __init__(
@@ -50,26 +65,25 @@ class Listener:
         concurrent_replays: int = 4,
         queue_messages: int = 1000,
         restored: Sequence[dict[str, Any]] = (),
-        custody: Ownership | None = None,
-        changed: Callable[[], None] = lambda: None,
+        ownership: Ownership | None = None,
+        on_change: Callable[[], None] = lambda: None,
         settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sources = sources
         self._queue_messages = queue_messages
         self._restored = restored
-        self._replays = ReplayDriver(self._context, replay_timeout, concurrent_replays)
+        self._replays = Replays(self._context, replay_timeout, concurrent_replays)
         self._replay_timeout = replay_timeout
         self._subscribers: dict[Source, Subscriber] = {}
         self._probes: dict[Source, asyncio.Task[None]] = {}
-        self._is_replicated = custody is not None
         self.router = FrameRouter(
             index,
             scheme_of,
             self._replays,
             policy,
-            custody,
-            changed,
+            ownership,
+            on_change,
             settings_of,
             self._reconnect,
         )
@@ -77,7 +91,7 @@ class Listener:
 
     @property
     def endpoints(self) -> list[str]:
-        """Where frames come from, one address for each source."""
+        """The address of each source; for a bound port 0 or *, the port that was chosen."""
         subscribers = (self._subscribers.get(source) for source in self.sources)
         return [
             source.endpoint if subscriber is None else subscriber.endpoint
@@ -85,20 +99,21 @@ class Listener:
         ]
 
     async def __aenter__(self) -> Self:
-        """Raises SubscribeError if an endpoint cannot be had; what was begun is undone then."""
+        """Raises SubscribeError if an endpoint cannot be used; what was started is stopped then."""
         async with AsyncExitStack() as stack:
             stack.callback(self._context.term)
             await stack.enter_async_context(self._replays)
             stack.push_async_callback(self._close)
-            at_once = [source for source in self.sources if source.bind or not self._is_replicated]
+            owns_everything = self.router.ownership.owns_everything
+            at_once = [source for source in self.sources if source.bind or owns_everything]
             for source in at_once:
-                self.router.add_source(source)
-            if not self._is_replicated:
+                self.router.expected.add_source(source)
+            if owns_everything:
                 self.router.restore(self._restored)
             for source in at_once:
                 await self.listen(source)
             ticking = asyncio.create_task(self._tick(), name="tick")
-            stack.push_async_callback(_cancelled, ticking)
+            stack.push_async_callback(_cancel, ticking)
             self._stack = stack.pop_all()
         return self
 
@@ -112,7 +127,7 @@ class Listener:
     # Sources
 
     def is_listening_to(self, source: Source) -> bool:
-        """Whether there is a socket for it."""
+        """Whether a socket receives what the source publishes."""
         return source in self._subscribers
 
     async def listen(self, source: Source) -> None:
@@ -120,20 +135,20 @@ class Listener:
         subscriber = Subscriber(self._context, source, self, self._queue_messages)
         self._subscribers[source] = await subscriber.__aenter__()
         if source.pod and source.replay and not (source.model and source.rank is not None):
-            doing = scout(
+            probe = probe_source(
                 self._context,
                 source,
-                lambda: self.router.knows_publisher(source),
-                lambda topic, rank: self.router.identify_publisher(source, topic, rank),
-                min(self.router.policy.poll_seconds, _SCOUT_SECONDS),
+                lambda: self.router.expected.knows_publisher(source),
+                lambda topic, rank: self.router.expected.identify_publisher(source, topic, rank),
+                min(self.router.policy.poll_seconds, _PROBE_SECONDS),
                 self._replay_timeout,
             )
-            self._probes[source] = asyncio.create_task(doing, name=f"scout {source.endpoint}")
+            self._probes[source] = asyncio.create_task(probe, name=f"probe {source.endpoint}")
 
     async def stop_listening(self, source: Source) -> None:
-        """Receive nothing of it any more."""
-        if (scouting := self._probes.pop(source, None)) is not None:
-            await _cancelled(scouting)
+        """Receive nothing of the source any more."""
+        if (probe := self._probes.pop(source, None)) is not None:
+            await _cancel(probe)
         subscriber = self._subscribers.pop(source, None)
         if subscriber is not None:
             await subscriber.__aexit__()
@@ -141,7 +156,7 @@ class Listener:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is applied within this block; what comes waits, bounded, and is taken after."""
+        """Apply nothing within this block; frames wait, within limits, and are applied after it."""
         self._replays.pause()
         for subscriber in self._subscribers.values():
             subscriber.pause()
@@ -153,11 +168,11 @@ class Listener:
                 subscriber.resume()
 
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
-        """See `FrameRouter.resync`; not while paused."""
-        await self._replays.going()
+        """See `FrameRouter.resync_pod`; waits for the end of a pause."""
+        await self._replays.wait_until_running()
         return self.router.resync_pod(pod)
 
-    # What the subscribers tell
+    # What the subscribers report; see `MessageHandler`
 
     def on_message(self, source: Source, parts: list[bytes], connection: int) -> None:
         """A message has come through `connection`."""
@@ -187,6 +202,6 @@ class Listener:
                 _log.exception("tick_failed")
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])

@@ -1,9 +1,12 @@
-"""Frames of workers of which it is not known yet whether this replica is to apply them."""
+"""Frames of workers whose owner is not known yet, where several replicas share an index."""
 
 from __future__ import annotations
 
 from collections import Counter
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from indexer import Worker
@@ -13,60 +16,96 @@ if TYPE_CHECKING:
     from kvevents.wire import Batch
 
 
-class Ownership(Protocol):
-    """Knows whose events this replica applies, where several replicas share an index."""
+class Owner(Enum):
+    """Which replica applies a worker's events."""
 
-    def should_buffer(self, worker: Worker, model: str, source: Source) -> bool:
-        """Whether it may be ours; if so `FrameRouter.admit` or `FrameRouter.refuse` comes by and by."""
+    HERE = "here"
+    ELSEWHERE = "elsewhere"
+    PENDING = "pending"
+    """It is being found out: `FrameRouter.on_acquired` or `on_refused` is called then."""
+
+
+class Ownership(Protocol):
+    """Decides whose events this process applies."""
+
+    @property
+    def owns_everything(self) -> bool:
+        """Whether this process applies the events of all workers, at once."""
+        ...
+
+    def owner_of(self, worker: Worker, model: str, source: Source) -> Owner:
+        """Which replica applies the events of a worker without a stream here."""
         ...
 
     def on_left(self, worker: Worker) -> None:
-        """The worker has departed, or serves another model."""
+        """A worker that was owned here has departed, or serves another model."""
         ...
 
     def on_evicted(self, worker: Worker) -> None:
-        """A worker whose events are applied elsewhere has lost blocks here to the memory bound."""
+        """A worker that is owned elsewhere has lost blocks here to the memory limit."""
         ...
 
 
+class OwnsEverything(Ownership):
+    """The ownership of a process that shares its index with nobody."""
+
+    @property
+    @override
+    def owns_everything(self) -> bool:
+        return True
+
+    @override
+    def owner_of(self, worker: Worker, model: str, source: Source) -> Owner:
+        return Owner.HERE
+
+    @override
+    def on_left(self, worker: Worker) -> None:
+        pass
+
+    @override
+    def on_evicted(self, worker: Worker) -> None:
+        pass
+
+
 class PendingFrame(NamedTuple):
-    """A frame that waits. batch: None if its payload could not be decoded."""
+    """A frame that waits for its worker's owner."""
 
     source: Source
     frame: Frame
     batch: Batch | None
+    """None if its payload could not be decoded."""
     connection: int
 
 
 class PendingFrames:
-    """Holds frames in the order in which they came, within `budget`. dropped: frames, by reason."""
+    """Keeps frames in the order in which they came.
 
-    def __init__(self, custody: Ownership, budget: Budget) -> None:
-        self.ownership = custody
+    Args:
+        budget: memory for them, shared with everything else that waits.
+
+    Attributes:
+        dropped: frames that were not kept, by reason.
+    """
+
+    def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._frames: dict[Worker, list[PendingFrame]] = {}
         self.dropped: Counter[str] = Counter()
 
-    def expect(self, worker: Worker, model: str, source: Source) -> None:
-        """The worker is expected to speak."""
-        self.ownership.should_buffer(worker, model, source)
-
-    def add(self, worker: Worker, model: str, waiting: PendingFrame) -> None:
-        """Hold a frame, unless another replica applies it or there is no room for it."""
-        if not self.ownership.should_buffer(worker, model, waiting.source):
-            self.dropped["owned_elsewhere"] += 1
-        elif self._budget.reserve(len(waiting.frame.payload)):
-            self._frames.setdefault(worker, []).append(waiting)
+    def add(self, worker: Worker, frame: PendingFrame) -> None:
+        """Keep a frame if there is room for it."""
+        if self._budget.reserve(len(frame.frame.payload)):
+            self._frames.setdefault(worker, []).append(frame)
         else:
             self.dropped["no_room_in_lobby"] += 1
 
     def pop(self, worker: Worker) -> list[PendingFrame]:
-        """The frames of a worker, to be applied now."""
-        waiting = self._frames.pop(worker, [])
-        for each in waiting:
-            self._budget.release(len(each.frame.payload))
-        return waiting
+        """Remove and return the frames of a worker."""
+        frames = self._frames.pop(worker, [])
+        for frame in frames:
+            self._budget.release(len(frame.frame.payload))
+        return frames
 
     def drop(self, worker: Worker) -> None:
-        """Another replica applies them."""
+        """Drop the frames of a worker that another replica owns."""
         self.dropped["owned_elsewhere"] += len(self.pop(worker))

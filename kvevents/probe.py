@@ -1,20 +1,22 @@
-"""Who is behind a source that does not say it all: its engine's replay socket is asked."""
+"""Finds out which model and rank is behind a source, by asking its engine's replay socket."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import structlog
-import zmq
 
 from indexer import Worker
 from kvevents.source import UnknownPublisherError
-from kvevents.stream import ReplayConnection, parse_answer
+from kvevents.transport import ReplayError, ReplayTimeoutError, replay
 from kvevents.wire import PayloadError, decode_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import zmq
 
     from kvevents.source import Source
     from kvevents.transport import Frame
@@ -22,41 +24,48 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
-async def scout(
+async def probe_source(
     context: zmq.Context[zmq.Socket[bytes]],
     source: Source,
-    is_identified: Callable[[], bool],
-    identify: Callable[[bytes, int | None], None],
-    seconds: float,
-    patience: float,
+    knows_publisher: Callable[[], bool],
+    identify_publisher: Callable[[bytes, int | None], None],
+    interval: float,
+    timeout_seconds: float,
 ) -> None:
-    """Ask every so many seconds for the first frame that the engine still has, until it is known.
+    """Ask for the first frame that the engine still has, until its publisher is known.
 
-    Its topic says the model and its payload the rank. patience: seconds to wait for an answer.
+    The frame's topic names the model, and its payload the rank.
+
+    Args:
+        context: where sockets are made.
+        source: a source with a pod and a replay socket.
+        knows_publisher: whether there is nothing more to find out.
+        identify_publisher: called with the topic and the rank of the frame.
+        interval: seconds between attempts.
+        timeout_seconds: seconds to wait for an answer.
     """
-    complained = False
-    while not is_identified():
+    has_warned = False
+    while not knows_publisher():
         try:
-            frame = await _first_frame(context, source, patience)
+            frame = await _first_frame(context, source, timeout_seconds)
             if frame is not None:
-                identify(frame.topic, decode_batch(frame.payload).rank)
-        except (zmq.ZMQError, ValueError, PayloadError, UnknownPublisherError) as error:
-            if not complained:
+                identify_publisher(frame.topic, decode_batch(frame.payload).rank)
+        except ReplayTimeoutError:
+            pass  # the engine may only be starting
+        except (ReplayError, PayloadError, UnknownPublisherError) as error:
+            if not has_warned:
                 _log.warning("source_not_identified", endpoint=source.endpoint, detail=str(error))
-            complained = True
-        await asyncio.sleep(seconds)
+            has_warned = True
+        await asyncio.sleep(interval)
 
 
 async def _first_frame(
-    context: zmq.Context[zmq.Socket[bytes]], source: Source, patience: float
+    context: zmq.Context[zmq.Socket[bytes]], source: Source, timeout_seconds: float
 ) -> Frame | None:
-    """The first frame of the answer, None if there is none, or no answer."""
+    """The first frame that the engine still has, None if it has none. Raises ReplayError."""
     endpoint = source.replay_endpoint(Worker(source.pod, source.rank or 0))
     if endpoint is None:
         return None
-    with ReplayConnection(context, endpoint) as dealer:
-        dealer.send(0)
-        if not await dealer.readable(patience):
-            return None
-        parts = dealer.receive()
-        return None if parts is None else parse_answer(parts)
+    frames = replay(context, endpoint, 0, timeout_seconds)
+    async with aclosing(frames):  # type: ignore[type-var]
+        return await anext(aiter(frames), None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
+
+from kvevents.wire import ExtraStrings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,17 +14,6 @@ if TYPE_CHECKING:
     from indexer import Worker
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
-
-
-class ExtraStrings(Enum):
-    """What a plain string among the extra keys of a first block is."""
-
-    AUTO = "auto"
-    """An image in events as vLLM up to 0.17 writes them (arrays without a group), else the salt."""
-    SALT = "salt"
-    IMAGE = "image"
-    NONE = "none"
-    """There are neither salts nor images: a wire that could not tell of them is no matter."""
 
 
 class Publisher(NamedTuple):

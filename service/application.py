@@ -283,8 +283,8 @@ class Application:
             concurrent_replays=events.concurrent_replays,
             queue_messages=events.queue_messages,
             restored=restored,
-            custody=None if replica is None else replica.assignment,
-            changed=_nothing if replica is None else replica.writer.wake,
+            ownership=None if replica is None else replica.assignment,
+            on_change=_nothing if replica is None else replica.writer.wake,
             settings_of=configuration.engine_settings_of,
         )
 

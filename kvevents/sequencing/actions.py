@@ -1,98 +1,103 @@
-"""What comes in of a worker's frames, and what is then to be done."""
+"""What the sequencer is given, and the actions that it returns: plain values, no behaviour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from kvevents.trust import TrustChange
     from kvevents.wire import Batch
 
 
 class ReceivedFrame(NamedTuple):
-    """A frame that has come in, live or replayed.
-
-    fingerprint: the same for the same frame. batch: None if its payload could not be decoded at
-    all. flaw: why its events are not all there, or "". size: about the bytes it occupies. epoch:
-    what the engine calls its life, empty if it does not say.
-    """
+    """A frame as the sequencer sees it, live or replayed."""
 
     sequence: int
     fingerprint: int
+    """Equal for equal frames; see `fingerprint_of`."""
     batch: Batch | None
+    """The decoded events; None if the payload could not be decoded at all."""
     size: int
-    flaw: str = ""
+    """About how many bytes the frame occupies while it waits."""
+    decode_error: str = ""
+    """Why some of its events are missing; empty if all are there."""
     epoch: bytes = b""
+    """The publisher's name of its incarnation; empty if it sends none."""
 
     @property
     def timestamp(self) -> float:
-        """When the engine says it published the frame; 0.0 if that cannot be read."""
+        """When the engine published the frame, by its own clock; 0.0 if that cannot be read."""
         return 0.0 if self.batch is None else self.batch.timestamp
 
 
 class ReplayReason(Enum):
-    """What a replay is asked for."""
+    """Why a replay is requested."""
 
     START = "start"
     """To learn what was published before we listened."""
     GAP = "gap"
-    """To fill a hole."""
+    """To fill a gap in the sequence numbers."""
     VERIFY = "verify"
-    """To see whether the publisher is the one it was."""
+    """To find out whether the publisher is still the same engine."""
     POLL = "poll"
-    """To see whether all is well, from time to time."""
+    """To notice, from time to time, frames that were lost without a trace."""
     REBUILD = "rebuild"
-    """To apply everything again, if everything is still there."""
+    """To apply everything from frame 0 again, if the engine still has frame 0."""
     RESYNC = "resync"
-    """To apply again what is still there: an operator's wish."""
+    """To apply again whatever the engine still has, because an operator asked for it."""
+
+
+# Actions. The stream performs them in the order in which the sequencer returns them.
+
+
+class Apply(NamedTuple):
+    """Apply the events of a frame."""
+
+    frame: ReceivedFrame
+
+
+class EngineRestarted(NamedTuple):
+    """Another engine has taken the worker's place: drop what died with the former process."""
+
+
+class StartOver(NamedTuple):
+    """Drop everything that is claimed of the worker: it is about to be learned again."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReplayRequest:
-    """A replay to ask for, from the frame `start` on. Answers carry it: only the newest counts."""
+    """Request the frames from `start` on. Answers carry the request: only the newest counts."""
 
-    purpose: ReplayReason
+    reason: ReplayReason
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """The events of a frame are to be applied."""
-
-    arrival: ReceivedFrame
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Another engine is in the worker's place: what dies with the process is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuild:
-    """Nothing is to be claimed of the worker: it will be learned again."""
-
-
-Action = Apply | Restart | Rebuild | ReplayRequest
+Action: TypeAlias = "Apply | EngineRestarted | StartOver | ReplayRequest | TrustChange"
 
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What befell a worker's frames.
-
-    gaps: holes seen. missed: frames never received. duplicates, late: frames that came again, or
-    too late to be applied. restarts: engines replaced. replays: asked for. replay_failures: asked
-    for without a complete answer. replayed: frames applied from replays. overflows: times there was
-    no memory to hold live frames until a replay had come. rivals: frames of others in its name.
-    """
+    """What happened to a worker's frames."""
 
     gaps: int = 0
+    """Gaps seen in the sequence numbers."""
     missed: int = 0
+    """Frames that were never received."""
     duplicates: int = 0
+    """Frames that came again."""
     late: int = 0
+    """Frames that came too late to be applied."""
     restarts: int = 0
+    """Engines found to have been replaced."""
     replays: int = 0
+    """Replays requested."""
     replay_failures: int = 0
+    """Replays without a complete answer."""
     replayed: int = 0
+    """Frames applied from replays."""
     overflows: int = 0
+    """Times there was no memory for live frames that had to wait for a replay."""
     rivals: int = 0
+    """Frames that another live connection sent in the worker's name."""

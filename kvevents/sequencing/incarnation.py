@@ -1,4 +1,4 @@
-"""What is remembered of one engine's life, so as to tell its frames from another's."""
+"""One life of an engine process: enough of its frames to tell them from another engine's."""
 
 from __future__ import annotations
 
@@ -8,59 +8,82 @@ if TYPE_CHECKING:
     from kvevents.sequencing.actions import ReceivedFrame
 
 _REMEMBERED = 256  # frames whose fingerprints are kept
+_SAVED = 16  # of these, frames that a dump contains
 
 
 class Incarnation:
-    """From an engine's start to its end; frames are numbered from 0.
+    """How far the frames of one engine process have been accepted; its frames count from 0.
 
-    last: number of the last frame applied or given up, -1 before the first. head: the highest
-    number known to have been published. replayed_to: the highest that came from a replay.
-    newest: the engine's own time of the newest frame. epoch: what the engine calls this life, empty
-    if it does not say.
+    Attributes:
+        last: number of the last frame that was accepted or given up, -1 before the first.
+        highest_known: the highest number that the engine is known to have published.
+        replayed_to: the highest number that a replay brought.
+        newest: the engine's own time of its newest frame.
+        epoch: the publisher's name of this incarnation; empty if it sends none.
+        last_without_events: number of the newest frame that had an epoch and no events, else -1.
+            A heartbeat that a replay brings looks like that, and its number is used again.
     """
 
-    __slots__ = ("_birth", "_seen", "epoch", "head", "last", "newest", "replayed_to")
+    __slots__ = (
+        "_fingerprints",
+        "_first_fingerprint",
+        "epoch",
+        "highest_known",
+        "last",
+        "last_without_events",
+        "newest",
+        "replayed_to",
+    )
 
     def __init__(self) -> None:
-        self.last = self.head = self.replayed_to = -1
+        self.last = self.highest_known = self.replayed_to = self.last_without_events = -1
         self.newest = 0.0
         self.epoch = b""
-        self._birth: int | None = None
-        self._seen: dict[int, int] = {}
+        self._first_fingerprint: int | None = None
+        self._fingerprints: dict[int, int] = {}
 
     def accept(self, sequence: int, fingerprint: int, timestamp: float) -> None:
-        """The frame is the last one applied."""
+        """Make this frame the last one accepted."""
         self.last = sequence
-        self.head = max(self.head, sequence)
+        self.highest_known = max(self.highest_known, sequence)
         self.newest = max(self.newest, timestamp)
-        seen = self._seen
-        seen[sequence] = fingerprint
-        if len(seen) > _REMEMBERED:
-            del seen[next(iter(seen))]
+        fingerprints = self._fingerprints
+        fingerprints[sequence] = fingerprint
+        if len(fingerprints) > _REMEMBERED:
+            del fingerprints[next(iter(fingerprints))]
         if sequence == 0:
-            self._birth = fingerprint
+            self._first_fingerprint = fingerprint
 
-    def has(self, arrival: ReceivedFrame) -> bool | None:
-        """Whether the frame is of this life; None if it is too long ago, or was never received."""
-        known = self._birth if arrival.sequence == 0 else self._seen.get(arrival.sequence)
-        return None if known is None else known == arrival.fingerprint
+    def has(self, frame: ReceivedFrame) -> bool | None:
+        """Whether this very frame was accepted.
+
+        False: another frame was accepted under its number. None: its number was never accepted, or
+        too long ago to remember the fingerprint.
+        """
+        known = (
+            self._first_fingerprint
+            if frame.sequence == 0
+            else self._fingerprints.get(frame.sequence)
+        )
+        return None if known is None else known == frame.fingerprint
 
     def dump(self) -> dict[str, Any]:
-        """What `load` takes."""
+        """Plain values for `load`."""
         return {
             "last": self.last,
             "newest": self.newest,
             "epoch": self.epoch,
-            "birth": self._birth,
-            "seen": list(self._seen.items())[-16:],
+            "birth": self._first_fingerprint,
+            "seen": list(self._fingerprints.items())[-_SAVED:],
         }
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Incarnation:
-        """The life that was dumped."""
-        life = cls()
-        life.last = life.head = dumped["last"]
-        life.newest, life._birth = dumped["newest"], dumped["birth"]
-        life.epoch = dumped["epoch"]
-        life._seen = dict(dumped["seen"])
-        return life
+        """The incarnation that was dumped. Raises what a malformed dump makes it raise."""
+        incarnation = cls()
+        incarnation.last = incarnation.highest_known = dumped["last"]
+        incarnation.newest = dumped["newest"]
+        incarnation.epoch = dumped["epoch"]
+        incarnation._first_fingerprint = dumped["birth"]
+        incarnation._fingerprints = dict(dumped["seen"])
+        return incarnation

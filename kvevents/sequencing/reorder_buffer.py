@@ -1,4 +1,4 @@
-"""Live frames that wait until those before them have come."""
+"""Live frames that wait until the frames before them have come."""
 
 from __future__ import annotations
 
@@ -12,49 +12,54 @@ if TYPE_CHECKING:
 
 
 class ReorderBuffer:
-    """Frames by number, within a shared budget of bytes."""
+    """Frames by sequence number, within a budget of bytes that all workers share."""
 
-    __slots__ = ("_budget", "_frames", "_old")
+    __slots__ = ("_budget", "_frames", "_from_former_connection")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._frames: dict[int, ReceivedFrame] = {}
-        self._old: set[int] = set()
+        self._from_former_connection: set[int] = set()
 
-    def hold(self, arrival: ReceivedFrame) -> bool:
-        """Keep a frame; False if there is no room for it."""
-        if not self._budget.reserve(arrival.size):
+    def add(self, frame: ReceivedFrame) -> bool:
+        """Keep a frame, in place of another one of its number; False if there is no room."""
+        if not self._budget.reserve(frame.size):
             return False
-        self.drop(lambda held: held.sequence == arrival.sequence)
-        self._frames[arrival.sequence] = arrival
+        if frame.sequence in self._frames:
+            self.pop(frame.sequence)
+        self._frames[frame.sequence] = frame
         return True
 
     def get(self, sequence: int) -> ReceivedFrame | None:
-        """The held frame of this number."""
+        """The frame of this number, None if there is none."""
         return self._frames.get(sequence)
 
     def pop(self, sequence: int) -> ReceivedFrame:
-        """The held frame of this number, no longer held."""
-        arrival = self._frames.pop(sequence)
-        self._old.discard(sequence)
-        self._budget.release(arrival.size)
-        return arrival
+        """Remove and return the frame of this number. Raises KeyError."""
+        frame = self._frames.pop(sequence)
+        self._from_former_connection.discard(sequence)
+        self._budget.release(frame.size)
+        return frame
 
     def drop(self, unwanted: Callable[[ReceivedFrame], bool]) -> None:
-        """Hold these no longer."""
-        for sequence in [s for s, arrival in self._frames.items() if unwanted(arrival)]:
+        """Remove the frames for which `unwanted` returns True."""
+        for sequence in [s for s, frame in self._frames.items() if unwanted(frame)]:
             self.pop(sequence)
 
-    def reconnected(self) -> None:
-        """Frames held from now on may be another publisher's than those held so far."""
-        self._old.update(self._frames)
+    def mark_connection_change(self) -> None:
+        """Remember that later frames may be from another publisher than the present ones."""
+        self._from_former_connection.update(self._frames)
 
-    def drop_old(self, *, everything: bool) -> None:
-        """Hold those from before the last connection no longer, or none at all."""
-        self.drop(lambda held: everything or held.sequence in self._old)
+    def drop_from_former_connection(self) -> None:
+        """Remove the frames that came before the last `mark_connection_change`."""
+        self.drop(lambda frame: frame.sequence in self._from_former_connection)
+
+    def clear(self) -> None:
+        """Remove all frames."""
+        self.drop(lambda _: True)
 
     def numbers(self) -> list[int]:
-        """In ascending order."""
+        """The sequence numbers, ascending."""
         return sorted(self._frames)
 
     def __len__(self) -> int:

@@ -1,32 +1,34 @@
-"""TODO map."""
+"""One worker's stream: its frames in order, applied, and how far to trust the outcome.
+
+In path order:
+
+    registry       the streams of all workers
+    worker         one stream
+    environment    what all streams share: policy, memory, callbacks
+    connections    which connections are live, and which streams use them
+    received       a frame off the wire -> a frame for the sequencer
+    replays        runs the replays that streams request
+    polling        when to ask for frames that were lost without a trace
+    signs_of_life  when a worker was last heard
+    report         a stream as answers, operators and metrics see it
+    dump           a stream as plain values
+"""
 
 from __future__ import annotations
 
-from indexer import TrustState, TrustStatus
-from kvevents.stream.applier import Applier, EventCounts
-from kvevents.stream.cache_groups import EngineSettings
-from kvevents.stream.link import SourceConnections, StreamsByConnection
-from kvevents.stream.orphans import Orphans
-from kvevents.stream.replays import ReplayConnection, ReplayDriver, parse_answer
+from kvevents.stream.dump import dump_stream
+from kvevents.stream.environment import EventPolicy
+from kvevents.stream.registry import ReplayRunner, StreamRegistry
+from kvevents.stream.replays import Replays
 from kvevents.stream.report import StreamReport
-from kvevents.stream.trust import ClassesInUse, Trust, class_of
 from kvevents.stream.worker import WorkerStream
 
 __all__ = [
-    "Applier",
-    "ClassesInUse",
-    "EngineSettings",
-    "EventCounts",
-    "Orphans",
-    "ReplayConnection",
-    "ReplayDriver",
-    "SourceConnections",
+    "EventPolicy",
+    "ReplayRunner",
+    "Replays",
+    "StreamRegistry",
     "StreamReport",
-    "StreamsByConnection",
-    "Trust",
-    "TrustState",
-    "TrustStatus",
     "WorkerStream",
-    "class_of",
-    "parse_answer",
+    "dump_stream",
 ]

@@ -1,51 +1,40 @@
-"""Replays: asking an engine's ROUTER for the frames it still has."""
+"""Runs the replays that streams request, a few at a time, and feeds them with the answers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 import structlog
-import zmq
 
-from kvevents.transport import Frame, parse_frame
+from kvevents.source import UnknownPublisherError
+from kvevents.transport import ReplayError, ReplayTimeoutError, replay
 from kvevents.wire import PayloadError, decode_batch
 
 if TYPE_CHECKING:
+    import zmq
+
     from kvevents.sequencing import ReplayRequest
     from kvevents.stream.worker import WorkerStream
+    from kvevents.transport import Frame
     from kvevents.wire import Batch
 
-_END = b"\xff" * 8
 _SLICE_SECONDS = 0.0005  # how long replayed frames may keep requests waiting
-_MOST_MESSAGES = 10_000  # waiting in memory; what the engine drops beyond is asked for again
-_MOST_TRIES_SECONDS = 60.0
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
-_SEQUENCE_BYTES = (8, 24)  # alone, or with the publisher's epoch
+class Replays:
+    """The replays under way, at most one for each stream, within an `async with` block.
 
-
-def parse_answer(parts: list[bytes]) -> Frame | None:
-    """The frame in an answer's parts; None for the end. Raises ValueError if it is neither.
-
-    Engines up to vLLM 0.25 send no topic, so the parts are taken from the back; the topic is empty
-    then.
-    """
-    if len(parts) < 2 or len(parts[-2]) not in _SEQUENCE_BYTES:
-        raise ValueError("an answer has a sequence of 8 or 24 bytes and a payload")
-    if parts[-2][:8] == _END:
-        return None
-    return parse_frame([parts[-3] if len(parts) > 3 else b"", *parts[-2:]])
-
-
-class ReplayDriver:
-    """Asks for replays, a few at a time, and hands what comes to the streams that asked.
-
-    timeout: seconds without any message after which an answer is taken to have failed.
-    patience: seconds to wait for frames that were only reordered, where nobody can be asked.
+    Args:
+        context: where sockets are made.
+        timeout: seconds without a message after which an engine is taken not to answer.
+        concurrent: how many replays run at a time; the others wait.
+        reorder_seconds: how long to wait for frames that are only reordered, where there is no
+            replay socket.
     """
 
     def __init__(
@@ -53,164 +42,128 @@ class ReplayDriver:
         context: zmq.Context[zmq.Socket[bytes]],
         timeout: float = 2.0,
         concurrent: int = 4,
-        patience: float = 0.05,
+        reorder_seconds: float = 0.05,
     ) -> None:
         self._context = context
         self._timeout = timeout
-        self._patience = patience
-        self._slots = asyncio.Semaphore(concurrent)
+        self._reorder_seconds = reorder_seconds
+        self._permits = asyncio.Semaphore(concurrent)
         self._tasks: dict[WorkerStream, asyncio.Task[None]] = {}
-        self._going = asyncio.Event()
-        self._going.set()
+        self._running = asyncio.Event()
+        self._running.set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Give up all that is asked for."""
+        """Cancel all replays."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def ask(self, stream: WorkerStream, ask: ReplayRequest) -> None:
-        """Ask for `stream`; what it had asked for before is given up."""
+    def start(self, stream: WorkerStream, request: ReplayRequest) -> None:
+        """Run a replay for `stream`, in place of the one that is under way."""
         former = self._tasks.pop(stream, None)
         if former is not None and former is not asyncio.current_task():
             former.cancel()
         name = f"replay {stream.worker.pod}/{stream.worker.rank}"
-        self._tasks[stream] = asyncio.create_task(self._run(stream, ask), name=name)
+        self._tasks[stream] = asyncio.create_task(self._run(stream, request), name=name)
 
-    def leave(self, stream: WorkerStream) -> None:
-        """The stream is not interested any more."""
+    def cancel(self, stream: WorkerStream) -> None:
+        """Cancel the stream's replay, if there is one."""
         task = self._tasks.pop(stream, None)
         if task is not None:
             task.cancel()
 
     def pause(self) -> None:
-        """Hand nothing over until `resume`."""
-        self._going.clear()
+        """Give streams nothing until `resume`."""
+        self._running.clear()
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._going.set()
+        self._running.set()
 
-    async def going(self) -> None:
+    async def wait_until_running(self) -> None:
         """Wait until there is no pause."""
-        await self._going.wait()
+        await self._running.wait()
 
-    async def _run(self, stream: WorkerStream, ask: ReplayRequest) -> None:
+    async def _run(self, stream: WorkerStream, request: ReplayRequest) -> None:
         complete = False
         try:
             endpoint = stream.replay_endpoint
             if endpoint is None:
-                await asyncio.sleep(self._patience)
+                await asyncio.sleep(self._reorder_seconds)
             else:
-                async with self._slots:
-                    complete = await self._replay(stream, ask, endpoint)
-        except zmq.ZMQError as error:
+                async with self._permits:
+                    complete = await self._feed(stream, request, endpoint)
+        except ReplayTimeoutError:
+            pass  # the stream counts it, and says so
+        except ReplayError as error:
             _log.warning("replay_failed", pod=stream.worker.pod, detail=str(error))
         except Exception:  # noqa: BLE001 - the stream must not wait for ever
             _log.exception("replay_failed", pod=stream.worker.pod)
-        await self._going.wait()
+        await self._running.wait()
         if self._tasks.get(stream) is asyncio.current_task():
             del self._tasks[stream]
-        stream.on_replay_finished(ask, complete=complete)
+        stream.on_replay_finished(request, complete=complete)
 
-    async def _replay(self, stream: WorkerStream, ask: ReplayRequest, endpoint: str) -> bool:
-        """Hand over the answer to `ask`; whether it was complete."""
-        give_up_at = time.monotonic() + max(_MOST_TRIES_SECONDS, self._timeout)
-        with ReplayConnection(self._context, endpoint) as dealer:
-            dealer.send(ask.start)
+    async def _feed(self, stream: WorkerStream, request: ReplayRequest, endpoint: str) -> bool:
+        """Feed the stream with the answer to `request`; returns whether the answer is complete.
+
+        Raises ReplayError.
+        """
+        frames = replay(self._context, endpoint, request.start, self._timeout)
+        async with aclosing(frames):  # type: ignore[type-var]
             slice_end = time.perf_counter() + _SLICE_SECONDS
-            while stream.sequencer.asked is ask and time.monotonic() < give_up_at:
-                parts = dealer.receive()
-                if parts is None:
-                    if not await dealer.readable(self._timeout):
-                        return False
-                    await self._going.wait()
-                    slice_end = time.perf_counter() + _SLICE_SECONDS
-                    continue
-                answer = parse_answer(parts)
-                if answer is None:
-                    return True
-                batch = _decoded(answer.payload)
-                if not stream.is_own(answer.topic, batch):
-                    _log.warning(
-                        "replay_of_another_pod",
-                        endpoint=endpoint,
-                        pod=stream.worker.pod,
-                        topic=answer.topic,
-                        rank=None if batch is None else batch.rank,
-                    )
-                    stream.foreign_replay = (
-                        f"the replay socket {endpoint} answers with frames of another pod or rank: "
-                        "it must be the engine's own"
-                    )
+            async for frame in frames:
+                if stream.sequencer.request is not request:
                     return False
-                stream.on_replayed_frame(ask, answer, batch)
-                if time.perf_counter() > slice_end or not self._going.is_set():
+                batch = _decode(frame)
+                if not _is_of(stream, frame, batch):
+                    self._warn_of_foreign_frame(stream, endpoint, frame, batch)
+                    return False
+                stream.on_replayed_frame(request, frame, batch)
+                if time.perf_counter() > slice_end or not self._running.is_set():
                     await asyncio.sleep(0)
-                    await self._going.wait()
+                    await self._running.wait()
                     slice_end = time.perf_counter() + _SLICE_SECONDS
-        return False
-
-
-class ReplayConnection:
-    """A socket for one question, on the running event loop, within a `with` block."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self._socket = context.socket(zmq.DEALER)
-        self._endpoint = endpoint
-        self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
-
-    def __enter__(self) -> Self:
-        try:
-            self._socket.setsockopt(zmq.RCVHWM, _MOST_MESSAGES)
-            self._socket.setsockopt(zmq.LINGER, 0)
-            if "[" in self._endpoint:
-                self._socket.setsockopt(zmq.IPV6, 1)
-            self._socket.connect(self._endpoint)
-        except zmq.ZMQError:
-            self._socket.close(linger=0)
-            raise
-        self._descriptor = int(self._socket.getsockopt(zmq.FD))
-        self._loop.add_reader(self._descriptor, self._woken.set)
-        return self
-
-    def send(self, start: int) -> None:
-        """Ask for everything from `start` on. The empty part is what engines insist on."""
-        self._socket.send_multipart([b"", start.to_bytes(8, "big")], zmq.NOBLOCK)
-
-    def receive(self) -> list[bytes] | None:
-        """The next message, or None if there is none yet."""
-        try:
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-
-    async def readable(self, seconds: float) -> bool:
-        """Wait for a message, so many seconds at most; False if none came."""
-        deadline = self._loop.time() + seconds
-        while not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._woken.clear()
-            if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                break
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._woken.wait()
-            except TimeoutError:
-                return False
         return True
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._loop.remove_reader(self._descriptor)
-        self._socket.close(linger=0)
+    @staticmethod
+    def _warn_of_foreign_frame(
+        stream: WorkerStream, endpoint: str, frame: Frame, batch: Batch | None
+    ) -> None:
+        _log.warning(
+            "replay_of_another_pod",
+            endpoint=endpoint,
+            pod=stream.worker.pod,
+            topic=frame.topic,
+            rank=None if batch is None else batch.rank,
+        )
+        stream.on_foreign_replay(
+            f"the replay socket {endpoint} answers with frames of another pod or rank: it must be "
+            "the engine's own"
+        )
 
 
-def _decoded(payload: bytes) -> Batch | None:
+def _decode(frame: Frame) -> Batch | None:
     try:
-        return decode_batch(payload)
+        return decode_batch(frame.payload)
     except PayloadError:
         return None
+
+
+def _is_of(stream: WorkerStream, frame: Frame, batch: Batch | None) -> bool:
+    """Whether a replayed frame is the stream's, as far as its topic and payload tell."""
+    source, worker = stream.source, stream.worker
+    if source is None:
+        return False
+    if frame.topic:
+        try:
+            if source.publisher_of(frame.topic).pod != worker.pod:
+                return False
+        except UnknownPublisherError:
+            return False
+    rank = None if batch is None or source.rank is not None else batch.rank
+    return rank is None or rank == worker.rank

@@ -1,71 +1,65 @@
-"""One worker's stream of events: frames in order, applied, and how much to trust the outcome."""
+"""One worker's stream of events: frames put in order, applied, and how far to trust the outcome."""
 
 from __future__ import annotations
 
 import time
-import zlib
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from indexer import TrustState, TrustStatus
+from indexer import TrustState
 from kvevents.sequencing import (
     Apply,
+    EngineRestarted,
     FrameSequencer,
     Incarnation,
-    Rebuild,
-    ReceivedFrame,
     ReplayReason,
     ReplayRequest,
-    Restart,
+    StartOver,
 )
-from kvevents.source import UnknownPublisherError
-from kvevents.stream.report import StreamReport
-from kvevents.stream.trust import EVERYWHERE
+from kvevents.stream.polling import PollSchedule
+from kvevents.stream.received import fingerprint_of, received_frame
+from kvevents.stream.report import report_of, trust_status_of
+from kvevents.stream.signs_of_life import SignsOfLife
+from kvevents.trust import Downgrade
+from kvevents.wire import ALL_TIER_CLASSES, class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Sequence
 
-    from indexer import Worker
-    from kvevents.budget import Budget
+    from indexer import TrustStatus, Worker
+    from kvevents.applying.applier import Applier
     from kvevents.sequencing import Action
     from kvevents.source import Source
-    from kvevents.stream.applier import Applier
-    from kvevents.stream.link import SourceConnections
+    from kvevents.stream.connections import SourceConnections
+    from kvevents.stream.environment import StreamEnvironment
+    from kvevents.stream.report import StreamReport
     from kvevents.transport import Frame
+    from kvevents.trust import Trust, TrustChange
     from kvevents.wire import Batch
-
-_DECODED = 4  # decoded events take about this many times the bytes of their payload
-_FLAWS = ("truncated_payload", "broken_event")
-_LONGEST_REBUILD_WAIT = 64  # polls
-_ANXIOUS_POLL_SECONDS = 1.0  # while nobody vouches for the worker
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
 
-def fingerprint_of(payload: bytes) -> int:
-    """The same for the same payload; others have the engine's time or their hashes different."""
-    return zlib.crc32(payload[-64:], zlib.crc32(payload[:128])) | len(payload) << 32
-
-
-def flaw_of(batch: Batch | None) -> str:
-    """Why a batch's events are not all there, or ""."""
-    if batch is None:
-        return "undecodable_frame"
-    return next((flaw for flaw in _FLAWS if flaw in batch.skipped), "")
-
-
 class WorkerStream:
-    """What is known of the event stream of one worker.
+    """The stream of one worker. It is the only one that changes the worker's trust.
 
-    batches: live frames so far. last_event, last_answer: when the newest live frame and the newest
-    answer to a replay came (`time.monotonic`), None before the first. connection: the one it speaks
-    through, of `link`; None before the first. foreign_replay: what was wrong if the replay socket
-    answered with frames of another worker, else empty. rivals: other live connections that speak in
-    the worker's name. stale_after: seconds of silence, 0 for never. up: all live connections there
-    are. answered: told when the replay socket answers while no connection is up.
+    Args:
+        worker: whose stream this is.
+        model: the model that the worker serves.
+        applier: writes the worker's events to the index.
+        trust: the worker's trust.
+        environment: what streams share: policy, memory, callbacks.
+
+    Attributes:
+        source: where its frames come from; None before the first `attach`.
+        connection: the connection it speaks through; None before the first.
+        rivals: other live connections through which somebody speaks in the worker's name.
+        live_frames: how many live frames have come.
+        signs_of_life: when it was last heard.
+        is_closed: whether the stream was removed.
+        foreign_replay: what is wrong if the replay socket answers with another worker's frames;
+            empty otherwise.
     """
 
     def __init__(
@@ -73,328 +67,259 @@ class WorkerStream:
         worker: Worker,
         model: str,
         applier: Applier,
-        budget: Budget,
-        ask: Callable[[WorkerStream, ReplayRequest], None],
-        applied: Callable[[], None],
-        *,
-        forget_on_doubt: bool,
-        stale_after: float,
-        up: AbstractSet[int] = frozenset(),
-        answered: Callable[[WorkerStream], None] = lambda _: None,
+        trust: Trust,
+        environment: StreamEnvironment,
     ) -> None:
         self.worker = worker
         self.model = model
         self.applier = applier
-        self.trust = applier.trust
-        self.sequencer = FrameSequencer(self.trust, budget, self._perform, can_replay=False)
+        self.trust = trust
+        self.sequencer = FrameSequencer(environment.budget, can_replay=False)
         self.source: Source | None = None
         self.source_connections: SourceConnections | None = None
         self.connection: int | None = None
-        self.live_frames = 0
-        self.last_event: float | None = None
-        self.last_answer: float | None = None
-        self.foreign_replay = ""
         self.rivals: set[int] = set()
-        self._is_lost = False
-        self._live_connections = up
-        self._answered = answered
-        self._restored_sign: float | None = None
-        self._ask = ask
-        self._applied = applied
-        self._forget_on_doubt = forget_on_doubt
-        self._stale_after = stale_after
-        self._reported = self.trust.state
-        self._next_poll = 0.0
-        self._next_rebuild = 0.0
-        self._rebuild_wait = 1
+        self.live_frames = 0
+        self.signs_of_life = SignsOfLife()
+        self.foreign_replay = ""
+        self.is_closed = False
+        self._environment = environment
+        self._is_connection_lost = False
+        self._reported_state = trust.state
+        self._polls = PollSchedule()
+
+    # Where frames come from
+
+    def attach(self, source: Source, connections: SourceConnections) -> None:
+        """Expect the worker's frames from `source` from now on."""
+        self.source = source
+        self.applier.read_extra_strings_as(source.extra_strings)
+        self.sequencer.on_source_changed(can_replay=self.replay_endpoint is not None)
+        if self.source_connections is not connections:
+            if self.source_connections is not None:
+                self.source_connections.streams.discard(self)
+            self.source_connections = connections
+            connections.streams.add(self)
 
     @property
     def replay_endpoint(self) -> str | None:
-        """Where to ask for a replay, or None."""
+        """The address of the engine's replay socket, None if there is none."""
         return None if self.source is None else self.source.replay_endpoint(self.worker)
 
-    def is_own(self, topic: bytes, batch: Batch | None) -> bool:
-        """Whether a replayed frame is this worker's, as far as it says whose it is."""
-        source = self.source
-        if source is None:
-            return False
-        if topic:
-            try:
-                if source.publisher_of(topic).pod != self.worker.pod:
-                    return False
-            except UnknownPublisherError:
-                return False
-        said = None if batch is None or source.rank is not None else batch.rank
-        return said is None or said == self.worker.rank
-
     def close(self) -> None:
-        """The worker is forgotten: nothing waits for it any more."""
-        self.sequencer.leave()
+        """Release the memory of everything that waits; the stream is not used any more."""
+        self.is_closed = True
+        self.sequencer.close()
         self.applier.orphans.clear()
         if self.source_connections is not None:
             self.source_connections.streams.discard(self)
 
-    # Frames
-
-    def on_live_frame(self, frame: Frame, batch: Batch | None) -> None:
-        """A live frame has come; `batch` is None if its payload could not be decoded."""
-        self.live_frames += 1
-        self.last_event = time.monotonic()
-        continuity = self.sequencer
-        life = continuity.life
-        if (
-            frame.sequence == life.last + 1
-            and continuity.calm
-            and batch is not None
-            and not batch.skipped
-            and frame.epoch == life.epoch
-        ):
-            life.accept(frame.sequence, fingerprint_of(frame.payload), batch.timestamp)
-            self._apply(batch)
-            if self.trust.state is not self._reported:
-                self._on_trust_changed()
-        else:
-            continuity.live(_arrival(frame, batch))
-            self._settle()
-
-    def on_heartbeat(self, frame: Frame) -> None:
-        """The engine is alive, and says how far it has got."""
-        self.last_event = time.monotonic()
-        if not self.sequencer.heartbeat(frame.sequence, frame.epoch):
-            self._next_poll = 0.0  # there may be one more frame than we know of
-        self._settle()
-
-    def on_replayed_frame(self, ask: ReplayRequest, frame: Frame, batch: Batch | None) -> None:
-        """A frame has come in answer to `ask`."""
-        self.foreign_replay = ""
-        self.last_answer = time.monotonic()
-        self.sequencer.replayed(ask, _arrival(frame, batch))
-        self._settle()
-
-    def on_replay_finished(self, ask: ReplayRequest, *, complete: bool) -> None:
-        """The answer to `ask` is over, by the engine's own word or not."""
-        was_unanswered = self.sequencer.unanswered
-        if complete:
-            self.last_answer = time.monotonic()
-            if not self.is_connected:
-                self._answered(self)
-        self.sequencer.ended(ask, complete=complete)
-        if self.sequencer.unanswered:
-            self._next_poll = min(self._next_poll, time.monotonic() + _ANXIOUS_POLL_SECONDS)
-        if self.sequencer.unanswered != was_unanswered:
-            self._applied()
-        self._settle()
+    # Connections
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection it speaks through is not known to be lost."""
-        return self.connection is not None and not self._is_lost
+        """Whether the connection that the worker speaks through is not known to be lost."""
+        return self.connection is not None and not self._is_connection_lost
 
     def on_connection_changed(self, connection: int, *, is_lost: bool = False) -> None:
-        """Through another connection than before, there may be another publisher.
+        """The worker speaks through another connection, so it may be another publisher.
 
-        is_lost: whether that one is gone by now, and this is what was left of it.
+        Args:
+            connection: its number.
+            is_lost: whether it is lost by now, and a frame was left of it.
         """
         if connection == self.connection:
             return
         if self.connection is not None:
-            doubt = "reconnected"
-        else:  # only a stream that was restored has begun without a connection
-            doubt = "restored" if self.sequencer.begun else ""
+            suspicion = "reconnected"
+        else:  # only a stream that was restored has started without a connection
+            suspicion = "restored" if self.sequencer.has_started else ""
         self.connection = connection
-        self._is_lost = is_lost
+        self._is_connection_lost = is_lost
         self.rivals.discard(connection)
-        self.sequencer.connected(doubt)
-        self._applied()
-        self._settle()
+        self._perform(self.sequencer.on_connection_changed(suspicion))
+        self._environment.on_change()
 
     def on_rival(self, connection: int) -> None:
-        """Another live connection has spoken in the worker's name."""
+        """A frame in the worker's name has come through another live connection."""
         self.sequencer.counts.rivals += 1
         if connection not in self.rivals:
             self.rivals.add(connection)
-            self._applied()
+            self._environment.on_change()
 
     def on_disconnected(self, connection: int) -> None:
-        """A connection is gone: the worker's, or that of somebody who spoke in its name."""
+        """A connection was lost: the worker's, or a rival's."""
         if connection in self.rivals or connection == self.connection:
-            self._is_lost |= connection == self.connection
+            self._is_connection_lost |= connection == self.connection
             self.rivals.discard(connection)
-            self._next_poll = 0.0
-            self._applied()
+            self._polls.poll_at_once()
+            self._environment.on_change()
+
+    # Frames
+
+    def on_live_frame(self, frame: Frame, batch: Batch | None) -> None:
+        """A frame was published; `batch` is None if its payload could not be decoded."""
+        self.live_frames += 1
+        self.signs_of_life.on_frame()
+        fingerprint = fingerprint_of(frame.payload)
+        if (
+            batch is not None
+            and not batch.skipped
+            and self.sequencer.accept_next(
+                frame.sequence, frame.epoch, fingerprint, batch.timestamp
+            )
+        ):
+            self._apply(batch)
+            if self.trust.state is not self._reported_state:
+                self._on_trust_changed()
+        else:
+            received = received_frame(frame, batch, fingerprint)
+            self._perform(self.sequencer.on_live_frame(received))
+
+    def on_heartbeat(self, frame: Frame) -> None:
+        """The publisher is alive, and says how far it has got."""
+        self.signs_of_life.on_frame()
+        actions = self.sequencer.on_heartbeat(frame.sequence, frame.epoch)
+        if not actions and frame.sequence > self.sequencer.incarnation.last:
+            self._polls.poll_at_once()  # there may be one frame more than have come
+        self._perform(actions)
+
+    def on_replayed_frame(self, request: ReplayRequest, frame: Frame, batch: Batch | None) -> None:
+        """A frame has come in answer to `request`."""
+        self.foreign_replay = ""
+        self.signs_of_life.on_answer()
+        received = received_frame(frame, batch, fingerprint_of(frame.payload))
+        self._perform(self.sequencer.on_replayed_frame(request, received))
+
+    def on_foreign_replay(self, detail: str) -> None:
+        """The replay socket answers with another worker's frames."""
+        self.foreign_replay = detail
+
+    def on_replay_finished(self, request: ReplayRequest, *, complete: bool) -> None:
+        """The answer to `request` is over; complete: the engine itself said so."""
+        had_failed = self.sequencer.replay_failed
+        if complete:
+            self.signs_of_life.on_answer()
+            if not self.is_connected:
+                self._environment.on_answer_without_connection(self)
+        self._perform(self.sequencer.on_replay_finished(request, complete=complete))
+        if self.sequencer.replay_failed:
+            self._polls.poll_soon(time.monotonic())
+        if self.sequencer.replay_failed != had_failed:
+            self._environment.on_change()
 
     def resync(self) -> None:
-        """Learn anew what there is to learn."""
-        self.sequencer.resync()
-        self._settle()
+        """Learn the worker's blocks again, as an operator asked."""
+        self._perform(self.sequencer.on_resync())
 
-    def _perform(self, step: Action) -> None:
-        match step:
-            case Apply():
-                self._apply(step.arrival.batch)
-            case Restart():
-                _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
-                self.applier.restart()
-            case Rebuild():
-                self.applier.restart()
-                self.applier.forget(list(EVERYWHERE))
-            case ReplayRequest():
-                self._ask(self, step)
+    def on_evicted(self, tier: str) -> None:
+        """Blocks of the worker in `tier` were evicted from the index for the memory limit."""
+        self.trust.follow(
+            Downgrade(TrustState.PARTIAL, "evicted", [class_of(tier)], recoverable=False)
+        )
 
-    def _settle(self) -> None:
-        """Act on what has become of the worker's trust."""
-        if self.trust.state is not self._reported:
+    # Actions
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Apply():
+                    self._apply(action.frame.batch)
+                case ReplayRequest():
+                    self._environment.request_replay(self, action)
+                case EngineRestarted():
+                    _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
+                    self._follow(self.applier.on_engine_restarted())
+                case StartOver():
+                    self._follow(self.applier.on_engine_restarted())
+                    self._follow(self.applier.drop_classes(ALL_TIER_CLASSES))
+                case _:
+                    self.trust.follow(action)
+        if self.trust.state is not self._reported_state:
             self._on_trust_changed()
 
-    def _apply(self, batch: Batch | None) -> None:
-        applier = self.applier
-        tally = applier.counts
-        if batch is None:
-            tally.skipped["undecodable_frame"] += 1
-            return
-        self._try(applier.begin_batch, batch.events)
-        for event in batch.events:
-            self._try(applier.apply, event)
-        self._try(applier.finish_batch)
-        for reason, count in batch.skipped.items():  # where in the batch they were is not known
-            tally.skipped[reason] += count
-            if reason not in _FLAWS:
-                self.trust.downgrade(TrustState.DEGRADED, reason, mendable=False)
-        self._applied()
+    def _follow(self, changes: Iterable[TrustChange]) -> None:
+        for change in changes:
+            self.trust.follow(change)
 
-    def _try(self, do: Callable[..., None], *arguments: Any) -> None:
-        """One bad event must not cost its neighbours."""
-        try:
-            do(*arguments)
-        except Exception:  # noqa: BLE001 - counted, and told of with every answer
-            self.applier.counts.skipped["internal_error"] += 1
-            self.trust.downgrade(TrustState.DEGRADED, "internal_error", mendable=False)
-            _log.exception("event_not_applied", pod=self.worker.pod, rank=self.worker.rank)
+    def _apply(self, batch: Batch | None) -> None:
+        if batch is None:
+            self.applier.counts.skipped["undecodable_frame"] += 1
+            return
+        for change in self.applier.apply_batch(batch):
+            self.trust.follow(change)
+        self._environment.on_change()
 
     def _on_trust_changed(self) -> None:
         trust = self.trust
-        doubted = trust.degraded_classes
-        if self._forget_on_doubt and doubted and not trust.recovery_reason:
-            self.applier.forget(doubted, hashes=self.sequencer.publisher_in_doubt)
-            self.sequencer.publisher_in_doubt = False
+        degraded = trust.degraded_classes
+        if self._environment.policy.forget_on_doubt and degraded and not trust.recovering:
+            doubted = self.sequencer.publisher_in_doubt
+            self._follow(self.applier.drop_classes(degraded, forget_hashes=doubted))
+            self.sequencer.resolve_publisher_doubt()
             trust.on_degraded_dropped()
         if trust.state is TrustState.EXACT:
-            self._rebuild_wait = 1
+            self._polls.on_exact()
         elif trust.reason == "contradiction":
-            self._next_poll = 0.0  # do not wait to see about it
-        if trust.state is not self._reported:
+            self._polls.poll_at_once()
+        if trust.state is not self._reported_state:
             _log.info(
                 "pod_state",
                 pod=self.worker.pod,
                 rank=self.worker.rank,
                 state=trust.state.value,
-                was=self._reported.value,
+                was=self._reported_state.value,
                 reason=trust.reason,
             )
-            self._reported = trust.state
-        self._applied()
-
-    def report(self, now: float) -> StreamReport:
-        """What an operator is told, at `now` (`time.monotonic`)."""
-        applier = self.applier
-        return StreamReport(
-            last_event_age=None if self.last_event is None else now - self.last_event,
-            silent=self.silent_for(now),
-            counts=asdict(self.sequencer.counts),
-            events=dict(applier.counts.events),
-            skipped=dict(applier.counts.skipped),
-            engine_block_size=applier.groups.engine_block_size,
-            rivals=len(self.rivals),
-            orphan_blocks=applier.orphans.blocks,
-            replay_endpoint=self.replay_endpoint,
-            foreign_replay=self.foreign_replay,
-            live_frames=self.live_frames,
-            resolved=applier.resolved,
-        )
-
-    # Snapshots
-
-    def dump(self) -> dict[str, Any] | None:
-        """What `restore` takes; None if there is nothing that could be gone on with."""
-        if self.source is None or not self.sequencer.begun:
-            return None
-        return {
-            "worker": tuple(self.worker),
-            "model": self.model,
-            "endpoint": self.source.endpoint,
-            "life": self.sequencer.life.dump(),
-            "doubts": self.trust.dump(),
-            "orphans": bool(self.applier.orphans),
-            "tiers": list(self.applier.named_tiers),
-            "gpu_stores": self.trust.classes.gpu_stores,
-        }
-
-    def restore(self, dumped: dict[str, Any], connection: int | None = None) -> None:
-        """Go on where the stream that was dumped had got to, as soon as that is known to be so.
-
-        connection: the one it speaks through, if it is up already.
-        """
-        self._restored_sign = time.monotonic()
-        self.connection, self._is_lost = connection, False
-        self.applier.restore_tiers(dumped["tiers"])
-        classes = self.trust.classes
-        classes.count_gpu_stores(max(0, dumped["gpu_stores"] - classes.gpu_stores))
-        self.trust.load(dumped["doubts"])
-        if dumped["orphans"]:
-            self.trust.downgrade(TrustState.PARTIAL, "orphans_not_saved")
-        self.sequencer.restore(Incarnation.load(dumped["life"]))
-        self._settle()
+            self._reported_state = trust.state
+        self._environment.on_change()
 
     # Time
 
     def tick(self, now: float, poll_seconds: float) -> None:
-        """Ask whether all is well, if it is time to."""
-        if now < self._next_poll or not self.sequencer.can_replay:
+        """Poll the replay socket if it is time to."""
+        if not self._polls.is_due(now) or not self.sequencer.can_replay:
             return
-        anxious = self.sequencer.unanswered or not self.is_connected
-        self._next_poll = now + (
-            min(poll_seconds, _ANXIOUS_POLL_SECONDS) if anxious else poll_seconds
-        )
-        before = self.sequencer.asked
-        self.sequencer.poll(rebuild=now >= self._next_rebuild)
-        asked = self.sequencer.asked
-        if asked is not None and asked is not before and asked.purpose is ReplayReason.REBUILD:
-            self._next_rebuild = now + poll_seconds * self._rebuild_wait
-            self._rebuild_wait = min(2 * self._rebuild_wait, _LONGEST_REBUILD_WAIT)
-        self._settle()
+        hasty = self.sequencer.replay_failed or not self.is_connected
+        self._polls.on_polled(now, poll_seconds, hasty=hasty)
+        rebuild = self.trust.recoverable and self._polls.allows_rebuild(now)
+        actions = self.sequencer.on_poll(rebuild=rebuild)
+        if any(isinstance(a, ReplayRequest) and a.reason is ReplayReason.REBUILD for a in actions):
+            self._polls.on_rebuild(now, poll_seconds)
+        self._perform(actions)
 
     def silent_for(self, now: float) -> float | None:
-        """Seconds since the last sign of life: a frame, an answer, or a connection that is up."""
-        if self.connection and self.connection in self._live_connections:
+        """Seconds since the last sign of life; None if there never was one.
+
+        Frames, answers to replays and a live connection are signs of life.
+        """
+        if self.connection and self.connection in self._environment.live_connections:
             return 0.0
-        signs = (self.last_event, self.last_answer, self._restored_sign)
-        newest = max((sign for sign in signs if sign is not None), default=None)
-        return None if newest is None else now - newest
+        return self.signs_of_life.silent_for(now)
 
     def trust_status(self, now: float) -> TrustStatus:
-        """How much to trust what is claimed of the worker, at `now` (`time.monotonic`)."""
-        silent = self.silent_for(now)
-        last = self.sequencer.life.last
-        state, reason = self._state(silent)
-        return TrustStatus(state, reason, silent, last if last >= 0 else None)
+        """How far what is claimed of the worker can be trusted at `now` (`time.monotonic`)."""
+        return trust_status_of(self, now, self._environment.policy.stale_after)
 
-    def _state(self, silent: float | None) -> tuple[TrustState, str]:
-        """See the tables in `kvevents.stream.trust`."""
-        trust = self.trust
-        if self.rivals:
-            return TrustState.DEGRADED, "two_engines_one_name"
-        if trust.state is TrustState.UNKNOWN or not self.sequencer.begun:
-            return trust.state, trust.reason
-        if not self.is_connected:
-            return TrustState.STALE, "disconnected"
-        if self.sequencer.unanswered and trust.state is not TrustState.RECOVERING:
-            return TrustState.STALE, "replay_unanswered"
-        if self._stale_after and silent is not None and silent > self._stale_after:
-            return TrustState.STALE, "silent"
-        return trust.state, trust.reason
+    def report(self, now: float) -> StreamReport:
+        """The stream as an operator sees it at `now` (`time.monotonic`)."""
+        return report_of(self, now)
 
+    # Snapshots and hand-over; see `kvevents.stream.dump`
 
-def _arrival(frame: Frame, batch: Batch | None) -> ReceivedFrame:
-    size = _DECODED * len(frame.payload)
-    fingerprint = fingerprint_of(frame.payload)
-    return ReceivedFrame(frame.sequence, fingerprint, batch, size, flaw_of(batch), frame.epoch)
+    def restore(self, dumped: dict[str, Any], connection: int | None = None) -> None:
+        """Go on where the dumped stream had got to, once the engine is known to be the same.
+
+        Args:
+            dumped: as `dump_stream` returned it; the index must hold what it held then.
+            connection: the connection that the worker speaks through, if it is up already.
+        """
+        self.signs_of_life.on_restored()
+        self.connection, self._is_connection_lost = connection, False
+        self._follow(self.applier.restore(dumped["tiers"]))
+        classes = self.trust.classes
+        classes.count_gpu_stores(max(0, dumped["gpu_stores"] - classes.gpu_stores))
+        self.trust.load(dumped["doubts"])
+        if dumped["orphans"]:
+            self.trust.follow(Downgrade(TrustState.PARTIAL, "orphans_not_saved"))
+        self._perform(self.sequencer.restore(Incarnation.load(dumped["life"])))

@@ -1,4 +1,11 @@
-"""TODO map."""
+"""Tools around events.
+
+In path order:
+
+    recording  frames to a file and back
+    playback   recorded frames, published again
+    simulated  a pod to try it with
+"""
 
 from __future__ import annotations
 

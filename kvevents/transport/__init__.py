@@ -1,8 +1,27 @@
-"""TODO map."""
+"""Bytes in and out over ZMQ; it knows nothing of workers and streams.
+
+In path order:
+
+    subscriber     a SUB socket on the event loop
+    connections    which of a socket's connections a message came through
+    frame          message parts -> frame
+    replay_client  the frames that an engine still has, as an async iterator
+"""
 
 from __future__ import annotations
 
 from kvevents.transport.frame import Frame, FrameError, parse_frame
-from kvevents.transport.subscriber import SubscribeError, Subscriber
+from kvevents.transport.replay_client import ReplayError, ReplayTimeoutError, replay
+from kvevents.transport.subscriber import MessageHandler, SubscribeError, Subscriber
 
-__all__ = ["Frame", "FrameError", "SubscribeError", "Subscriber", "parse_frame"]
+__all__ = [
+    "Frame",
+    "FrameError",
+    "MessageHandler",
+    "ReplayError",
+    "ReplayTimeoutError",
+    "SubscribeError",
+    "Subscriber",
+    "parse_frame",
+    "replay",
+]

@@ -1,8 +1,16 @@
-"""TODO map."""
+"""Bytes of a payload -> typed events. Pure: no I/O.
+
+In path order:
+
+    events      payload -> events, over the compiled reader
+    extra_keys  what identifies a block besides its tokens: images, salts, embeddings
+    media       storage media -> tiers, and when tiers lose their contents
+"""
 
 from __future__ import annotations
 
 from kvevents.wire.events import (
+    DECODE_ERRORS,
     AllBlocksCleared,
     Batch,
     BlockRemoved,
@@ -11,17 +19,30 @@ from kvevents.wire.events import (
     PayloadError,
     decode_batch,
 )
-from kvevents.wire.extra_keys import parse_extra_keys
-from kvevents.wire.media import GPU_TIER, tier_of
+from kvevents.wire.extra_keys import ExtraStrings, parse_extra_keys
+from kvevents.wire.media import (
+    ALL_TIER_CLASSES,
+    CPU_TIER,
+    GPU_TIER,
+    TierClass,
+    class_of,
+    tier_of,
+)
 
 __all__ = [
+    "ALL_TIER_CLASSES",
+    "CPU_TIER",
+    "DECODE_ERRORS",
     "GPU_TIER",
     "AllBlocksCleared",
     "Batch",
     "BlockRemoved",
     "BlockStored",
     "Event",
+    "ExtraStrings",
     "PayloadError",
+    "TierClass",
+    "class_of",
     "decode_batch",
     "parse_extra_keys",
     "tier_of",

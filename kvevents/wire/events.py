@@ -80,6 +80,10 @@ class Batch:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
+DECODE_ERRORS = ("truncated_payload", "broken_event")
+"""Reasons for skipped events that mean that the payload was damaged on its way."""
+
+
 class PayloadError(ValueError):
     """A payload that is no batch of events at all; `reason` is one of a few words, for counting."""
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from kvevents.source import ExtraStrings
 
 if TYPE_CHECKING:
     from indexer import Extra
     from kvevents.wire.events import BlockStored
 
 _OLDEST_GROUPED_ARRAY = 10  # elements of vLLM 0.20's array, the first with a group and image pairs
+
+
+class ExtraStrings(Enum):
+    """What a plain string among the extra keys of a first block is."""
+
+    AUTO = "auto"
+    """An image in events as vLLM up to 0.17 writes them (arrays without a group), else the salt."""
+    SALT = "salt"
+    IMAGE = "image"
+    NONE = "none"
+    """There are neither salts nor images: a wire that could not tell of them is no matter."""
 
 
 class Extras(NamedTuple):

@@ -185,8 +185,8 @@ class StateCollector(Collector):
             standing = stream.trust_status(now)
             state.add_metric([*labels, standing.state.value, standing.reason], 1)
             orphans.add_metric(labels, stream.applier.orphans.blocks)
-            if stream.last_event is not None:
-                age.add_metric(labels, now - stream.last_event)
+            if stream.signs_of_life.last_frame is not None:
+                age.add_metric(labels, now - stream.signs_of_life.last_frame)
         frames = CounterMetricFamily(
             "kvatlas_frames_skipped", "Frames of no known pod, by reason.", labels=["reason"]
         )

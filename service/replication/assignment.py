@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kvevents import SubscribeError
+from kvevents import Owner, SubscribeError
 from store import StoreError, rendezvous_owner, replica_name
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class SourceAssignment:
             if is_ours:  # also those that another has let go of since
                 self._want_workers_of(source)
                 if not self._has_workers_of(source):  # none yet, or the store has forgotten them
-                    self._ingest.add_source(source)
+                    self._ingest.expected.add_source(source)
             else:
                 await self._intake.stop_listening(source)
                 await self._give_up_workers_of(source)
@@ -120,15 +120,20 @@ class SourceAssignment:
 
     # Workers; see `kvevents.Ownership`
 
-    def should_buffer(self, worker: Worker, model: str, source: Source) -> bool:
-        """See `Ownership.asks`."""
+    @property
+    def owns_everything(self) -> bool:
+        """See `Ownership.owns_everything`."""
+        return False
+
+    def owner_of(self, worker: Worker, model: str, source: Source) -> Owner:
+        """See `Ownership.owner_of`."""
         owner, until = self._refused.get(worker, ("", 0.0))
         if owner in self.live and time.monotonic() < until:
-            return False
+            return Owner.ELSEWHERE
         if worker not in self._wanted:
             self._wanted[worker] = (model, source)
             self._wake.set()
-        return True
+        return Owner.PENDING
 
     def on_left(self, worker: Worker) -> None:
         """See `Ownership.left`."""

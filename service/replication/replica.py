@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from indexer import TrustState, TrustStatus
+from kvevents import dump_stream
 from service.replication.assignment import SourceAssignment
 from service.replication.worker_status import ReplicatedWorkers
 from store import (
@@ -223,7 +224,7 @@ class Replica:
     def dump(self, worker: Worker) -> dict[str, Any] | None:
         """See `Streams.dump`."""
         stream = self._ingest.streams.get(worker)
-        return None if stream is None else stream.dump()
+        return None if stream is None else dump_stream(stream)
 
     def on_fenced(self, worker: Worker) -> None:
         """See `Streams.lost`."""

@@ -1,4 +1,4 @@
-"""Continuity against an engine that is restarted and a network that loses: no false certainty."""
+"""The sequencer against engines that restart and a network that loses: no false certainty."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from indexer import TrustState
 from kvevents.budget import Budget
-from kvevents.sequencing.actions import (
+from kvevents.sequencing import (
     Action,
     Apply,
-    Rebuild,
+    EngineRestarted,
+    FrameSequencer,
     ReceivedFrame,
     ReplayRequest,
-    Restart,
+    StartOver,
 )
-from kvevents.sequencing.sequencer import FrameSequencer
-from kvevents.stream.trust import Trust
+from kvevents.trust import GpuCleared
+from kvevents.trust.trust import Trust
 from kvevents.wire.events import AllBlocksCleared, Batch
 
 LIFE = 1000  # a frame's fingerprint is its life times this, plus its number
@@ -41,7 +42,7 @@ def clears(frame: ReceivedFrame) -> bool:
 
 
 class Stream(RuleBasedStateMachine):
-    """An engine, its replay buffer, and one Continuity that follows it."""
+    """An engine, its replay buffer, and one sequencer that follows it."""
 
     @initialize(
         can_replay=st.booleans(),
@@ -63,29 +64,32 @@ class Stream(RuleBasedStateMachine):
         self.buffered = buffered
         self.trust = Trust()
         self.budget = Budget(10_000 if room else 30)
-        self.continuity = FrameSequencer(
-            self.trust, self.budget, self.perform, can_replay=can_replay
-        )
+        self.sequencer = FrameSequencer(self.budget, can_replay=can_replay)
         self.applied: list[ReceivedFrame] = []
         self.ask: ReplayRequest | None = None
         self.answer: list[ReceivedFrame] = []
         self.lives: dict[int, int] = {}
         self.faults = 0
 
-    def perform(self, step: Action) -> None:
-        match step:
-            case Apply():
-                if clears(step.arrival):
+    def perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Apply():
+                    if clears(action.frame):
+                        self.applied.clear()
+                        self.trust.follow(GpuCleared())
+                    self.applied.append(action.frame)
+                case EngineRestarted() | StartOver():
                     self.applied.clear()
-                    self.trust.on_gpu_cleared()
-                self.applied.append(step.arrival)
-            case Restart() | Rebuild():
-                self.applied.clear()
-            case ReplayRequest():
-                self.ask = step
-                self.answer = [
-                    frame for frame in self.frames[-self.buffered :] if frame.sequence >= step.start
-                ]
+                case ReplayRequest():
+                    self.ask = action
+                    self.answer = [
+                        frame
+                        for frame in self.frames[-self.buffered :]
+                        if frame.sequence >= action.start
+                    ]
+                case _:
+                    self.trust.follow(action)
 
     # The engine
 
@@ -114,7 +118,7 @@ class Stream(RuleBasedStateMachine):
         """It says the number of its newest frame, or of the next."""
         sequence = len(self.frames) - (not self.beats_with_next)
         if sequence >= 0:
-            self.continuity.heartbeat(sequence, self.epoch)
+            self.perform(self.sequencer.on_heartbeat(sequence, self.epoch))
 
     @rule(delivered=st.booleans(), count=st.integers(0, 12), seen=st.booleans())
     def restart(self, delivered: bool, count: int, seen: bool) -> None:
@@ -130,19 +134,19 @@ class Stream(RuleBasedStateMachine):
         self.publish(count)
         self.wire.clear()
         if seen or not self.has_epochs:
-            self.continuity.connected("reconnected")
+            self.perform(self.sequencer.on_connection_changed("reconnected"))
 
     @rule()
     def reconnect(self) -> None:
         self.wire.clear()
-        self.continuity.connected("reconnected")
+        self.perform(self.sequencer.on_connection_changed("reconnected"))
 
     # The network
 
     @precondition(lambda self: self.wire)
     @rule()
     def deliver(self) -> None:
-        self.continuity.live(self.wire.pop(0))
+        self.perform(self.sequencer.on_live_frame(self.wire.pop(0)))
 
     @rule()
     def deliver_all(self) -> None:
@@ -164,14 +168,16 @@ class Stream(RuleBasedStateMachine):
     @rule()
     def damage(self) -> None:
         frame = self.wire.pop(0)
-        self.continuity.live(
-            arrival(
-                frame.fingerprint // LIFE,
-                frame.sequence,
-                self.clock,
-                "broken",
-                clears(frame),
-                frame.epoch,
+        self.perform(
+            self.sequencer.on_live_frame(
+                arrival(
+                    frame.fingerprint // LIFE,
+                    frame.sequence,
+                    self.clock,
+                    "broken",
+                    clears(frame),
+                    frame.epoch,
+                )
             )
         )
 
@@ -181,15 +187,17 @@ class Stream(RuleBasedStateMachine):
         if self.applied[-1].fingerprint // LIFE == self.life and self.frames:
             index = data.draw(st.integers(0, len(self.frames) - 1))
             old = self.frames[index]
-            self.continuity.live(
-                arrival(self.life, old.sequence, old.timestamp, flaw, clears(old), old.epoch)
+            self.perform(
+                self.sequencer.on_live_frame(
+                    arrival(self.life, old.sequence, old.timestamp, flaw, clears(old), old.epoch)
+                )
             )
 
     @precondition(lambda self: self.has_epochs and self.former)
     @rule(data=st.data())
     def overtake(self, data: st.DataObject) -> None:
         """A frame of the former life comes after some of the present one, or before them."""
-        self.continuity.live(data.draw(st.sampled_from(self.former)))
+        self.perform(self.sequencer.on_live_frame(data.draw(st.sampled_from(self.former))))
 
     # Replays
 
@@ -199,7 +207,7 @@ class Stream(RuleBasedStateMachine):
         ask = self.ask
         for _ in range(count):
             if self.answer and ask is self.ask and ask is not None:
-                self.continuity.replayed(ask, self.answer.pop(0))
+                self.perform(self.sequencer.on_replayed_frame(ask, self.answer.pop(0)))
 
     @precondition(lambda self: self.ask is not None)
     @rule()
@@ -211,20 +219,20 @@ class Stream(RuleBasedStateMachine):
     def end_answer(self, complete: bool) -> None:
         ask, self.ask = self.ask, None
         assert ask is not None
-        if not self.continuity.can_replay:
-            self.continuity.ended(ask, complete=False)
+        if not self.sequencer.can_replay:
+            self.perform(self.sequencer.on_replay_finished(ask, complete=False))
             return
         while complete and self.answer and self.ask is None:
-            self.continuity.replayed(ask, self.answer.pop(0))
-        self.continuity.ended(ask, complete=complete)
+            self.perform(self.sequencer.on_replayed_frame(ask, self.answer.pop(0)))
+        self.perform(self.sequencer.on_replay_finished(ask, complete=complete))
 
     @rule(rebuild=st.booleans())
     def poll(self, rebuild: bool) -> None:
-        self.continuity.poll(rebuild=rebuild)
+        self.perform(self.sequencer.on_poll(rebuild=rebuild and self.trust.recoverable))
 
     @rule()
     def resync(self) -> None:
-        self.continuity.resync()
+        self.perform(self.sequencer.on_resync())
 
     # What must hold
 
@@ -233,23 +241,23 @@ class Stream(RuleBasedStateMachine):
         if self.trust.state not in (TrustState.EXACT, TrustState.PARTIAL):
             return
         # A damaged clear that was believed has had its say, but what came after it is lost.
-        assert not any(frame.flaw for frame in self.applied)
+        assert not any(frame.decode_error for frame in self.applied)
         assert len({frame.fingerprint // LIFE for frame in self.applied}) <= 1, self.applied
         numbers = [frame.sequence for frame in self.applied]
-        assert numbers == list(range(self.continuity.life.last + 1))[-len(numbers) or 10**9 :]
+        assert numbers == list(range(self.sequencer.incarnation.last + 1))[-len(numbers) or 10**9 :]
         if self.trust.state is TrustState.EXACT:
             first = 0 if not self.applied or not clears(self.applied[0]) else numbers[0]
-            assert len(numbers) == self.continuity.life.last + 1 - first
+            assert len(numbers) == self.sequencer.incarnation.last + 1 - first
 
     def teardown(self) -> None:
         """With a replay that has it all, every story ends well."""
-        if not self.continuity.can_replay or self.buffered < 1000:
+        if not self.sequencer.can_replay or self.buffered < 1000:
             return
         self.deliver_all()
-        self.continuity.connected("reconnected")
+        self.perform(self.sequencer.on_connection_changed("reconnected"))
         for _ in range(12):
             if self.ask is None:
-                self.continuity.poll(rebuild=True)
+                self.perform(self.sequencer.on_poll(rebuild=self.trust.recoverable))
             if self.ask is not None:
                 self.end_answer(complete=True)
         assert self.trust.state is TrustState.EXACT, (self.trust.state, self.trust.reason)
@@ -272,7 +280,7 @@ def test_frames_of_two_epochs_that_wait_together_are_not_applied_together() -> N
     story.reconnect()
     story.restart(delivered=False, count=2, seen=False)
     story.restart(delivered=False, count=1, seen=False)
-    story.continuity.live(story.former[1])
+    story.perform(story.sequencer.on_live_frame(story.former[1]))
     story.end_answer(complete=False)
     story.end_answer(complete=True)
     story.nothing_is_certain_that_is_not_so()

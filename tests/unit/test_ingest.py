@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from indexer import KeyScheme, MemoryIndex, TrustState, Worker
-from kvevents import EventPolicy, FrameRouter, Source, WorkerStream
+from kvevents import EventPolicy, FrameRouter, Owner, Source, WorkerStream, dump_stream
 from kvevents.sequencing.actions import ReplayRequest
 from kvevents.transport.frame import Frame
 from kvevents.wire.events import decode_batch
@@ -28,10 +28,10 @@ class NobodyAnswers:
     def __init__(self) -> None:
         self.asked: list[ReplayRequest] = []
 
-    def ask(self, stream: WorkerStream, ask: ReplayRequest) -> None:
-        self.asked.append(ask)
+    def start(self, stream: WorkerStream, request: ReplayRequest) -> None:
+        self.asked.append(request)
 
-    def leave(self, stream: WorkerStream) -> None:
+    def cancel(self, stream: WorkerStream) -> None:
         self.asked.clear()
 
 
@@ -51,8 +51,10 @@ def payload_of(sequence: int, parent: int | None = None) -> bytes:
 class MaybeOurs:
     """Lets every worker wait until it is decided whose it is."""
 
-    def should_buffer(self, worker: Worker, model: str, source: Source) -> bool:
-        return True
+    owns_everything = False
+
+    def owner_of(self, worker: Worker, model: str, source: Source) -> Owner:
+        return Owner.PENDING
 
     def on_left(self, worker: Worker) -> None:
         raise AssertionError(worker)
@@ -169,7 +171,7 @@ def test_or_forgotten_if_that_is_the_policy() -> None:
 
 def test_live_frames_are_held_for_a_replay_within_bounds_and_never_dropped() -> None:
     fleet = Fleet(EventPolicy(waiting_bytes=20_000))
-    fleet.ingest.add_source(REPLAYED)
+    fleet.ingest.expected.add_source(REPLAYED)
     fleet.ingest.on_connected(REPLAYED, 1)
     for sequence in range(5, 500):
         fleet.publish(sequence, source=REPLAYED)
@@ -177,7 +179,7 @@ def test_live_frames_are_held_for_a_replay_within_bounds_and_never_dropped() -> 
     assert fleet.replays.asked
     assert fleet.stream.sequencer.counts.overflows >= 1
     assert fleet.state()[0] is not TrustState.EXACT
-    held = len(fleet.stream.sequencer.held)
+    held = fleet.stream.sequencer.buffered
     assert fleet.blocks + held == 495  # what is not held was applied
 
 
@@ -229,9 +231,9 @@ def test_forgetting_a_pod_leaves_the_others() -> None:
 
 def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_well() -> None:
     before = Fleet()
-    before.ingest.add_source(REPLAYED)
+    before.ingest.expected.add_source(REPLAYED)
     before.publish(0, source=REPLAYED)
-    dumped = before.stream.dump()
+    dumped = dump_stream(before.stream)
     after = Fleet(custody=MaybeOurs())
     after.ingest.on_connected(REPLAYED, 1)
     after.publish(1, source=REPLAYED)  # waits until the pod is ours
@@ -242,5 +244,5 @@ def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_wel
     after.stream.on_replay_finished(asked, complete=True)
     after.publish(2, source=REPLAYED)
     assert after.stream.trust.state is TrustState.EXACT
-    assert after.stream.sequencer.life.last == 2
+    assert after.stream.sequencer.incarnation.last == 2
     assert after.replays.asked == [asked]

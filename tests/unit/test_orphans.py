@@ -8,8 +8,8 @@ import pytest
 
 from indexer import EngineHash, Place
 from kvevents import BlockStored
+from kvevents.applying.orphans import Orphans
 from kvevents.budget import Budget
-from kvevents.stream.orphans import Orphans
 
 GPU = Place("gpu", 0)
 CPU = Place("cpu", 0)

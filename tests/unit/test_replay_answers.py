@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvevents.stream.replays import parse_answer
 from kvevents.transport.frame import Frame
+from kvevents.transport.replay_client import ReplayError, parse_answer
 
 SEVEN = (7).to_bytes(8, "big")
 EPOCH = b"0123456789abcdef"
@@ -29,5 +29,5 @@ def test_frames_and_ends(parts: list[bytes], answer: Frame | None) -> None:
 
 @pytest.mark.parametrize("parts", [[], [b"payload"], [b"", b"short", b"payload"]])
 def test_anything_else_is_refused(parts: list[bytes]) -> None:
-    with pytest.raises(ValueError, match="8 or 24 bytes"):
+    with pytest.raises(ReplayError, match="8 or 24 bytes"):
         parse_answer(parts)

@@ -1,9 +1,22 @@
-"""The states of trust, by example: each line of the table in `kvevents.stream.trust`."""
+"""The states of trust, by example: each line of the table in `kvevents.trust.trust`."""
 
 from __future__ import annotations
 
 from indexer import TrustState
-from kvevents.stream.trust import ClassesInUse, TierClass, Trust, class_of
+from kvevents.trust import (
+    BeginRecovery,
+    Downgrade,
+    EndRecovery,
+    GpuCleared,
+    HeardFromStart,
+    JoinedLate,
+    NeverHeard,
+    OrphansChanged,
+    Restarted,
+    StartedEmpty,
+)
+from kvevents.trust.trust import ClassesInUse, Trust
+from kvevents.wire import TierClass, class_of
 
 
 def standing(trust: Trust) -> tuple[TrustState, str]:
@@ -23,29 +36,29 @@ def test_nothing_is_known_of_who_was_never_heard() -> None:
 
 def test_who_is_heard_from_the_first_frame_is_exact() -> None:
     trust = Trust()
-    trust.on_begin()
+    trust.follow(StartedEmpty())
     assert standing(trust) == (TrustState.EXACT, "")
 
 
 def test_storage_may_be_older_than_the_engine() -> None:
     trust = Trust()
-    trust.on_begin()
+    trust.follow(StartedEmpty())
     trust.classes.add(class_of("disk"))
     assert standing(trust) == (TrustState.PARTIAL, "storage_from_before")
 
 
 def test_who_is_joined_late_is_partial_until_the_gpu_is_cleared() -> None:
     trust = gpu_only()
-    trust.join_late("joined_late", mendable=True)
+    trust.follow(JoinedLate("joined_late", recoverable=True))
     assert standing(trust) == (TrustState.PARTIAL, "joined_late")
-    trust.on_gpu_cleared()
+    trust.follow(GpuCleared())
     assert standing(trust) == (TrustState.EXACT, "")
 
 
 def test_a_reset_of_the_gpu_says_nothing_of_the_hosts_memory() -> None:
     trust = Trust()
-    trust.join_late("joined_late", mendable=True)
-    trust.on_gpu_cleared()
+    trust.follow(JoinedLate("joined_late", recoverable=True))
+    trust.follow(GpuCleared())
     assert (
         trust.state is TrustState.PARTIAL
     )  # an offload tier may be there, and not have been named yet
@@ -56,18 +69,18 @@ def test_a_reset_of_the_gpu_says_nothing_of_the_hosts_memory() -> None:
 
 def test_a_loss_is_worse_than_a_late_start_and_stays_the_reason() -> None:
     trust = gpu_only()
-    trust.join_late("joined_late", mendable=True)
-    trust.downgrade(TrustState.DEGRADED, "frames_lost")
-    trust.downgrade(TrustState.PARTIAL, "evicted")
-    trust.downgrade(TrustState.DEGRADED, "broken_event")
+    trust.follow(JoinedLate("joined_late", recoverable=True))
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
+    trust.follow(Downgrade(TrustState.PARTIAL, "evicted"))
+    trust.follow(Downgrade(TrustState.DEGRADED, "broken_event"))
     assert standing(trust) == (TrustState.DEGRADED, "frames_lost")
     assert trust.recoverable
 
 
 def test_what_is_not_in_use_does_not_count() -> None:
     trust = gpu_only()
-    trust.on_begin()
-    trust.downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.MEMORY])
+    trust.follow(StartedEmpty())
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.MEMORY]))
     assert trust.state is TrustState.EXACT
     trust.classes.add(TierClass.MEMORY)
     assert standing(trust) == (TrustState.DEGRADED, "frames_lost")
@@ -78,8 +91,8 @@ def test_a_class_that_one_worker_uses_counts_for_all_of_the_model() -> None:
     classes.count_gpu_stores(16)
     one, other = Trust(classes), Trust(classes)
     for trust in (one, other):
-        trust.join_late("joined_late", mendable=True)
-        trust.on_gpu_cleared()
+        trust.follow(JoinedLate("joined_late", recoverable=True))
+        trust.follow(GpuCleared())
         assert trust.state is TrustState.EXACT
     classes.add(TierClass.MEMORY)
     assert one.state is other.state is TrustState.PARTIAL
@@ -90,8 +103,8 @@ def test_a_worker_that_has_left_is_told_nothing_more() -> None:
     classes.count_gpu_stores(16)
     one, other = Trust(classes), Trust(classes)
     for trust in (one, other):
-        trust.join_late("joined_late", mendable=True)
-        trust.on_gpu_cleared()
+        trust.follow(JoinedLate("joined_late", recoverable=True))
+        trust.follow(GpuCleared())
     classes.unsubscribe(other)
     classes.add(TierClass.MEMORY)
     assert one.state is TrustState.PARTIAL
@@ -100,9 +113,9 @@ def test_a_worker_that_has_left_is_told_nothing_more() -> None:
 
 def test_a_new_engine_has_empty_memories_but_its_storage_is_in_doubt() -> None:
     trust = gpu_only()
-    trust.join_late("joined_late", mendable=True)
-    trust.downgrade(TrustState.DEGRADED, "frames_lost")
-    trust.on_restart()
+    trust.follow(JoinedLate("joined_late", recoverable=True))
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
+    trust.follow(Restarted())
     assert standing(trust) == (TrustState.EXACT, "")
     trust.classes.add(TierClass.STORAGE)
     assert standing(trust) == (TrustState.DEGRADED, "restarted")
@@ -110,8 +123,8 @@ def test_a_new_engine_has_empty_memories_but_its_storage_is_in_doubt() -> None:
 
 def test_what_is_not_claimed_any_more_cannot_be_wrong() -> None:
     trust = gpu_only()
-    trust.on_begin()
-    trust.downgrade(TrustState.DEGRADED, "frames_lost")
+    trust.follow(StartedEmpty())
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
     assert trust.degraded_classes == list(TierClass)
     trust.on_degraded_dropped()
     assert standing(trust) == (TrustState.PARTIAL, "frames_lost")
@@ -120,41 +133,41 @@ def test_what_is_not_claimed_any_more_cannot_be_wrong() -> None:
 
 def test_whoever_waits_for_a_replay_is_recovering_whatever_else_is_said() -> None:
     trust = Trust()
-    trust.begin_recovery("gap")
+    trust.follow(BeginRecovery("gap"))
     assert standing(trust) == (TrustState.RECOVERING, "gap")
-    trust.end_recovery()
+    trust.follow(EndRecovery())
     assert standing(trust) == (TrustState.UNKNOWN, "never_heard")
-    trust.on_begin()
-    trust.begin_recovery("gap")
-    trust.downgrade(TrustState.DEGRADED, "frames_lost")
+    trust.follow(StartedEmpty())
+    trust.follow(BeginRecovery("gap"))
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
     assert standing(trust) == (TrustState.RECOVERING, "gap")
-    trust.end_recovery()
+    trust.follow(EndRecovery())
     assert trust.state is TrustState.DEGRADED
 
 
 def test_blocks_that_wait_for_their_parents_leave_a_worker_partial() -> None:
     trust = gpu_only()
-    trust.on_begin()
-    trust.set_orphans(waiting=True)
+    trust.follow(StartedEmpty())
+    trust.follow(OrphansChanged(waiting=True))
     assert standing(trust) == (TrustState.PARTIAL, "orphans")
-    trust.set_orphans(waiting=False)
+    trust.follow(OrphansChanged(waiting=False))
     assert trust.state is TrustState.EXACT
 
 
 def test_another_engine_of_which_nothing_was_heard_is_unknown() -> None:
     trust = gpu_only()
-    trust.on_begin()
-    trust.mark_unheard()
+    trust.follow(StartedEmpty())
+    trust.follow(NeverHeard())
     assert standing(trust) == (TrustState.UNKNOWN, "never_heard")
     assert not trust.is_exact(TierClass.GPU)
-    trust.mark_heard()
+    trust.follow(HeardFromStart())
     assert trust.state is TrustState.EXACT
 
 
 def test_doubts_survive_a_snapshot() -> None:
     trust = gpu_only()
-    trust.on_begin()
-    trust.downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.GPU], mendable=False)
+    trust.follow(StartedEmpty())
+    trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.GPU], recoverable=False))
     again = gpu_only()
     again.load(trust.dump())
     assert standing(again) == standing(trust)

@@ -58,7 +58,7 @@ def _following(
     return list(zip(blocks[index], offsets[index], strict=True))
 
 
-def positions_of(
+def find_positions(
     hashes: Sequence[int], keys: Mapping[int, int | None], blocks: Sequence[int]
 ) -> dict[int, int]:
     """Where in a run of blocks those of a sparse list of hashes are that are not known yet.

@@ -1,0 +1,22 @@
+"""Event -> index writes: what each event of one worker does to the index.
+
+In path order:
+
+    applier       one worker's events, batch by batch
+    index_writer  blocks with and without tokens, and what engine hashes mean
+    orphans       blocks that wait for their parents or their meaning
+    cache_groups  the KV-cache groups that a worker's events announce
+    block_parts   engine blocks longer than a block key's
+    places        medium and group of an event -> tier and group
+    other_cache   blocks in another cache than their group's
+    event_counts  what happened to the events, by type and reason
+"""
+
+from __future__ import annotations
+
+from kvevents.applying.applier import Applier
+from kvevents.applying.cache_groups import EngineSettings
+from kvevents.applying.event_counts import EventCounts
+from kvevents.applying.orphans import Orphans
+
+__all__ = ["Applier", "EngineSettings", "EventCounts", "Orphans"]

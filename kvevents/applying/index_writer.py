@@ -1,0 +1,242 @@
+"""Writes one worker's blocks to the index, and learns what the worker's engine hashes mean.
+
+An engine hash gets its meaning, a block key, from an event that has tokens for each of its hashes.
+The cache groups of a worker share their hashes. So a group that announces only some of its blocks,
+or an offload tier that announces bare hashes, refers to blocks by hash alone; a hash without a
+known meaning waits as an orphan.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from indexer import BlockKey, EngineHash, Place, TrustState
+from kvevents.applying.block_parts import find_positions, spread_extras
+from kvevents.applying.event_counts import EventCounts
+from kvevents.trust import Downgrade, GpuCleared, OrphansChanged
+from kvevents.wire import GPU_TIER, TierClass, class_of, parse_extra_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from indexer import Hashes, Index, KeyScheme, Worker
+    from kvevents.applying.cache_groups import CacheGroups
+    from kvevents.applying.orphans import Orphans
+    from kvevents.trust import Trust, TrustChange
+    from kvevents.wire import BlockStored, ExtraStrings
+
+_REUSED = "REUSED"
+# No engine has this group and no score counts it: storing there only teaches what hashes mean.
+_SCRATCH_PLACE = Place(GPU_TIER, -1)
+
+
+class IndexWriter:
+    """One worker's writes. The worker must have joined the index.
+
+    Attributes:
+        extra_strings: how plain strings among an event's extra keys are read.
+        orphans: blocks that wait for their parents or for their meaning.
+        counts: what happened to the events so far.
+        has_resolved: whether the meaning of any engine hash was ever learned.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        worker: Worker,
+        scheme: KeyScheme,
+        trust: Trust,
+        orphans: Orphans,
+        groups: CacheGroups,
+        extra_strings: ExtraStrings,
+        *,
+        count_copies: bool,
+    ) -> None:
+        self._index = index
+        self._worker = worker
+        self._trust = trust  # only read here
+        self._groups = groups
+        self._count_copies = count_copies
+        self._scheme = scheme
+        self.extra_strings = extra_strings
+        self.orphans = orphans
+        self.counts = EventCounts()
+        self._trust_changes: list[TrustChange] = []
+        self.has_resolved = False
+        self._had_orphans = False
+
+    def use_key_size(self, block_size: int) -> None:
+        """Make keys of blocks of so many tokens from now on."""
+        self._scheme = self._scheme.sized(block_size)
+
+    def on_restored(self) -> None:
+        """The index holds meanings that were learned before."""
+        self.has_resolved = True
+
+    # Trust
+
+    def report(self, change: TrustChange) -> None:
+        """Leave a change of the worker's trust for the stream."""
+        self._trust_changes.append(change)
+
+    def take_trust_changes(self) -> Sequence[TrustChange]:
+        """The changes of the worker's trust since the last call, in order."""
+        changes = self._trust_changes
+        if changes:
+            self._trust_changes = []
+        return changes
+
+    def skip(self, reason: str, blocks: int, place: Place) -> None:
+        """Count blocks in `place` that are not understood, and never will be."""
+        if blocks:
+            self.counts.skipped[reason] += blocks
+            if place is not _SCRATCH_PLACE:
+                self.downgrade(TrustState.PARTIAL, reason, place, recoverable=False)
+
+    def downgrade(
+        self, state: TrustState, reason: str, place: Place, *, recoverable: bool = True
+    ) -> None:
+        """Downgrade the trust in tiers of the class that `place` is in."""
+        classes = [class_of(place.tier)]
+        self._trust_changes.append(Downgrade(state, reason, classes, recoverable))
+
+    def _is_exact(self, tier_class: TierClass) -> bool:
+        """Whether a class of tiers is exact, with the changes that are not yet followed."""
+        for change in reversed(self._trust_changes):
+            if isinstance(change, Downgrade) and tier_class in change.classes:
+                return False
+            if isinstance(change, GpuCleared) and tier_class is TierClass.GPU:
+                return True
+        return self._trust.is_exact(tier_class)
+
+    def contradict(self, place: Place) -> None:
+        """Handle an event that is impossible if everything claimed of the worker is true."""
+        if self._count_copies and self._is_exact(class_of(place.tier)):
+            self.counts.skipped["contradictions"] += 1
+            self._trust_changes.append(Downgrade(TrustState.DEGRADED, "contradiction"))
+
+    def report_orphans(self) -> None:
+        """Tell the stream if blocks have begun, or have ceased, to wait."""
+        has_orphans = bool(self.orphans)
+        if has_orphans != self._had_orphans:
+            self._had_orphans = has_orphans
+            self._trust_changes.append(OrphansChanged(has_orphans))
+
+    # What hashes mean
+
+    def resolve(self, engine_hash: EngineHash) -> BlockKey | None:
+        """The key of the block that the engine hash stands for, None if it is not known."""
+        return self._index.key_of(self._worker, engine_hash)
+
+    def resolves_all(self, hashes: Hashes) -> bool:
+        """Whether the meaning of every hash is known."""
+        return all(self.resolve(EngineHash(engine_hash)) is not None for engine_hash in hashes)
+
+    def resolves_parent(self, event: BlockStored) -> bool:
+        """Whether the event's blocks begin a sequence, or continue a known block."""
+        parent = event.parent_block_hash
+        return parent is None or self.resolve(EngineHash(parent)) is not None
+
+    def _parent_key(self, event: BlockStored) -> BlockKey:
+        parent = event.parent_block_hash
+        key = None if parent is None else self.resolve(EngineHash(parent))
+        return self._scheme.root(event.lora_name) if key is None else key
+
+    def learn_from_sparse(self, event: BlockStored) -> None:
+        """Learn meanings from an event that has tokens, but hashes of some of its blocks only."""
+        hashes, size = event.block_hashes, event.block_size
+        keys = {h: self.resolve(EngineHash(h)) for h in hashes}
+        unit = self._groups.key_block_size
+        if size <= 0 or size % unit or all(key is not None for key in keys.values()):
+            return
+        if not self.resolves_parent(event) or len(event.token_ids) % size:
+            return
+        span = size // unit
+        all_keys = self._scheme.keys(self._parent_key(event), event.token_ids)
+        positions = find_positions(hashes, keys, all_keys[span - 1 :: span])
+        for engine_hash, position in positions.items():
+            self._learn(
+                array("Q", [engine_hash]), all_keys[position * span : (position + 1) * span]
+            )
+
+    def _learn(self, hashes: Hashes, keys: array[int]) -> None:
+        """Learn that hashes stand for blocks, without claiming that the worker holds them."""
+        self._index.store(self._worker, _SCRATCH_PLACE, hashes, keys)
+        self._index.remove(self._worker, _SCRATCH_PLACE, hashes)
+        self._index_waiting_children(hashes)
+
+    # Blocks
+
+    def store_known(self, event: BlockStored, place: Place) -> bool:
+        """Add a copy of each block of an event by hash alone; returns whether some are unknown."""
+        return self._add_copies(place, event.block_hashes, new_copies=event.origin != _REUSED)
+
+    def _add_copies(self, place: Place, hashes: Hashes, *, new_copies: bool = True) -> bool:
+        group = self._groups.get(place.group)
+        limit = 0 if group is None else group.block_size // self._groups.key_block_size
+        if not self._index.store_known(
+            self._worker, place, hashes, new_copies=new_copies, most=limit
+        ):
+            return False
+        unknown = [h for h in map(EngineHash, hashes) if self.resolve(h) is None]
+        kept = sum(self.orphans.add_copy(engine_hash, place) for engine_hash in unknown)
+        self.skip("unknown_hash", len(unknown) - kept, place)
+        self.report_orphans()
+        return True
+
+    def store_with_tokens(self, event: BlockStored, place: Place) -> None:
+        """Store blocks that have tokens, or keep them until their parent is known."""
+        if self.resolves_parent(event):
+            hashes = self._index_blocks(event, place)
+            if self.orphans:
+                self._index_waiting_children(hashes)
+        else:
+            self._keep_orphan(event, place)
+
+    def _index_blocks(self, event: BlockStored, place: Place) -> Hashes:
+        """Store the blocks after a known parent; returns the hashes that were understood."""
+        hashes, tokens = event.block_hashes, event.token_ids
+        parsed = parse_extra_keys(event, self.extra_strings)
+        understood, reason = parsed.understood, parsed.reason
+        span = event.block_size // self._groups.key_block_size
+        extras = None
+        if parsed.blocks is not None and span > 1:
+            unit = self._groups.key_block_size
+            extras, placed = spread_extras(parsed.blocks, parsed.offsets, span, unit)
+            if placed < understood:
+                understood, reason = placed, "images_in_wide_block"
+        elif parsed.blocks is not None:
+            extras = [block_extras or None for block_extras in parsed.blocks]
+        if understood < len(hashes):
+            self.skip(reason, len(hashes) - understood, place)
+            hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]
+        if hashes:
+            self.has_resolved = True
+            keys = self._scheme.keys(self._parent_key(event), tokens, extras)
+            new_copies = event.origin != _REUSED
+            self._index.store(self._worker, place, hashes, keys, new_copies=new_copies)
+        return hashes
+
+    def _keep_orphan(self, event: BlockStored, place: Place) -> None:
+        if place.tier == GPU_TIER and not self._groups.has_partial_blocks:
+            # An engine announces a block's parent before the block, unless it announces parts.
+            self.contradict(place)
+        parent = EngineHash(event.parent_block_hash or 0)
+        dropped, refused = self.orphans.add_event(event, parent, place)
+        self.skip("unknown_parent", dropped + refused, place)
+        self.report_orphans()
+
+    def _index_waiting_children(self, hashes: Hashes) -> None:
+        """Store the orphans that wait for these hashes, then those that wait for the orphans."""
+        ready = [hashes]
+        while ready:
+            hashes = ready.pop()
+            for engine_hash, place, copies in self.orphans.pop_copies(hashes):
+                for _ in range(copies):
+                    self._add_copies(place, array("Q", [engine_hash]))
+            for event in self.orphans.pop_children(hashes):
+                children = self._index_blocks(event, _SCRATCH_PLACE)
+                self._index.remove(self._worker, _SCRATCH_PLACE, children)
+                ready.append(children)
+        self.report_orphans()
