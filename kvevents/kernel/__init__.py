@@ -2,11 +2,13 @@
 
 In path order:
 
-    reader  a cursor over one payload
+    event_fields  the fields of one event
+    reader        a cursor over msgpack bytes
 """
 
 from __future__ import annotations
 
-from kvevents.kernel.reader import ABSENT, FIELDS, MalformedError, Reader, UnexpectedError
+from kvevents.kernel.event_fields import ABSENT, FIELDS, read_event
+from kvevents.kernel.reader import MalformedError, Reader, UnexpectedError
 
-__all__ = ["ABSENT", "FIELDS", "MalformedError", "Reader", "UnexpectedError"]
+__all__ = ["ABSENT", "FIELDS", "MalformedError", "Reader", "UnexpectedError", "read_event"]

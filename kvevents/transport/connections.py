@@ -13,25 +13,30 @@ from zmq.utils.monitor import parse_monitor_message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TELL_SECONDS = 1.0  # by when a change is told of though messages keep coming
+_REPORT_SECONDS = 1.0  # by when a new connection is reported though messages keep coming
 _NUMBERS = itertools.count(1)
 
 
 class NewConnection(NamedTuple):
-    """A connection, by its number, was made; noted: when (`time.perf_counter`)."""
+    """A connection that was made."""
 
     connection: int
-    noted: float
+    noticed_at: float
+    """By `time.perf_counter`."""
 
 
 class Connections:
-    """Gives numbers, unique in this process, to the connections of a socket.
+    """Gives the connections of a socket numbers that are unique in this process.
 
-    bind: whether others connect to it. ZMQ says of a message which file descriptor it came through.
-    A descriptor can be in use again while messages of its former connection still wait. Which of
-    the two such a message came through cannot be told: it counts as of yet another connection, one
-    that was lost, until all that waited have been taken. Where there are no descriptors (inproc),
-    whoever connects is taken to be everybody.
+    ZMQ tells through which file descriptor a message came. A descriptor can be in use again while
+    messages of its former connection still wait in the socket; such a message could have come
+    through either. It is attributed to a connection of its own that is lost already, until all
+    messages that waited have been fetched. Where there are no descriptors (inproc), every message
+    is attributed to the newest connection.
+
+    Args:
+        socket: the socket, before it is bound or connected.
+        bind: whether peers connect to it, rather than it to a peer.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], *, bind: bool) -> None:
@@ -41,73 +46,76 @@ class Connections:
             self._opened | self._made | zmq.Event.DISCONNECTED
         )
         self._newest = 0
-        self._numbers: dict[int, int] = {}
-        self._lost: list[tuple[int, int]] = []
-        self._ambiguous: set[int] = set()
-        self._losses: list[int] = []
-        self._changes: deque[NewConnection] = deque()
+        self._numbers: dict[int, int] = {}  # by descriptor
+        self._lost: list[tuple[int, int]] = []  # descriptors and numbers, until they are forgotten
+        self._ambiguous: set[int] = set()  # descriptors in use again while messages still wait
+        self._unreported_losses: list[int] = []
+        self._unreported: deque[NewConnection] = deque()
 
     @property
     def file_descriptor(self) -> int:
-        """Tells, as ZMQ's do, that there may be something to `watch`."""
+        """Becomes readable, edge-triggered as ZMQ's are, when there may be something to `watch`."""
         return int(self._monitor.getsockopt(zmq.FD))
 
     def watch(self) -> bool:
-        """Note what has happened: after messages were fetched, and before their `number` is wanted.
+        """Notice connections made and lost.
 
-        Returns whether there is anything that `made` has not told yet.
+        Call it after messages were fetched, and before `number` is asked about them. Returns
+        whether there are new connections that `take_made` has not returned yet.
         """
         try:
             while True:
                 message = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-                self._note(message["event"], message["value"])
+                self._notice(message["event"], message["value"])
         except zmq.Again:
-            return bool(self._changes)
+            return bool(self._unreported)
 
-    def _note(self, event: int, descriptor: int) -> None:
+    def _notice(self, event: int, descriptor: int) -> None:
         now = time.perf_counter()
         if event == zmq.Event.DISCONNECTED:
             number = self._numbers.get(descriptor, 0)
             self._lost.append((descriptor, number))
-            self._losses.append(number)
-            self._changes = deque(made for made in self._changes if made.connection != number)
+            self._unreported_losses.append(number)
+            self._unreported = deque(new for new in self._unreported if new.connection != number)
         if event == self._opened:
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
         if event == self._made:
-            self._changes.append(NewConnection(self._newest, now))
+            self._unreported.append(NewConnection(self._newest, now))
 
     def number(self, descriptor: int) -> int:
-        """The connection of a message that came through `descriptor`."""
+        """The number of the connection of a message that came through `descriptor`."""
         if descriptor in self._ambiguous:
             number = next(_NUMBERS)
-            self._losses.append(number)
+            self._unreported_losses.append(number)
             return number
         return self._numbers.get(descriptor, self._newest)
 
-    def losses(self) -> list[int]:
-        """The connections that were lost since the last call; messages of theirs may still wait."""
-        losses, self._losses = self._losses, []
+    def take_lost(self) -> list[int]:
+        """The connections lost since the last call; messages of theirs may still wait."""
+        losses, self._unreported_losses = self._unreported_losses, []
         return losses
 
-    def settled(self) -> None:
-        """No message waits that came before: from now on descriptors tell connections apart."""
+    def on_drained(self) -> None:
+        """No older message waits in the socket: from now on descriptors identify connections."""
         self._ambiguous.clear()
         for descriptor, number in self._lost:
             if self._numbers.get(descriptor) == number:
                 del self._numbers[descriptor]
         self._lost.clear()
 
-    def made(self, *, drained: bool) -> Iterator[int]:
-        """The connections that were made and stand, each once.
+    def take_made(self, *, drained: bool) -> Iterator[int]:
+        """The connections that were made and are still up, each once.
 
-        drained: no message waits that came before. Otherwise only those made a while ago.
+        Args:
+            drained: whether no older message waits. If some do, only connections that were made a
+                while ago are returned.
         """
-        noted_by = time.perf_counter() - (0 if drained else _TELL_SECONDS)
-        while self._changes and self._changes[0].noted <= noted_by:
-            yield self._changes.popleft().connection
+        deadline = time.perf_counter() - (0 if drained else _REPORT_SECONDS)
+        while self._unreported and self._unreported[0].noticed_at <= deadline:
+            yield self._unreported.popleft().connection
 
     def close(self) -> None:
-        """Nothing is noted any more; before the socket is closed."""
+        """Stop watching; call it before the socket is closed."""
         self._monitor.close(linger=0)

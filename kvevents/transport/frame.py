@@ -1,4 +1,4 @@
-"""ZMQ message parts -> a frame. No I/O here."""
+"""ZMQ message parts -> a frame. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class FrameError(ValueError):
-    """A message that is no frame; `reason` is one of a few words, for counting."""
+    """A message is not a frame; `reason` is one of a few words, for counting."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -18,22 +18,21 @@ _EPOCH_BYTES = 16
 
 
 class Frame(NamedTuple):
-    """One published message: topic, sequence number (from 0, one more a batch) and payload.
-
-    epoch: names the publisher's life, empty where it does not say. A heartbeat has no payload; its
-    sequence is that of the newest batch.
-    """
+    """One published message. A heartbeat is a frame whose payload is empty or nil."""
 
     topic: bytes
     sequence: int
+    """Counts an engine's batches from 0; a heartbeat has the number of the newest or next one."""
     payload: bytes
     epoch: bytes = b""
+    """The publisher's name of its incarnation; empty if it sends none."""
 
 
 def parse_frame(parts: list[bytes]) -> Frame:
-    """The frame of a message's parts: topic, sequence as 8 bytes big-endian, payload.
+    """The frame in a message of three parts: topic, sequence number and payload.
 
-    The sequence may have the publisher's epoch behind it, 16 bytes.
+    The second part has 8 bytes, big-endian, and behind them may have the 16 bytes of the
+    publisher's epoch. Raises FrameError.
     """
     if len(parts) != 3:
         raise FrameError("frame_parts", f"a message has {len(parts)} parts instead of 3")

@@ -1,4 +1,4 @@
-"""A SUB socket on the event loop: bytes arrive here."""
+"""A SUB socket on the event loop, where bytes arrive."""
 
 from __future__ import annotations
 
@@ -20,62 +20,67 @@ _log = structlog.get_logger("kvatlas.kvevents")
 
 _SLICE_SECONDS = 0.0005  # how long events may keep requests waiting
 _RECONNECT_FIRST_MS = 100
-_RECONNECT_MOST_MS = 2_000
+_RECONNECT_MAX_MS = 2_000
 _RECONNECT_AGAIN_SECONDS = 0.5
 _HEARTBEAT_MS = 2_000
 _DEAD_AFTER_MS = 6_000
-_MOST_BYTES = 64 * 1024 * 1024  # of one message
-_BATCH_MESSAGES = 16  # fetched at a time
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_FETCH_MESSAGES = 16  # at a time
 
 
 class SubscribeError(OSError):
-    """A source's endpoint cannot be bound or connected to."""
+    """A source's endpoint can be neither bound nor connected to."""
 
 
 class MessageHandler(Protocol):
-    """Who is told of a source's messages and connections; these have numbers (`Connections`)."""
+    """Handles a source's messages and connections; `Connections` gives these their numbers."""
 
     def on_message(self, source: Source, parts: list[bytes], connection: int) -> None:
         """A message has come through `connection`."""
         ...
 
     def on_connected(self, source: Source, connection: int) -> None:
-        """A connection was made; some of its messages may have been handed over before."""
+        """A connection was made; some of its messages may have been handled before this."""
         ...
 
     def on_disconnected(self, source: Source, connection: int) -> None:
-        """A connection was lost; some of its messages may yet be handed over."""
+        """A connection was lost; some of its messages may be handled after this."""
         ...
 
 
 class Subscriber:
-    """Receives the messages of one source and tells `listener` of each, in order of arrival.
+    """Receives the messages of one source, in order of arrival, within an `async with` block.
 
-    An `async with` block receives. Messages that wait are drained in slices of half a millisecond,
-    so that requests are answered in between. ZMQ reconnects by itself, first after 100 ms and then
-    ever more slowly up to 2 s; a peer that does not answer heartbeats for 6 s is disconnected.
-    Memory is bounded by `high_water_mark` messages for each connection: what comes faster waits at
-    the publisher, which drops what it cannot hold, and so leaves a gap in its numbers.
+    Messages are handled in slices of half a millisecond, so that requests are answered in between.
+    ZMQ reconnects by itself, first after 100 ms and then ever more slowly, up to 2 s; a peer that
+    does not answer heartbeats for 6 s is disconnected. Messages that come faster than they are
+    handled wait here, then at the publisher, which drops what it cannot hold: a gap in its numbers.
+
+    Args:
+        context: where the socket is made.
+        source: what to receive.
+        handler: is given each message and each change of connections.
+        high_water_mark: messages of one connection that may wait here.
     """
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         source: Source,
-        listener: MessageHandler,
+        handler: MessageHandler,
         high_water_mark: int = 1000,
     ) -> None:
         self._context = context
         self._source = source
-        self._handler = listener
+        self._handler = handler
         self._high_water_mark = high_water_mark
         self._paused = False
         self._live_connections: set[int] = set()
         self._reconnected_at = 0.0
-        self._fetched: deque[tuple[list[bytes], int]] = deque()  # with their connections
+        self._fetched: deque[tuple[list[bytes], int]] = deque()  # messages with their connections
 
     async def __aenter__(self) -> Self:
-        """Raises SubscribeError if the endpoint is malformed, taken or not ours to bind."""
+        """Raises SubscribeError if the endpoint is malformed, in use or not on this host."""
         self._socket = self._context.socket(zmq.SUB)
         self._connections = Connections(self._socket, bind=self._source.bind)
         try:
@@ -98,9 +103,9 @@ class Subscriber:
     def _open(self) -> None:
         socket = self._socket
         socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MOST_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_FIRST_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_AFTER_MS)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
@@ -114,11 +119,11 @@ class Subscriber:
 
     @property
     def endpoint(self) -> str:
-        """The address in use; for a bound port 0 or * the one that was chosen."""
+        """The address in use; for a bound port 0 or *, with the port that was chosen."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def reconnect(self) -> None:
-        """Try to connect now, instead of after ZMQ's back-off; at most every half second."""
+        """Connect now rather than after ZMQ's back-off; at most every half second."""
         now = time.monotonic()
         if (
             self._live_connections
@@ -127,12 +132,12 @@ class Subscriber:
         ):
             return
         self._reconnected_at = now
-        with contextlib.suppress(zmq.ZMQError):  # it was not connected to, by ZMQ's own account
+        with contextlib.suppress(zmq.ZMQError):  # ZMQ may have given up the endpoint already
             self._socket.disconnect(self._source.endpoint)
         self._socket.connect(self._source.endpoint)
 
     def pause(self) -> None:
-        """Take nothing until `resume`; what comes waits in ZMQ, and then at its publishers."""
+        """Handle nothing until `resume`; messages wait in ZMQ, and then at their publishers."""
         self._paused = True
 
     def resume(self) -> None:
@@ -141,45 +146,50 @@ class Subscriber:
         self._drain()
 
     def _drain(self) -> None:
-        """Take what is there. The descriptor tells of new messages only when all were taken."""
+        """Handle the messages that are there.
+
+        ZMQ's descriptor becomes readable only once, so all must be fetched before it is awaited.
+        """
         if self._next_drain is not None:
             self._next_drain.cancel()
             self._next_drain = None
-        take, source, batch = self._handler.on_message, self._source, self._fetched
+        on_message, source, fetched = self._handler.on_message, self._source, self._fetched
         deadline = time.perf_counter() + _SLICE_SECONDS
         while not self._paused:
-            while batch:
-                parts, connection = batch.popleft()
-                take(source, parts, connection)
+            while fetched:
+                parts, connection = fetched.popleft()
+                on_message(source, parts, connection)
                 if time.perf_counter() > deadline:
                     self._next_drain = self._loop.call_soon(self._drain)
                     return
-            if not self._receive():
+            if not self._fetch_some():
                 return
 
-    def _receive(self) -> bool:
-        """Fetch some messages, then note what befell connections; False if there was nothing."""
-        fetched: list[tuple[list[bytes], int]] = []  # with their descriptors
+    def _fetch_some(self) -> bool:
+        """Fetch some messages, then notice changes of connections; False if there were neither."""
+        fetched: list[tuple[list[bytes], int]] = []  # messages with their descriptors
         try:
-            while len(fetched) < _BATCH_MESSAGES:
+            while len(fetched) < _FETCH_MESSAGES:
                 fetched.append(self._fetch())
         except zmq.Again:
             pass
-        connections, listener, source = self._connections, self._handler, self._source
+        connections, handler, source = self._connections, self._handler, self._source
         if not fetched:
-            connections.settled()
-        for connection in connections.made(drained=not fetched):
+            connections.on_drained()
+        for connection in connections.take_made(drained=not fetched):
             self._live_connections.add(connection)
-            listener.on_connected(source, connection)
+            handler.on_connected(source, connection)
         more = connections.watch()
-        self._fetched.extend((parts, connections.number(of)) for parts, of in fetched)
-        for connection in connections.losses():
+        self._fetched.extend(
+            (parts, connections.number(descriptor)) for parts, descriptor in fetched
+        )
+        for connection in connections.take_lost():
             self._live_connections.discard(connection)
-            listener.on_disconnected(source, connection)
+            handler.on_disconnected(source, connection)
         return more or bool(fetched)
 
     def _fetch(self) -> tuple[list[bytes], int]:
-        """One message and its descriptor; part by part is faster than `recv_multipart`."""
+        """One message and its descriptor. Part by part is faster than `recv_multipart`."""
         receive = self._socket.recv
         part = receive(zmq.NOBLOCK, copy=False)
         parts = [part.bytes]

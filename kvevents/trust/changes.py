@@ -1,4 +1,4 @@
-"""What can happen to the trust in a worker. The stream alone writes it: see `kvevents.trust.trust`."""
+"""What can happen to the trust in a worker; only its stream applies it, by `Trust.follow`."""
 
 from __future__ import annotations
 

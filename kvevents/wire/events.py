@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvevents.kernel import ABSENT, FIELDS, MalformedError, Reader, UnexpectedError
+from kvevents.kernel import (
+    ABSENT,
+    FIELDS,
+    MalformedError,
+    Reader,
+    UnexpectedError,
+    read_event,
+)
 
 if TYPE_CHECKING:
     from array import array
@@ -186,7 +193,7 @@ def _decode_event(reader: Reader, batch: Batch) -> bool:
     """Decode or skip one event; False if the payload ends or breaks inside it."""
     start = reader.position
     try:
-        tag, values, elements = reader.event()
+        tag, values, elements = read_event(reader)
         batch.events.append(_event(tag, values, elements))
         return True
     except MalformedError:
