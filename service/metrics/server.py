@@ -35,8 +35,8 @@ class CallMetrics:
             registry=registry,
         )
 
-    def of(self, method: str) -> Callable[[str, float], None]:
-        """A function that takes the status and the seconds of one call of `method`."""
+    def observer(self, method: str) -> Callable[[str, float], None]:
+        """A function that records one call of `method`, given its status and its seconds."""
         children: dict[str, Histogram] = {}
 
         def observe(status: str, seconds: float) -> None:
