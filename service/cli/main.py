@@ -113,6 +113,14 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument(
         "--metrics-listen", metavar="ADDRESS", help="serve metrics at host:port; '' for no metrics"
     )
+    _add_events(parser)
+    _add_index(parser)
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
+    parser.set_defaults(run=run)
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bind",
         action="append",
@@ -130,6 +138,9 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument(
         "--default-model", metavar="MODEL", help="model of pods whose topic names none"
     )
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--block-size", metavar="TOKENS", help="number of tokens of a block (default: 16)"
     )
@@ -145,18 +156,15 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
     parser.add_argument(
         "--snapshot", metavar="FILE", help="keep the index in this file across restarts"
     )
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
-    parser.set_defaults(run=run)
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given, nested as the configuration file is."""
+    """The flags on the command line, nested as in the configuration file."""
     sources = [{"endpoint": endpoint, "bind": True} for endpoint in options.bind]
     for connect in options.connect:
         pod, separator, endpoint = connect.rpartition("=")
         sources.append({"endpoint": endpoint, **({"pod": pod} if separator else {})})
-    given: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "grpc": {"listen": options.listen},
         "metrics": {"listen": options.metrics_listen},
         "index": {
@@ -170,7 +178,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
         "default_model": options.default_model,
         "sources": sources or None,
     }
-    return _without_absent(given)
+    return _without_absent(flags)
 
 
 def _without_absent(values: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,15 @@ go backward, and conclude that the pods have restarted.
 def add_clients(commands: Any) -> None:
     """Add these commands to `commands`. A parsed one has the function that runs it as `run`."""
     common = _common()
+    _add_score(commands, common)
+    _add_tokenize(commands, common)
+    _add_pods(commands, common)
+    _add_record(commands)
+    _add_replay(commands)
+    _add_health(commands)
+
+
+def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
     score = commands.add_parser(
         "score",
         parents=[common],
@@ -75,21 +84,25 @@ def add_clients(commands: Any) -> None:
         help="an image: its hash, index of its first token, number of tokens; repeatable",
     )
     score.set_defaults(run=client.score)
+
+
+def _add_tokenize(commands: Any, common: argparse.ArgumentParser) -> None:
     tokenize = commands.add_parser(
         "tokenize", parents=[common], help="show the token ids of a text, or of a chat and its text"
     )
     tokenize.add_argument("--model", required=True, help="model whose tokenizer is used")
-    given = tokenize.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", help="the text; -: read standard input")
-    _add_chat(given)
+    text = tokenize.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", help="the text; -: read standard input")
+    _add_chat(text)
     tokenize.add_argument(
         "--no-special-tokens",
         action="store_true",
         help="leave out the special tokens that the tokenizer adds",
     )
     tokenize.set_defaults(run=client.tokenize)
-    _add_pods(commands, common)
-    _add_recordings(commands)
+
+
+def _add_health(commands: Any) -> None:
     health = commands.add_parser("health", help="exit with status 0 if the service is ready")
     _add_server(health)
     health.add_argument(
@@ -168,7 +181,7 @@ def _add_pods(commands: Any, common: argparse.ArgumentParser) -> None:
         action.set_defaults(run=run)
 
 
-def _add_recordings(commands: Any) -> None:
+def _add_record(commands: Any) -> None:
     record = commands.add_parser(
         "record",
         help="write the frames that arrive at the service to a file",
@@ -188,6 +201,9 @@ def _add_recordings(commands: Any) -> None:
     record.add_argument("--frames", type=int, metavar="COUNT", help="stop after this many frames")
     record.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time")
     record.set_defaults(run=recordings.record)
+
+
+def _add_replay(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
         help="publish the frames of a recording, as the engines did",

@@ -75,7 +75,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
     is_shared = answer.HasField("shared_index")
     for pod in answer.pods:
         for rank in pod.ranks:
-            heard = rank.HasField("last_event_age_seconds")
+            has_events = rank.HasField("last_event_age_seconds")
             rows.append(
                 [
                     pod.pod,
@@ -83,7 +83,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     pod.model,
                     _trust(rank.trust_state, rank.trust_reason),
                     _counts(rank.blocks_by_tier),
-                    f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
+                    f"{rank.last_event_age_seconds:.1f}s ago" if has_events else "never",
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
                     _losses(rank),
                     _counts(rank.skipped),

@@ -62,7 +62,7 @@ class FleetServiceServicer:
     """
 
     def ListPods(self, request, context):
-        """Lists every pod that is configured or was heard of, in the order in which they were first seen.
+        """Lists every pod that is configured or has sent events, in the order in which they appeared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
