@@ -1,4 +1,4 @@
-# The wheel is built where there is a compiler, and run where there is none.
+# Builds the package where there is a C compiler, and runs it in an image without one.
 FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 WORKDIR /source
@@ -16,7 +16,7 @@ COPY --from=build /kvatlas /kvatlas
 RUN useradd --system --uid 65532 --no-create-home kvatlas
 USER 65532:65532
 ENV PATH=/kvatlas/bin:$PATH PYTHONUNBUFFERED=1
-# gRPC, metrics, and events of pods that connect.
+# gRPC, metrics, and the events of pods that connect here.
 EXPOSE 50051 9464 5557
 HEALTHCHECK --interval=10s --timeout=3s CMD ["kvatlas", "health"]
 ENTRYPOINT ["kvatlas"]

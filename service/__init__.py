@@ -1,7 +1,12 @@
-"""gRPC in, scores out.
+"""gRPC in, scores out: the service around the index, the events and the tokenizers.
 
-In path order: `cli` the command line, `configuration` what is asked for, `application` the
-composition root, `calls` what all calls share, `scoring`, `tokenizing` and `fleet` the
-servicers, `prompts` a request's prompt -> token ids, `errors` faults -> statuses, `metrics`,
-`reflection`, `logs`; `client` and `tables` the commands that ask a running service; `demo`.
+cli            the command line
+config         what can be configured, and loading it
+application    the composition root: builds everything, starts and stops it in order
+rpc            gRPC calls: requests in, answers out
+replication    the share of this replica in an index that several replicas keep
+diagnostics    what looks misconfigured
+snapshot       the index in a file, across restarts
+metrics        Prometheus metrics
+logs           the format of the log
 """

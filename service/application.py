@@ -119,8 +119,8 @@ class Application:
                 await tokenizers.load(model.name)
         registry = CollectorRegistry()
         unmatched = UnmatchedPrompts()
-        misconfiguration = Diagnostics(index, workers, unmatched, configuration.index.tier_weights)
-        registry.register(StateCollector(index, ingest, misconfiguration, snapshots))
+        diagnostics = Diagnostics(index, workers, unmatched, configuration.index.tier_weights)
+        registry.register(StateCollector(index, ingest, diagnostics, snapshots))
         if shared is not None:
             registry.register(ReplicationCollector(shared))
         registry.register(TokenizationCollector(tokenizers))
@@ -145,8 +145,8 @@ class Application:
             unmatched,
             shared,
         )
-        fleet = FleetServicer(index, intake, workers, misconfiguration, replica)
-        await stack.enter_async_context(misconfiguration)
+        fleet = FleetServicer(index, intake, workers, diagnostics, replica)
+        await stack.enter_async_context(diagnostics)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
         await self._serve(stack, scoring, prompts, fleet, calls)

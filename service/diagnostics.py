@@ -1,4 +1,4 @@
-"""What looks misconfigured, judged by what arrives and what is asked for."""
+"""What looks misconfigured, judged by the events that arrive and the prompts that are scored."""
 
 from __future__ import annotations
 
@@ -18,40 +18,43 @@ if TYPE_CHECKING:
     from kvevents import StreamReport
     from service.replication import Workers
 
-_ENOUGH_BLOCKS = 32
-_ENOUGH_PROMPTS = 500
-_LOOK_SECONDS = 5.0
+_ENOUGH_BLOCKS = 32  # blocks of a rank, all skipped, before its events count as never resolved
+_ENOUGH_PROMPTS = 500  # prompts of a model without a match before that counts as a fault
+_LOG_SECONDS = 5.0  # how often the log is brought up to date
 
-_CAUSES = {
-    "block_size_mismatch": "its blocks have another size than those that it announced before",
-    "unknown_parent": "all that was announced continues blocks from before kvatlas listened: give "
-    "the source a replay socket, or restart the engine",
-    "unknown_hash": "blocks are announced without their tokens, and were never announced with them",
+_CAUSES = {  # why most of a rank's blocks were skipped -> the likely cause
+    "block_size_mismatch": "its blocks have another size than those it announced before",
+    "unknown_parent": "all its blocks continue blocks that were announced before kvatlas listened: "
+    "give the source a replay socket, or restart the engine",
+    "unknown_hash": "it announces blocks without tokens that it never announced with tokens",
     "unnamed_adapter": "the engine gives LoRA adapters by number alone",
-    "undecodable_frame": "the payloads are no KV events: is another publisher at this endpoint?",
+    "undecodable_frame": "the payloads are not KV events: is another publisher at this endpoint?",
 }
-_HARMLESS = frozenset({"not_held", "contradictions"})
+_HARMLESS = frozenset({"not_held", "contradictions"})  # skipped for reasons of the engine's own
 
 _log = structlog.get_logger("kvatlas.service")
 
 
 class Finding(NamedTuple):
-    """Something that looks misconfigured; pods is empty for all that serve the model."""
+    """Something that looks misconfigured."""
 
     kind: str
+    """In one word, such as block_sizes_differ; see `FleetWarning` in fleet.proto."""
     model: str
     pods: tuple[str, ...]
+    """Sorted; empty if every pod of the model is concerned."""
     detail: str
+    """The likely cause, for a person to read."""
 
 
 class UnmatchedPrompts:
-    """How many prompts in a row, by model, matched nothing although pods hold blocks."""
+    """Counts, by model, the prompts in a row that matched no block of any pod."""
 
     def __init__(self) -> None:
         self.in_a_row: Counter[str] = Counter()
 
     def asked(self, model: str, *, matched: bool) -> None:
-        """A prompt of at least one full block was asked for."""
+        """Count a prompt of at least one full block."""
         if matched:
             self.in_a_row.pop(model, None)
         else:
@@ -59,7 +62,7 @@ class UnmatchedPrompts:
 
 
 class Diagnostics:
-    """Looks for it; within an `async with` block the log tells of what appears and what is gone."""
+    """Finds misconfigurations; within an `async with` block it logs them as they come and go."""
 
     def __init__(
         self,
@@ -72,41 +75,41 @@ class Diagnostics:
         self._index = index
         self._workers = workers
         self._unmatched = unmatched
-        self._told: dict[tuple[str, str, tuple[str, ...]], Finding] = {}
+        self._logged: dict[tuple[str, str, tuple[str, ...]], Finding] = {}
 
     async def __aenter__(self) -> None:
-        self._watching = asyncio.create_task(self._watch(), name="misconfiguration")
+        self._logging = asyncio.create_task(self._log_for_ever(), name="diagnostics")
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._watching.cancel()
-        await asyncio.wait([self._watching])
+        self._logging.cancel()
+        await asyncio.wait([self._logging])
 
-    async def _watch(self) -> None:
+    async def _log_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            self.tell()
+            await asyncio.sleep(_LOG_SECONDS)
+            self.log_changes()
 
-    def tell(self) -> None:
-        """Log what was not there before, and what is no more."""
-        found = {suspicion[:3]: suspicion for suspicion in self.found()}
-        for name in found.keys() - self._told.keys():
-            _log.warning("misconfigured", **found[name]._asdict())
-        for kind, model, pods in self._told.keys() - found.keys():
+    def log_changes(self) -> None:
+        """Log the findings that are new since the last call, and those that are gone."""
+        current = {finding[:3]: finding for finding in self.findings()}
+        for name in current.keys() - self._logged.keys():
+            _log.warning("misconfigured", **current[name]._asdict())
+        for kind, model, pods in self._logged.keys() - current.keys():
             _log.info("no_longer_misconfigured", kind=kind, model=model, pods=pods)
-        self._told = found
+        self._logged = current
 
-    def found(self) -> list[Finding]:
-        """All there is now."""
+    def findings(self) -> list[Finding]:
+        """Everything that looks misconfigured now."""
         by_model: dict[str, dict[Worker, StreamReport]] = {}
         now = time.monotonic()
         for worker, model in self._workers.models():
             by_model.setdefault(model, {})[worker] = self._workers.report(worker, now)
-        found: list[Finding] = [*self._tiers_without_weight()]
+        findings = [*self._tiers_without_weight()]
         for model, reports in by_model.items():
-            found += self._block_sizes(model, reports)
+            findings += _block_sizes_differ(model, reports)
             for worker, report in reports.items():
-                found += _of_worker(worker, model, report)
-        return [*found, *self._never_matched()]
+                findings += _worker_findings(worker, model, report)
+        return [*findings, *self._never_matched()]
 
     def _tiers_without_weight(self) -> Iterator[Finding]:
         pods: dict[tuple[str, str], set[str]] = {}
@@ -116,25 +119,10 @@ class Diagnostics:
                     pods.setdefault((blocks.model, tier), set()).add(blocks.worker.pod)
         for (model, tier), names in pods.items():
             detail = (
-                f"blocks in the tier {tier!r} add nothing to scores: say what they are worth in "
+                f"blocks in the tier {tier!r} add nothing to scores: give it a weight in "
                 "index.tier_weights"
             )
             yield Finding("tier_without_weight", model, tuple(sorted(names)), detail)
-
-    @staticmethod
-    def _block_sizes(model: str, reports: dict[Worker, StreamReport]) -> Iterator[Finding]:
-        pods_by_size: dict[int, set[str]] = {}
-        for worker, report in reports.items():
-            if report.engine_block_size is not None:
-                pods_by_size.setdefault(report.engine_block_size, set()).add(worker.pod)
-        if len(pods_by_size) > 1:
-            sizes = "; ".join(
-                f"{size} tokens on {', '.join(sorted(pods))}"
-                for size, pods in sorted(pods_by_size.items())
-            )
-            pods = tuple(sorted(set().union(*pods_by_size.values())))
-            detail = f"engines have blocks of {sizes}: were they started with different flags?"
-            yield Finding("block_sizes_differ", model, pods, detail)
 
     def _never_matched(self) -> Iterator[Finding]:
         held = {
@@ -146,18 +134,34 @@ class Diagnostics:
             if count >= _ENOUGH_PROMPTS and model in held:
                 detail = (
                     f"the last {count} prompts matched no block of any pod: their tokens differ "
-                    "from the engines' (another tokenizer or chat template?), an adapter, a cache "
-                    "salt or an image is not said, or the prompts have nothing in common"
+                    "from the engines' (another tokenizer or chat template?), requests leave out "
+                    "an adapter, a cache salt or an image, or the prompts have nothing in common"
                 )
                 yield Finding("scores_never_match", model, (), detail)
 
 
-def _of_worker(worker: Worker, model: str, report: StreamReport) -> Iterator[Finding]:
+def _block_sizes_differ(model: str, reports: dict[Worker, StreamReport]) -> Iterator[Finding]:
+    pods_by_size: dict[int, set[str]] = {}
+    for worker, report in reports.items():
+        if report.engine_block_size is not None:
+            pods_by_size.setdefault(report.engine_block_size, set()).add(worker.pod)
+    if len(pods_by_size) > 1:
+        sizes = "; ".join(
+            f"{size} tokens on {', '.join(sorted(pods))}"
+            for size, pods in sorted(pods_by_size.items())
+        )
+        pods = tuple(sorted(set().union(*pods_by_size.values())))
+        detail = f"engines have blocks of {sizes}: were they started with different flags?"
+        yield Finding("block_sizes_differ", model, pods, detail)
+
+
+def _worker_findings(worker: Worker, model: str, report: StreamReport) -> Iterator[Finding]:
     if report.rivals:
         detail = (
-            f"{report.rivals + 1} live connections speak for rank {worker.rank}: engines that were "
-            "started with one and the same topic, or a source that is configured twice? Give each "
-            "engine a topic with its own address; the first one is heard, and never called exact"
+            f"{report.rivals + 1} live connections send events of rank {worker.rank}: were engines "
+            "started with the same topic, or is a source configured twice? Give each engine a "
+            "topic with its own address; until then only the first one's events are applied, and "
+            "the pod is never exact"
         )
         yield Finding("two_engines_one_name", model, (worker.pod,), detail)
     if report.foreign_replay:
@@ -170,6 +174,6 @@ def _of_worker(worker: Worker, model: str, report: StreamReport) -> Iterator[Fin
     unresolved["unknown_parent"] += report.orphan_blocks
     if unresolved.total() >= _ENOUGH_BLOCKS:
         reason, _ = unresolved.most_common(1)[0]
-        cause = _CAUSES.get(reason, "see what the pod's events were skipped for")
+        cause = _CAUSES.get(reason, "`kvatlas pods` shows why its events were skipped")
         detail = f"no block of rank {worker.rank} was ever understood ({reason}): {cause}"
         yield Finding("events_never_resolve", model, (worker.pod,), detail)

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: for people on a terminal, JSON elsewhere."""
+"""Structured logs on standard error: for people on a terminal, as JSON elsewhere."""
 
 from __future__ import annotations
 

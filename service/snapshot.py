@@ -1,11 +1,12 @@
-"""The embedded index on disk: written now and then and at shutdown, read back at start.
+"""Writes the index to a file at intervals and at shutdown, and reads it back at start.
 
-A file is a line that says what it is and in which version, then records: each its length (8 bytes,
-big-endian), its CRC-32 (4 bytes) and a msgpack map. First a header (how keys were made, and how far
-each pod's stream had got), then what the index dumps, and last how many records there were.
+The file begins with a line that names its format and version. Records follow: the length (8 bytes,
+big-endian), the CRC-32 (4 bytes) and a msgpack map. The first record is a header (how block keys
+were made, and the state of each worker's stream), then come the records that the index dumps, and
+the last one contains the number of records.
 
-A new file is written beside the old one, synced, and moved over it: whenever the service dies, one
-of the two is there as a whole.
+A new file is written beside the old one, synced, and renamed over it, so that there is always one
+complete file, whenever the process dies.
 """
 
 from __future__ import annotations
@@ -39,27 +40,24 @@ _log = structlog.get_logger("kvatlas.service")
 
 
 class SnapshotError(Exception):
-    """A file that cannot be gone on with: torn, foreign, of another version or configuration."""
+    """A file that cannot be used: torn, foreign, of another version or configuration."""
 
 
 class KeySettings(NamedTuple):
-    """What a snapshot must have been made with to be of use.
-
-    block_size_of: model -> tokens per block. count_copies: see `Index`.
-    """
+    """The settings that a snapshot and the configuration must have in common."""
 
     hash_seed: str
-    count_copies: bool
-    block_size_of: Callable[[str], int]
+    count_copies: bool  # see `MemoryIndex`
+    block_size_of: Callable[[str], int]  # model -> number of tokens of a block
 
 
 @dataclass(frozen=True)
 class RestoredIndex:
-    """What was read. streams: as `FrameRouter.dump` gave them. written_at: in seconds since 1970."""
+    """The contents of a snapshot."""
 
     index: MemoryIndex
-    streams: list[dict[str, Any]]
-    written_at: float | None
+    streams: list[dict[str, Any]]  # as `FrameRouter.dump` returned them
+    written_at: float | None  # seconds since 1970; None if there was no snapshot
 
 
 # Reading
@@ -72,9 +70,19 @@ def read_snapshot(
     tier_weights: Mapping[str, float],
     oldest: float,
 ) -> RestoredIndex:
-    """The index and streams of a snapshot, all of it or nothing.
+    """Read a whole snapshot.
 
-    oldest: seconds; 0 for any age. Raises SnapshotError, FileNotFoundError, OSError.
+    Args:
+        path: the file.
+        keys: what it must have been made with.
+        limit_bytes: memory that the index may use.
+        tier_weights: by tier, as the index takes them.
+        oldest: the age, in seconds, beyond which the file is refused; 0 for any age.
+
+    Raises:
+        SnapshotError: the file cannot be used.
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
     """
     with path.open("rb") as file:
         records = _records(file)
@@ -83,20 +91,20 @@ def read_snapshot(
             _check_header(header, keys, oldest)
             index = MemoryIndex.load(records, limit_bytes, tier_weights)
             if next(records, None) is not None:
-                raise SnapshotError("has more records than an index")
+                raise SnapshotError("has records after the end of the index")
             return RestoredIndex(index, header["streams"], header["written_at"])
         except (KeyError, TypeError, ValueError, StopIteration) as error:
-            raise SnapshotError(f"cannot be understood: {error}") from error
+            raise SnapshotError(f"has contents that cannot be read: {error}") from error
 
 
 def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Every record but the last, which is checked. Raises SnapshotError."""
+    """Yield every record but the last, and check that one. Raises SnapshotError."""
     first = file.readline(len(_FIRST_LINE) + 16)
     if not first.startswith(MAGIC):
-        raise SnapshotError("is no snapshot of kvatlas")
+        raise SnapshotError("is not a snapshot of kvatlas")
     if first != _FIRST_LINE:
-        said = first.removeprefix(MAGIC).strip().decode(errors="replace")
-        raise SnapshotError(f"is of version {said}, and only version {VERSION} is understood")
+        version = first.removeprefix(MAGIC).strip().decode(errors="replace")
+        raise SnapshotError(f"has version {version}; only version {VERSION} can be read")
     size, count = os.fstat(file.fileno()).st_size, 0
     while True:
         length, checksum = _number(file, 8), _number(file, 4)
@@ -124,12 +132,12 @@ def _number(file: BinaryIO, size: int) -> int:
 def _check_header(header: dict[str, Any], keys: KeySettings, oldest: float) -> None:
     age = time.time() - header["written_at"]
     if oldest and age > oldest:
-        raise SnapshotError(f"is {age:,.0f} s old, and snapshot.oldest_seconds is {oldest:,.0f}")
+        raise SnapshotError(f"is {age:,.0f} s old; snapshot.oldest_seconds is {oldest:,.0f}")
     if header["byteorder"] != sys.byteorder:
         raise SnapshotError(f"was written on a {header['byteorder']}-endian machine")
-    for setting, said in (("hash_seed", keys.hash_seed), ("count_copies", keys.count_copies)):
-        if header[setting] != said:
-            raise SnapshotError(f"was made with {setting} {header[setting]!r}, not {said!r}")
+    for name, configured in (("hash_seed", keys.hash_seed), ("count_copies", keys.count_copies)):
+        if header[name] != configured:
+            raise SnapshotError(f"was made with {name} {header[name]!r}, not {configured!r}")
     for model, block_size in header["block_sizes"].items():
         if keys.block_size_of(model) != block_size:
             raise SnapshotError(
@@ -142,10 +150,15 @@ def _check_header(header: dict[str, Any], keys: KeySettings, oldest: float) -> N
 
 
 class Snapshots:
-    """Writes the index to `path`, every `interval` seconds within an `async with` block.
+    """Writes snapshots to `path` every `interval` seconds, within an `async with` block.
 
-    written, failed: how many were, and could not be. size, seconds: of the newest, in bytes and as
-    long as it took. written_at: when (`time.time`); that of the one read, None if there is none.
+    Attributes:
+        written: number of snapshots written.
+        failed: number of snapshots that could not be written.
+        size: bytes of the newest one.
+        seconds: time it took to write the newest one.
+        written_at: when it was written (`time.time`), perhaps by an earlier process; None if there
+            is none.
     """
 
     def __init__(
@@ -153,14 +166,14 @@ class Snapshots:
         path: Path,
         interval: float,
         index: MemoryIndex,
-        intake: Listener,
+        listener: Listener,
         keys: KeySettings,
         written_at: float | None = None,
     ) -> None:
         self.path = path
         self._interval = interval
         self._index = index
-        self._intake = intake
+        self._listener = listener
         self._keys = keys
         self._stopping = asyncio.Event()
         self.written = self.failed = self.size = 0
@@ -172,7 +185,7 @@ class Snapshots:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """One that is being written is finished."""
+        """Stop writing; a snapshot in progress is completed first."""
         self._stopping.set()
         await self._task
 
@@ -185,15 +198,15 @@ class Snapshots:
                 await self.write()
 
     async def write(self) -> None:
-        """Write one now. What fails is logged and counted; the former one stays then.
+        """Write a snapshot now. A failure is logged and counted, and leaves the old file in place.
 
-        Events wait while the index is being copied to the system's memory; requests do not. One
-        call at a time.
+        Events wait until the index is copied to the page cache; requests do not wait. Only one call
+        may run at a time.
         """
         started = time.monotonic()
         try:
             self.size = await self._write()
-        except Exception:  # noqa: BLE001 - the service goes on without
+        except Exception:  # noqa: BLE001 - the service goes on without a snapshot
             self.failed += 1
             _log.exception("snapshot_failed", path=str(self.path))
             return
@@ -205,7 +218,7 @@ class Snapshots:
     async def _write(self) -> int:
         new = self.path.with_name(self.path.name + ".new")
         with new.open("wb", buffering=0) as file:
-            with self._intake.paused():
+            with self._listener.paused():
                 for batch in self._batches():
                     await asyncio.to_thread(_write_all, file, batch)
             await asyncio.to_thread(os.fsync, file.fileno())
@@ -214,7 +227,11 @@ class Snapshots:
         return size
 
     def _batches(self) -> Iterator[bytes]:
-        """The file, piece by piece. All that requests could change is in the first piece."""
+        """Yield the file, piece by piece.
+
+        Events are paused, but requests run between two pieces. Whatever a request can change is in
+        the first piece, which is built without giving way to them.
+        """
         dumped = self._index.dump()
         batch = bytearray(_FIRST_LINE)
         count = 0
@@ -233,7 +250,7 @@ class Snapshots:
             "hash_seed": self._keys.hash_seed,
             "count_copies": self._keys.count_copies,
             "block_sizes": {m: self._keys.block_size_of(m) for m in self._index.models()},
-            "streams": self._intake.router.dump(),
+            "streams": self._listener.router.dump(),
         }
 
 
@@ -244,7 +261,7 @@ def _packed(record: dict[str, Any]) -> bytes:
 
 def _write_all(file: Any, batch: bytes) -> None:
     rest = memoryview(batch)
-    while rest:
+    while rest:  # an unbuffered file may take less than all of it
         rest = rest[file.write(rest) :]
 
 

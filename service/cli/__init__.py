@@ -1,1 +1,9 @@
-"""The command line."""
+"""The command line: `kvatlas serve`, `score`, `pods` and more.
+
+main          the `kvatlas` command: serve, check, resolve-tokenizer, demo
+parsers       flags and help of the commands that call a running service
+client        score, tokenize, pods, health: one call each
+recordings    record, replay: frames to a file, and back
+render        answers as tables and text
+demo          simulated pods, a short workload, and its scores
+"""

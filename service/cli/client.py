@@ -1,4 +1,4 @@
-"""The commands that ask a running service once: `score`, `tokenize`, `pods` and `health`."""
+"""`kvatlas score`, `tokenize`, `pods` and `health`: each makes one call to a running service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IMAGE = re.compile(r"(?P<hash>.+)@(?P<offset>\d+)\+(?P<length>\d+)")
 
 
 class UsageError(ValueError):
-    """A command-line value that cannot be understood."""
+    """The value of a flag is malformed."""
 
 
 def score(options: argparse.Namespace) -> int:
@@ -105,7 +105,7 @@ def resync(options: argparse.Namespace) -> int:
 
 
 def health(options: argparse.Namespace) -> int:
-    """`kvatlas health`: 0 if the service is ready, 1 if not."""
+    """`kvatlas health`: returns 0 if the service is ready, 1 if not."""
     request = health_pb2.HealthCheckRequest()
     try:
         with grpc.insecure_channel(options.server) as channel:
@@ -124,7 +124,11 @@ def _ask(
     call: Callable[[grpc.Channel], Any],
     table: Callable[[Any], str],
 ) -> int:
-    """Make one call and print its answer; 1 if the service refuses or cannot be reached."""
+    """Make one call and print its answer.
+
+    Returns the exit status: 1 if the service refuses the call or cannot be reached, 2 if a flag's
+    value is malformed.
+    """
     try:
         with grpc.insecure_channel(options.server) as channel:
             answer = call(channel)
@@ -147,7 +151,7 @@ def _ask(
 
 
 def explain(error: grpc.RpcError, server: str) -> int:
-    """Say why a call to `server` failed; returns the exit status."""
+    """Print why a call to `server` failed, and return the exit status."""
     status, detail = error.code(), error.details()
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         detail = f"no answer from {server} ({detail}); is `kvatlas serve` running?"
@@ -170,16 +174,20 @@ def _token_ids(text: str) -> list[int]:
     try:
         ids = [int(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
-        raise UsageError(f"--tokens must be integers between commas or spaces: {error}") from None
+        raise UsageError(
+            f"--tokens must be integers, separated by commas or spaces: {error}"
+        ) from None
     if any(not 0 <= token < 2**32 for token in ids):
-        raise UsageError("--tokens must be from 0 to 4294967295")
+        raise UsageError("--tokens must be between 0 and 4294967295")
     return ids
 
 
 def _item(image: str) -> scoring_pb2.MultimodalItem:
     match = _IMAGE.fullmatch(image)
     if match is None:
-        raise UsageError(f"--image must be HASH@OFFSET+LENGTH, such as 9f2c@103+40, not {image!r}")
+        raise UsageError(
+            f"--image must be HASH@OFFSET+LENGTH, for example 9f2c@103+40, not {image!r}"
+        )
     return scoring_pb2.MultimodalItem(
         hash=match["hash"], offset=int(match["offset"]), length=int(match["length"])
     )

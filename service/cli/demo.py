@@ -1,4 +1,4 @@
-"""`kvatlas demo`: the whole main job in a few seconds, with pods that are real publishers."""
+"""`kvatlas demo`: events in, scores out, in a few seconds, with pods that really publish."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WAIT_SECONDS = 20.0
 
 
 async def run(pod_count: int, turns: int) -> int:
-    """Start the service and pods, serve a few chats turn by turn, and show who holds what."""
+    """Start the service and pods, serve a few chats turn by turn, and show which pod holds what."""
     configuration = load(
         None,
         {
@@ -56,12 +56,12 @@ async def run(pod_count: int, turns: int) -> int:
             await asyncio.to_thread(pod.wait_for_subscriber, _WAIT_SECONDS)
         print(f"{pod_count} simulated pods publish their KV events to {application.endpoints[0]}\n")
         await _play(channel, pods, turns)
-    print("\nstopped; `kvatlas serve --help` says how to point it at real pods")
+    print("\nstopped; `kvatlas serve --help` shows how to use it with real pods")
     return 0
 
 
 async def _play(channel: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: int) -> None:
-    """Chats share a system prompt; each is served by one pod, which caches what it computed."""
+    """Serve chats that share a system prompt, each on one pod, which caches its blocks."""
     random_ids = random.Random(7)  # noqa: S311 - token ids, no secret
     system = _ids(random_ids, 400)
     chats = [[*system, *_ids(random_ids, 60)] for _ in range(len(pods) + 1)]
@@ -75,13 +75,13 @@ async def _play(channel: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: 
             f"  turn {turn} of chat {number}: pod {pod.name} has {hit} of "
             f"{len(chats[number])} tokens cached"
         )
-    await _settled(channel, len(pods))
+    await _all_arrived(channel, len(pods))
     stub = scoring_pb2_grpc.ScoringServiceStub(channel)
     question = [*chats[0], *_ids(random_ids, 50)]
     for title, tokens in (
         ("the next turn of chat 0", question),
         ("a new chat with the same system prompt", [*system, *_ids(random_ids, 80)]),
-        ("a prompt nobody has seen", _ids(random_ids, 200)),
+        ("a prompt that no pod has seen", _ids(random_ids, 200)),
     ):
         request = scoring_pb2.ScoreRequest(
             model=_MODEL, prompt=scoring_pb2.Prompt(token_ids=scoring_pb2.TokenIds(ids=tokens))
@@ -103,8 +103,8 @@ def _ids(source: random.Random, count: int) -> list[int]:
     return [source.randrange(128_000) for _ in range(count)]
 
 
-async def _settled(channel: grpc.aio.Channel, pods: int) -> None:
-    """Wait until every pod has been heard and nothing more arrives."""
+async def _all_arrived(channel: grpc.aio.Channel, pods: int) -> None:
+    """Wait until events of every pod have arrived, and no more arrive."""
     stub = fleet_pb2_grpc.FleetServiceStub(channel)
     deadline = time.monotonic() + _WAIT_SECONDS
     before = None

@@ -1,4 +1,4 @@
-"""The command line: `kvatlas serve`, `check`, `score`, `pods`, `record` and more."""
+"""The `kvatlas` command: reads flags, runs one subcommand, returns the exit status."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 _SERVE_EPILOG = """\
 examples:
-  Let pods connect here and publish as kv@<pod>@<model> (vLLM: --kv-events-config
+  Let pods connect to port 5557 and publish as kv@<pod>@<model> (vLLM: --kv-events-config
   '{"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://this-host:5557",
     "topic": "kv@10.0.0.1:8000@my-model"}'):
       kvatlas serve --bind 'tcp://*:5557'
   Connect to two pods:
       kvatlas serve --connect 10.0.0.1:8000=tcp://10.0.0.1:5557 \\
                     --connect 10.0.0.2:8000=tcp://10.0.0.2:5557 --default-model my-model
-  Everything from a file, one thing changed:
+  Take everything from a file, but listen elsewhere:
       kvatlas serve --config kvatlas.toml --listen 127.0.0.1:0
 
-Flags win over the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
-wins over the file (--config or KVATLAS_CONFIG). The README describes every setting.
+Flags override the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
+overrides the file (--config or KVATLAS_CONFIG). The README describes every setting.
 """
 
 
@@ -44,13 +44,17 @@ _RESOLVE_EPILOG = """\
 example:
   kvatlas resolve-tokenizer /models/Mistral-7B-v0.1 /models/resolved/Mistral-7B-v0.1
 
-For tokenizers that transformers build anew from their vocabulary, as those of the Llama 2 family:
-their tokenizer.json alone gives other ids in some places. Then configure the directory written.
+Transformers builds some tokenizers anew from their vocabulary, for example those of the Llama 2
+family: their tokenizer.json alone gives other ids in some places. Write such a tokenizer with this
+command, and configure the directory that it wrote.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status (2: wrong usage or configuration, 1: failure)."""
+    """Run one command and return its exit status.
+
+    1: it failed; 2: its flags or configuration are wrong; 130: it was interrupted.
+    """
     options = parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -60,31 +64,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's parser; a parsed command has its function as `run`."""
+    """The parser. A parsed command has the function that runs it as `run`."""
     top = argparse.ArgumentParser(
         prog="kvatlas",
-        description="Which pod already holds how much of a prompt's prefix in its KV cache?",
-        epilog="Begin with `kvatlas demo`. Each command has its own --help.",
+        description="Says how much of a prompt's prefix each pod already holds in its KV cache.",
+        epilog="Start with `kvatlas demo`. Every command has its own --help.",
     )
     top.add_argument("--version", action="version", version=f"kvatlas {version('kvatlas')}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands, "serve", "run the service", _serve)
-    _add_serve(commands, "check", "validate a configuration without starting anything", _check)
+    _add_serve(commands, "check", "validate a configuration without starting the service", _check)
     add_clients(commands)
     resolve = commands.add_parser(
         "resolve-tokenizer",
-        help="write a model's tokenizer as the engine runs it (with transformers)",
+        help="write a model's tokenizer as its engine runs it (needs transformers)",
         epilog=_RESOLVE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     resolve.add_argument("source", type=Path, help="directory of the model")
-    resolve.add_argument("target", type=Path, help="directory to be written")
+    resolve.add_argument("target", type=Path, help="directory to write")
     resolve.set_defaults(run=_resolve)
     demo = commands.add_parser(
-        "demo", help="simulated pods, a short workload and its scores, in one go"
+        "demo", help="run simulated pods and a short workload, and show its scores"
     )
-    demo.add_argument("--pods", type=int, default=3, help="how many pods (default: %(default)s)")
-    demo.add_argument("--turns", type=int, default=3, help="turns a chat (default: %(default)s)")
+    demo.add_argument("--pods", type=int, default=3, help="number of pods (default: %(default)s)")
+    demo.add_argument(
+        "--turns", type=int, default=3, help="turns of each chat (default: %(default)s)"
+    )
     demo.set_defaults(run=_demo)
     return top
 
@@ -97,41 +103,68 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
         epilog=_SERVE_EPILOG.replace("kvatlas serve", f"kvatlas {name}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     parser.add_argument(
-        "--listen", action="append", metavar="ADDRESS", help="host:port or unix:/path; repeatable"
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help="listen here for gRPC: host:port or unix:/path; repeatable",
     )
-    parser.add_argument("--metrics-listen", metavar="ADDRESS", help="host:port; '' for none")
     parser.add_argument(
-        "--bind", action="append", default=[], metavar="ENDPOINT", help="events: pods connect here"
+        "--metrics-listen", metavar="ADDRESS", help="serve metrics at host:port; '' for no metrics"
+    )
+    _add_events(parser)
+    _add_index(parser)
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
+    parser.set_defaults(run=run)
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="ENDPOINT",
+        help="let pods connect here to publish events; repeatable",
     )
     parser.add_argument(
         "--connect",
         action="append",
         default=[],
         metavar="[POD=]ENDPOINT",
-        help="events: connect to a pod's publisher; repeatable",
+        help="connect here to receive a pod's events; repeatable",
     )
-    parser.add_argument("--default-model", metavar="MODEL", help="where a topic does not say")
-    parser.add_argument("--block-size", metavar="TOKENS", help="tokens per block (default: 16)")
+    parser.add_argument(
+        "--default-model", metavar="MODEL", help="model of pods whose topic names none"
+    )
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--block-size", metavar="TOKENS", help="number of tokens of a block (default: 16)"
+    )
     parser.add_argument("--hash-seed", metavar="SEED", help="seed of the block keys")
     parser.add_argument(
-        "--index", metavar="URL", help="share the index: redis://host:port, valkey://... and more"
+        "--index",
+        metavar="URL",
+        help="share the index through this store: redis://host:port, valkey://... and more",
     )
-    parser.add_argument("--index-limit", metavar="SIZE", help="memory of the index, such as 2GiB")
-    parser.add_argument("--snapshot", metavar="FILE", help="keep the index here over a restart")
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    parser.add_argument("--log-format", metavar="FORMAT", help="auto, human or json")
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--index-limit", metavar="SIZE", help="memory that the index may use, such as 2GiB"
+    )
+    parser.add_argument(
+        "--snapshot", metavar="FILE", help="keep the index in this file across restarts"
+    )
 
 
 def _flags(options: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given, nested as the configuration file is."""
+    """The flags on the command line, nested as in the configuration file."""
     sources = [{"endpoint": endpoint, "bind": True} for endpoint in options.bind]
     for connect in options.connect:
         pod, separator, endpoint = connect.rpartition("=")
         sources.append({"endpoint": endpoint, **({"pod": pod} if separator else {})})
-    given: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "grpc": {"listen": options.listen},
         "metrics": {"listen": options.metrics_listen},
         "index": {
@@ -145,7 +178,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
         "default_model": options.default_model,
         "sources": sources or None,
     }
-    return _without_absent(given)
+    return _without_absent(flags)
 
 
 def _without_absent(values: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +190,7 @@ def _load(options: argparse.Namespace) -> Configuration | None:
     try:
         return load(options.config, _flags(options))
     except ConfigurationError as error:
-        print("kvatlas: the configuration is not usable:", file=sys.stderr)
+        print("kvatlas: the configuration has faults:", file=sys.stderr)
         for fault in error.faults:
             print(f"  {fault}", file=sys.stderr)
         return None
@@ -169,11 +202,11 @@ def _check(options: argparse.Namespace) -> int:
         return 2
     sources = configuration.sources
     print(
-        f"kvatlas: the configuration is usable: {len(sources)} source(s) of events, block size "
+        f"kvatlas: the configuration is valid: {len(sources)} source(s) of events, block size "
         f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
     )
     if not sources:
-        print("kvatlas: but without a source of events no pod will ever be known", file=sys.stderr)
+        print("kvatlas: without a source of events no pod is ever known", file=sys.stderr)
     return 0
 
 
@@ -200,7 +233,7 @@ async def _serve_until_signalled(configuration: Configuration) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from service.cli.demo import run  # nobody else needs its simulated pods
+    from service.cli.demo import run  # only this command needs its simulated pods
 
     return asyncio.run(run(options.pods, options.turns))
 

@@ -1,4 +1,4 @@
-"""The commands that speak to a running service, with their flags and help."""
+"""Flags and help of the commands that call a running service."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ examples:
   seq 1 64 | kvatlas score --model my-model --tokens - --json
   kvatlas score --model my-model --chat request.json
 
-Only full blocks count: a prompt shorter than one block matches nothing. A pod listed under
-"unknown pods" has never been heard of under that name: compare with `kvatlas pods`.
+Only full blocks count: a prompt shorter than one block matches nothing. If a pod is listed under
+"unknown pods", no events arrived under that name: compare it with `kvatlas pods`.
 """
 _PODS_EPILOG = """\
 examples:
@@ -25,8 +25,8 @@ examples:
   kvatlas pods forget 10.0.0.1:8000
   kvatlas pods resync 10.0.0.1:8000
 
-TRUST says how much to believe what a pod is said to hold, and why not more: exact; partial (it may
-hold more); recovering or degraded (some of it may be gone); stale (silent); unknown (never heard).
+TRUST says how far to rely on a pod's blocks, and why not fully: exact; partial (it may hold more);
+recovering or degraded (some may be gone); stale (nothing confirms them); unknown (no events yet).
 """
 _RECORD_EPILOG = """\
 examples:
@@ -40,65 +40,98 @@ examples:
   To a service that connects (--connect tcp://this-host:5557):
       kvatlas replay frames.jsonl.gz --bind 'tcp://*:5557' --speed 1
 
-The pods of a recording should be strangers to the service: to one that hears them live, their
-numbers go backward, and it takes them for restarted.
+The service must not receive live events of the recorded pods: it would see their sequence numbers
+go backward, and conclude that the pods have restarted.
 """
 
 
 def add_clients(commands: Any) -> None:
-    """Add them all to `commands`; a parsed one has its function as `run`."""
+    """Add these commands to `commands`. A parsed one has the function that runs it as `run`."""
     common = _common()
+    _add_score(commands, common)
+    _add_tokenize(commands, common)
+    _add_pods(commands, common)
+    _add_record(commands)
+    _add_replay(commands)
+    _add_health(commands)
+
+
+def _add_score(commands: Any, common: argparse.ArgumentParser) -> None:
     score = commands.add_parser(
         "score",
         parents=[common],
-        help="how much of a prompt does each pod hold?",
+        help="show how much of a prompt each pod holds",
         epilog=_SCORE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    score.add_argument("--model", required=True)
+    score.add_argument("--model", required=True, help="name of the base model")
     prompt = score.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--text", help="the prompt; - reads standard input")
+    prompt.add_argument("--text", help="the prompt as text; -: read standard input")
     _add_chat(prompt)
     prompt.add_argument(
-        "--tokens", metavar="IDS", help="ids between commas or spaces; - reads standard input"
+        "--tokens",
+        metavar="IDS",
+        help="token ids, separated by commas or spaces; -: read standard input",
     )
-    score.add_argument("--pod", action="append", default=[], help="only this pod; repeatable")
-    score.add_argument("--lora", default="", metavar="NAME", help="LoRA adapter")
-    score.add_argument("--salt", default="", help="cache salt")
+    score.add_argument("--pod", action="append", default=[], help="score only this pod; repeatable")
+    score.add_argument("--lora", default="", metavar="NAME", help="LoRA adapter of the request")
+    score.add_argument("--salt", default="", help="cache salt of the request")
     score.add_argument(
         "--image",
         action="append",
         default=[],
         metavar="HASH@OFFSET+LENGTH",
-        help="multimodal item; repeatable",
+        help="an image: its hash, index of its first token, number of tokens; repeatable",
     )
     score.set_defaults(run=client.score)
+
+
+def _add_tokenize(commands: Any, common: argparse.ArgumentParser) -> None:
     tokenize = commands.add_parser(
-        "tokenize", parents=[common], help="token ids of a text, or of a chat and its text"
+        "tokenize", parents=[common], help="show the token ids of a text, or of a chat and its text"
     )
-    tokenize.add_argument("--model", required=True)
-    given = tokenize.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", help="the text; - reads standard input")
-    _add_chat(given)
+    tokenize.add_argument("--model", required=True, help="model whose tokenizer is used")
+    text = tokenize.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", help="the text; -: read standard input")
+    _add_chat(text)
     tokenize.add_argument(
-        "--no-special-tokens", action="store_true", help="leave out those the tokenizer adds"
+        "--no-special-tokens",
+        action="store_true",
+        help="leave out the special tokens that the tokenizer adds",
     )
     tokenize.set_defaults(run=client.tokenize)
-    _add_pods(commands, common)
-    _add_recordings(commands)
-    health = commands.add_parser("health", help="exit status 0 if a service is ready")
+
+
+def _add_health(commands: Any) -> None:
+    health = commands.add_parser("health", help="exit with status 0 if the service is ready")
     _add_server(health)
-    health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS")
+    health.add_argument(
+        "--timeout",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="how long to wait for the answer (default: %(default)s)",
+    )
     health.set_defaults(run=client.health)
 
 
 def _common(*, given_before: bool = False) -> argparse.ArgumentParser:
-    """Flags that calls have in common; those `given_before` keep their values if not repeated."""
+    """The flags that all calls have.
+
+    Args:
+        given_before: a parent command has them too; if not repeated they keep the values it parsed.
+    """
     common = argparse.ArgumentParser(add_help=False)
     flags = [
         _add_server(common),
         common.add_argument("--json", action="store_true", help="print JSON instead of a table"),
-        common.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS"),
+        common.add_argument(
+            "--timeout",
+            type=float,
+            default=5.0,
+            metavar="SECONDS",
+            help="how long to wait for the answer (default: 5)",
+        ),
     ]
     if given_before:
         for flag in flags:
@@ -110,7 +143,7 @@ def _add_chat(group: Any) -> None:
     group.add_argument(
         "--chat",
         metavar="FILE",
-        help="a request to /v1/chat/completions as JSON; - reads standard input",
+        help="a request to /v1/chat/completions, as JSON; -: read standard input",
     )
 
 
@@ -119,7 +152,7 @@ def _add_server(parser: argparse.ArgumentParser) -> argparse.Action:
         "--server",
         default="localhost:50051",
         metavar="ADDRESS",
-        help="host:port or unix:/path of a running service (usually localhost:50051)",
+        help="address of the service, host:port or unix:/path (default: localhost:50051)",
     )
 
 
@@ -127,57 +160,76 @@ def _add_pods(commands: Any, common: argparse.ArgumentParser) -> None:
     pods = commands.add_parser(
         "pods",
         parents=[common],
-        help="the pods, what they hold, how well it is known; forget or resync one",
+        help="list the pods and what they hold; forget or resync one",
         epilog=_PODS_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     pods.add_argument("--model", default="", help="only pods that serve this model")
     pods.set_defaults(run=client.pods)
     actions = pods.add_subparsers(title="actions", metavar="ACTION")
-    for name, run, what in (
-        ("forget", client.forget, "drop all that is known of a pod, at once"),
-        ("resync", client.resync, "learn anew what a pod holds, from its replay socket"),
+    for name, run, summary in (
+        ("forget", client.forget, "remove a pod from the index and the scores at once"),
+        ("resync", client.resync, "learn again what a pod holds, from its replay socket"),
     ):
         action = actions.add_parser(
             name,
             parents=[_common(given_before=True)],
-            help=what,
-            description=what[0].upper() + what[1:] + ".",
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
         )
-        action.add_argument("pod", help="its name, as `kvatlas pods` shows it")
+        action.add_argument("pod", help="name of the pod, as `kvatlas pods` shows it")
         action.set_defaults(run=run)
 
 
-def _add_recordings(commands: Any) -> None:
+def _add_record(commands: Any) -> None:
     record = commands.add_parser(
         "record",
-        help="keep the frames that arrive at a service in a file",
+        help="write the frames that arrive at the service to a file",
         epilog=_RECORD_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_server(record)
-    record.add_argument("--endpoint", default="", help="only what arrives there, as configured")
     record.add_argument(
-        "--output", default="-", metavar="FILE", help="gzipped if it ends in .gz (default: stdout)"
+        "--endpoint", default="", help="only frames that arrive at this configured endpoint"
     )
-    record.add_argument("--frames", type=int, metavar="COUNT", help="stop after so many")
-    record.add_argument("--seconds", type=float, help="stop after so long")
+    record.add_argument(
+        "--output",
+        default="-",
+        metavar="FILE",
+        help="compressed if it ends in .gz (default: stdout)",
+    )
+    record.add_argument("--frames", type=int, metavar="COUNT", help="stop after this many frames")
+    record.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time")
     record.set_defaults(run=recordings.record)
+
+
+def _add_replay(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
-        help="publish the frames of a file, as the engines did",
+        help="publish the frames of a recording, as the engines did",
         epilog=_REPLAY_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    replay.add_argument("file", type=Path, metavar="FILE", help="what `kvatlas record` wrote")
-    where = replay.add_mutually_exclusive_group(required=True)
-    where.add_argument("--connect", metavar="ENDPOINT", help="where a service has bound its events")
-    where.add_argument("--bind", metavar="ENDPOINT", help="where a service connects to")
-    replay.add_argument("--endpoint", default="", help="only frames that had arrived there")
     replay.add_argument(
-        "--speed", type=float, default=0.0, help="1: as recorded; 0: as fast as they are taken"
+        "file", type=Path, metavar="FILE", help="a file that `kvatlas record` wrote"
+    )
+    where = replay.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--connect", metavar="ENDPOINT", help="an endpoint that a service binds for events"
+    )
+    where.add_argument("--bind", metavar="ENDPOINT", help="an endpoint that a service connects to")
+    replay.add_argument("--endpoint", default="", help="only frames recorded at this endpoint")
+    replay.add_argument(
+        "--speed",
+        type=float,
+        default=0.0,
+        help="1: as fast as recorded; 0: as fast as the service reads",
     )
     replay.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS", help="wait so long for a listener"
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long to wait for the service",
     )
     replay.set_defaults(run=recordings.replay)

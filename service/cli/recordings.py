@@ -1,4 +1,4 @@
-"""The commands that keep frames of events in a file and publish them again."""
+"""`kvatlas record` and `replay`: write arriving frames to a file, and publish them again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def record(options: argparse.Namespace) -> int:
-    """`kvatlas record`."""
+    """`kvatlas record`: returns the exit status."""
     count = dropped = 0
     try:
         with ExitStack() as stack:
@@ -49,7 +49,7 @@ def record(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"kvatlas: {options.output}: {error.strerror}", file=sys.stderr)
         return 1
-    lost = f", {dropped} dropped" if dropped else ""
+    lost = f", the service dropped {dropped}" if dropped else ""
     print(f"kvatlas: recorded {count} frame(s){lost}", file=sys.stderr)
     return 0
 
@@ -65,18 +65,18 @@ def _arriving(channel: grpc.Channel, options: argparse.Namespace) -> Iterator[Re
     request = fleet_pb2.RecordFramesRequest(endpoint=options.endpoint)
     stub: Any = fleet_pb2_grpc.FleetServiceStub(channel)
     call = stub.RecordFrames(request, timeout=options.seconds)
-    call.initial_metadata()  # once it is here, nothing is missed
-    print("kvatlas: recording, Ctrl-C to stop", file=sys.stderr, flush=True)
+    call.initial_metadata()  # once it has arrived, no frame is missed
+    print("kvatlas: recording, press Ctrl-C to stop", file=sys.stderr, flush=True)
     for frame in call:
         yield RecordedFrame(frame.received_at, frame.endpoint, list(frame.parts), frame.dropped)
 
 
 def replay(options: argparse.Namespace) -> int:
-    """`kvatlas replay`."""
+    """`kvatlas replay`: returns the exit status."""
     frames = (
         frame for frame in read_recording(options.file) if options.endpoint in ("", frame.endpoint)
     )
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         count = play(
             frames,
@@ -92,6 +92,6 @@ def replay(options: argparse.Namespace) -> int:
         print(f"kvatlas: {options.file}: {error.strerror or error}", file=sys.stderr)
         return 1
     print(
-        f"kvatlas: replayed {count} frame(s) in {time.monotonic() - began:.1f} s", file=sys.stderr
+        f"kvatlas: replayed {count} frame(s) in {time.monotonic() - started:.1f} s", file=sys.stderr
     )
     return 0

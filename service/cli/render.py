@@ -1,4 +1,4 @@
-"""Answers as text for a person with a terminal."""
+"""Renders answers as tables and text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCORES = ("POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER", "REUSABLE", "TRUST")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be; numbers to the right, words to the left."""
+    """A table with columns as wide as needed, numbers aligned right, words left."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(_is_number(cell) for cell in column[1:]) for column in columns]
@@ -39,7 +39,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def scores(answer: scoring_pb2.ScoreResponse) -> str:
-    """The best pod first."""
+    """The table of `kvatlas score`, the best pod first."""
     rows = [
         [
             pod.pod,
@@ -64,18 +64,18 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
 
 
 def token_ids(answer: tokenization_pb2.TokenizeResponse) -> str:
-    """Ids with spaces between them; before them the text that a chat was rendered to."""
+    """The token ids, separated by spaces, after the text of a rendered chat."""
     ids = " ".join(map(str, answer.token_ids))
     return f"{answer.text}\n\n{ids}" if answer.text else ids
 
 
 def pods(answer: fleet_pb2.ListPodsResponse) -> str:
-    """A line for each rank, and one for each warning."""
+    """The table of `kvatlas pods`: a line for each rank, and one for each warning."""
     rows = []
     is_shared = answer.HasField("shared_index")
     for pod in answer.pods:
         for rank in pod.ranks:
-            heard = rank.HasField("last_event_age_seconds")
+            has_events = rank.HasField("last_event_age_seconds")
             rows.append(
                 [
                     pod.pod,
@@ -83,7 +83,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                     pod.model,
                     _trust(rank.trust_state, rank.trust_reason),
                     _counts(rank.blocks_by_tier),
-                    f"{rank.last_event_age_seconds:.1f}s ago" if heard else "never",
+                    f"{rank.last_event_age_seconds:.1f}s ago" if has_events else "never",
                     str(rank.last_sequence) if rank.HasField("last_sequence") else "-",
                     _losses(rank),
                     _counts(rank.skipped),
@@ -92,7 +92,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
                 ]
             )
     if not rows:
-        return "no pod is known: none is configured, and no event has arrived"
+        return "no pod is known: none is configured, and no event has arrived yet"
     header = [
         *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED"),
         "GROUPS",
@@ -106,19 +106,19 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
 
 
 def _shared_index(shared: fleet_pb2.SharedIndex) -> str:
-    live = ", ".join(shared.live_replicas) or "nobody"
-    behind = "no copy of the others' blocks here"
+    live = ", ".join(shared.live_replicas) or "none"
+    behind = "keeps no copy of other replicas' blocks"
     if shared.HasField("copy_behind_seconds"):
-        behind = f"its copy {shared.copy_behind_seconds:.1f}s behind at most"
-    failure = f"; the store fails: {shared.store_failure}" if shared.store_failure else ""
-    return f"shared index: this is {shared.replica}, {behind}; live: {live}{failure}"
+        behind = f"its copy is at most {shared.copy_behind_seconds:.1f}s old"
+    failure = f"; writes to the store fail: {shared.store_failure}" if shared.store_failure else ""
+    return f"shared index: replica {shared.replica}, {behind}; live replicas: {live}{failure}"
 
 
 def resync(pod: str, answer: fleet_pb2.ResyncPodResponse) -> str:
-    """What is being done about each rank."""
+    """What `kvatlas pods resync` has started, a line for each rank."""
     lines = [f"{pod} rank {rank}: its replay socket was asked" for rank in answer.replaying_ranks]
     lines += [
-        f"{pod} rank {rank}: no replay socket; nothing is claimed until new events arrive"
+        f"{pod} rank {rank}: no replay socket; it counts as empty until new events arrive"
         for rank in answer.emptied_ranks
     ]
     return "\n".join(lines)
@@ -132,13 +132,14 @@ def _trust(state: trust_pb2.TrustState, reason: str) -> str:
 def _groups(rank: fleet_pb2.Rank) -> str:
     """Each group's number, kind, window and block size: `0=sliding_window(128)/16`."""
     return " ".join(
-        f"{of.group}={of.kind or 'full'}{f'({of.window})' if of.window else ''}/{of.block_size}"
-        for of in rank.groups
+        f"{group.group}={group.kind or 'full'}"
+        f"{f'({group.window})' if group.window else ''}/{group.block_size}"
+        for group in rank.groups
     )
 
 
 def _losses(rank: fleet_pb2.Rank) -> str:
-    """What befell the rank's frames, leaving out what did not happen."""
+    """Counts of what went wrong with the rank's frames, without the zeros."""
     counts = {
         "gaps": rank.gaps,
         "missed": rank.missed_frames,

@@ -1,4 +1,9 @@
-"""TODO map."""
+"""The configuration: passive, frozen, and valid as a whole.
+
+configuration    all sections together; loads them from file, environment and flags
+sections         what can be set, its bounds and defaults
+models           the sections about models: tokenizers and chat templates
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Configuration: defaults, one file, the environment and flags, in this order of precedence.
+"""Loads the configuration: flags override the environment, which overrides one file.
 
-This is the one place that reads the environment. What comes out is frozen and valid as a whole.
+The environment is read here and nowhere else.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ CONFIG_VARIABLE = "KVATLAS_CONFIG"
 
 
 class ConfigurationError(Exception):
-    """Everything that is wrong with a configuration, one line each."""
+    """A configuration that cannot be used.
+
+    Attributes:
+        faults: everything that is wrong with it, one line for each fault.
+    """
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -48,7 +52,7 @@ class ConfigurationError(Exception):
 
 
 class Configuration(BaseSettings):
-    """All there is to configure. See the README for an example of each part."""
+    """Every setting. The README has an example of each."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -66,8 +70,10 @@ class Configuration(BaseSettings):
     store: StoreSection = StoreSection()
     limits: LimitsSection = LimitsSection()
     tokenization: TokenizationSection = TokenizationSection()
-    default_model: str = Field("", description="for pods whose topic does not say the model")
-    pod_names: dict[str, str] = Field({}, description="pod as in topics -> ip:port as callers say")
+    default_model: str = Field("", description="model of pods whose topic does not name one")
+    pod_names: dict[str, str] = Field(
+        {}, description="name in topics -> name that clients use, ip:port"
+    )
     models: tuple[ModelSection, ...] = ()
     sources: tuple[SourceSection, ...] = ()
 
@@ -80,18 +86,20 @@ class Configuration(BaseSettings):
         for endpoint in {e for e in endpoints if endpoints.count(e) > 1 and not e.endswith(":0")}:
             raise ValueError(f"endpoint {endpoint!r} is configured twice")
         if self.store.url and self.snapshot.path is not None:
-            raise ValueError("snapshot.path: an index that is shared is kept by its store")
+            raise ValueError(
+                "snapshot.path cannot be combined with store.url: the store keeps a shared index"
+            )
         return self
 
     def engine_settings_of(self, model: str) -> EngineSettings:
-        """What the model's engines were started with, as far as it is configured."""
+        """The configured settings of the model's engines; empty for a model not configured."""
         for configured in self.models:
             if configured.name == model:
                 return configured.engine_settings
         return EngineSettings()
 
     def block_size_of(self, model: str) -> int:
-        """Tokens per block of the model's keys."""
+        """Number of tokens of the model's blocks."""
         for configured in self.models:
             if configured.name == model and configured.block_size is not None:
                 return configured.block_size
@@ -99,9 +107,14 @@ class Configuration(BaseSettings):
 
 
 def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
-    """The configuration from a TOML file (none: KVATLAS_CONFIG names it, if set) and `flags`.
+    """The configuration from a TOML file, the environment and flags.
 
-    flags: nested as the file is. Raises ConfigurationError with every fault found.
+    Args:
+        path: the file; None for the one that KVATLAS_CONFIG names, if it is set.
+        flags: settings nested as in the file.
+
+    Raises:
+        ConfigurationError: with every fault.
     """
     if path is None and os.environ.get(CONFIG_VARIABLE):
         path = Path(os.environ[CONFIG_VARIABLE])
@@ -124,7 +137,7 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
         return _Layered(**flags)
     except ValidationError as error:
         raise ConfigurationError([_describe(fault) for fault in error.errors()]) from error
-    except ValueError as error:  # a variable that is not the JSON it has to be
+    except ValueError as error:  # an environment variable that is not valid JSON
         raise ConfigurationError([str(error)]) from error
 
 
@@ -135,7 +148,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: is not TOML: {error}"]) from error
+        raise ConfigurationError([f"{path}: not valid TOML: {error}"]) from error
 
 
 def _describe(fault: Any) -> str:
@@ -143,7 +156,7 @@ def _describe(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if fault["type"] == "extra_forbidden":
-        return f"{where}: there is no such setting"
+        return f"{where}: unknown setting"
     given = fault["input"]
     shown = "" if isinstance(given, (dict, BaseModel)) else f" (it is {given!r})"
     return f"{where}: {message}{shown}"

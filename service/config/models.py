@@ -1,4 +1,4 @@
-"""Sections of the configuration about models: their tokenizers and templates."""
+"""The sections about models: their tokenizers, chat templates and engine settings."""
 
 from __future__ import annotations
 
@@ -13,58 +13,66 @@ from tokenization import ChatOptions
 
 
 class TokenizationSection(Section):
-    """How text becomes token ids."""
+    """How text is turned into token ids."""
 
-    threads: int = Field(2, ge=1, le=256, description="texts tokenized at a time")
-    queue: int = Field(64, ge=0, le=65_536, description="texts that may wait; more are refused")
+    threads: int = Field(2, ge=1, le=256, description="texts tokenized at the same time")
+    queue: int = Field(
+        64, ge=0, le=65_536, description="texts that may wait; further ones are refused"
+    )
     cache: ByteSize = Field(
         ByteSize(64 * 1024**2),
         validate_default=True,
-        description="for ids of segments of texts, of each model; 0 for none",
+        description="memory of the segment cache of each model; 0 for none",
     )
     memory: ByteSize = Field(
         ByteSize(4 * 1024**3),
         ge=1024**2,
         validate_default=True,
-        description="for all models; the longest unused are dropped beyond it",
+        description="memory of all models; beyond it the least recently used are unloaded",
     )
     directories: tuple[Path, ...] = Field(
-        (), description="of models: <name>/tokenizer.json, or as a hub cache"
+        (), description="with models: <name>/tokenizer.json, or laid out as a hub cache"
     )
-    aliases: dict[str, str] = Field({}, description="model -> the name its files go by")
+    aliases: dict[str, str] = Field({}, description="model -> the name its files are stored under")
     hub_cache: Path | None = Field(None, description="directory of the Hugging Face hub cache")
-    download: bool = Field(default=False, description="ask the hub for what is nowhere here")
+    download: bool = Field(
+        default=False, description="download from the hub what is not found locally"
+    )
 
 
 class ChatSection(Section):
-    """How the engine of a model reads chats: what it was started with."""
+    """How the model's engines read chats: the flags they were started with."""
 
-    template: Path | None = Field(None, description="instead of the model's: --chat-template")
-    content_format: Literal["auto", "string", "openai"] = "auto"
+    template: Path | None = Field(None, description="replaces the model's own: --chat-template")
+    content_format: Literal["auto", "string", "openai"] = Field(
+        "auto", description="--chat-template-content-format"
+    )
     template_arguments: dict[str, Any] = Field(
-        {}, description="under those of a request: --default-chat-template-kwargs"
+        {}, description="defaults for those of a request: --default-chat-template-kwargs"
     )
     reasoning_efforts: dict[str, str] = Field(
-        {}, description="a request's effort -> the template's: --reasoning-effort-map"
+        {}, description="effort in a request -> in the template: --reasoning-effort-map"
     )
     trust_request_template: bool = Field(
-        default=False, description="requests may bring one: --trust-request-chat-template"
+        default=False, description="accept templates in requests: --trust-request-chat-template"
     )
     exclude_tools_when_none: bool = Field(
-        default=False, description="--exclude-tools-when-tool-choice-none"
+        default=False, description="leave out tools: --exclude-tools-when-tool-choice-none"
     )
-    max_model_len: int | None = Field(None, ge=1, description="tokens of a prompt and its answer")
+    max_model_len: int | None = Field(
+        None, ge=1, description="tokens of a prompt and its answer together"
+    )
 
     @field_validator("template")
     @classmethod
     def _file(cls, template: Path | None) -> Path | None:
         if template is not None and not template.is_file():
-            raise ValueError("there is no such file")
+            raise ValueError("this file does not exist")
         return template
 
     @property
     def options(self) -> ChatOptions:
-        """The same, as tokenization takes it."""
+        """The section as `tokenization` takes it. Reads the template file."""
         return ChatOptions(
             template=None if self.template is None else self.template.read_text(),
             content_format=None if self.content_format == "auto" else self.content_format,
@@ -77,28 +85,30 @@ class ChatSection(Section):
 
 
 class ModelSection(Section):
-    """A model that is known before any pod has spoken of it."""
+    """A model, known before any pod announces it."""
 
-    name: str = Field(min_length=1)
-    tokenizer: Path | None = Field(None, description="a tokenizer.json or a directory with one")
-    block_size: int | None = Field(None, ge=1, le=65_536, description="if not the index's")
+    name: str = Field(min_length=1, description="as in topics and requests")
+    tokenizer: Path | None = Field(
+        None, description="tokenizer.json or a directory with one; loaded at start"
+    )
+    block_size: int | None = Field(None, ge=1, le=65_536, description="overrides index.block_size")
     attention_chunk: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
-        description="tokens of a chunk of chunked local attention; 0: unknown",
+        description="chunk of chunked local attention, in tokens; 0: unknown",
     )
     speculative_decoding: bool | None = Field(
-        None, description="whether its engines run a draft model (EAGLE, MTP); default: as seen"
+        None, description="its engines run a draft model (EAGLE, MTP); default: detected"
     )
     offload_chunk_blocks: int = Field(
-        0, ge=0, le=65_536, description="blocks that offload tiers load as a whole; 0: as seen"
+        0, ge=0, le=65_536, description="blocks that offload tiers load as one unit; 0: detected"
     )
     chat: ChatSection = ChatSection()
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """What its engines were started with, as the events' side takes it."""
+        """The settings of the model's engines, as `kvevents` takes them."""
         return EngineSettings(
             self.attention_chunk, self.speculative_decoding, self.offload_chunk_blocks
         )

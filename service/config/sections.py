@@ -1,4 +1,4 @@
-"""The sections of the configuration: what can be set, its bounds and its defaults."""
+"""The sections of the configuration: what can be set, its bounds and defaults."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from store import AddressError, StoreAddress, parse_address
 
 
 class Section(BaseModel):
-    """One part of the configuration: frozen, and without anything it does not know."""
+    """A part of the configuration. Frozen; refuses unknown settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GrpcSection(Section):
-    """Where requests come in."""
+    """Where the service listens for gRPC calls."""
 
     listen: tuple[str, ...] = Field(
-        ("0.0.0.0:50051",), description="addresses: host:port (port 0: any) or unix:/path"
+        ("0.0.0.0:50051",), description="addresses: host:port (port 0: any free port) or unix:/path"
     )
     drain_seconds: float = Field(
-        10.0, ge=0, le=3600, description="how long calls under way may take at shutdown"
+        10.0, ge=0, le=3600, description="at shutdown, how long calls in progress may take"
     )
 
     @field_validator("listen")
     @classmethod
     def _addresses(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
         if not listen:
-            raise ValueError("at least one address to listen on is needed")
+            raise ValueError("needs at least one address")
         for address in listen:
             if not address.startswith("unix:"):
                 _check_host_port(address)
@@ -43,7 +43,7 @@ class GrpcSection(Section):
 
 
 class MetricsSection(Section):
-    """Where Prometheus scrapes."""
+    """Where Prometheus scrapes the service."""
 
     listen: str = Field("0.0.0.0:9464", description="host:port, or empty for no metrics")
 
@@ -56,24 +56,27 @@ class MetricsSection(Section):
 
 
 class LogSection(Section):
-    """What is logged, to standard error."""
+    """What the service logs to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "human", "json"] = Field(
-        "auto", description="auto: human on a terminal, else json"
+        "auto", description="auto: human on a terminal, otherwise json"
     )
 
 
 class IndexSection(Section):
-    """The map of blocks."""
+    """The index of blocks."""
 
     block_size: int = Field(16, ge=1, le=65_536, description="tokens per block")
-    hash_seed: str = Field("", description="seed of the block keys, the same for the whole fleet")
+    hash_seed: str = Field("", description="seed of the block keys, the same throughout the fleet")
     limit: ByteSize = Field(
-        ByteSize(2 * 1024**3), ge=1024**2, validate_default=True, description="such as 2GiB"
+        ByteSize(2 * 1024**3),
+        ge=1024**2,
+        validate_default=True,
+        description="memory, such as 2GiB; beyond it the least recently used blocks are evicted",
     )
     tier_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
-        dict(DEFAULT_TIER_WEIGHTS), description="what a block in a tier adds to a score"
+        dict(DEFAULT_TIER_WEIGHTS), description="what a block adds to a score, by its tier"
     )
 
     @field_validator("tier_weights")
@@ -82,21 +85,25 @@ class IndexSection(Section):
         return {**DEFAULT_TIER_WEIGHTS, **weights}
 
     count_copies: bool = Field(
-        default=True, description="false for engines that announce again what has no new copy"
+        default=True, description="false for engines that announce a block again without a new copy"
     )
 
 
 class EventsSection(Section):
-    """When events are trusted, and what is done when they are not."""
+    """When a worker's events are doubted, and what happens then."""
 
     policy: Literal["keep", "forget"] = Field(
-        "keep", description="what may be gone: keep it and say so, or forget it"
+        "keep", description="blocks that may be gone: keep them, marked, or forget them"
     )
     poll_seconds: float = Field(
-        10.0, ge=0.05, le=86_400, description="how often replay sockets are asked for what is new"
+        10.0, ge=0.05, le=86_400, description="how often replay sockets are asked for new frames"
     )
-    replay_timeout_seconds: float = Field(2.0, gt=0, le=600)
-    concurrent_replays: int = Field(4, ge=1, le=1000)
+    replay_timeout_seconds: float = Field(
+        2.0, gt=0, le=600, description="how long a replay socket may take to answer"
+    )
+    concurrent_replays: int = Field(
+        4, ge=1, le=1000, description="replays in progress at the same time"
+    )
     stale_seconds: float = Field(
         60.0, ge=0, description="silence after which a pod is stale; 0: never"
     )
@@ -104,7 +111,10 @@ class EventsSection(Section):
         0.0, ge=0, description="silence after which a pod is forgotten; 0: never"
     )
     queue_messages: int = Field(
-        1000, ge=1, le=1_000_000, description="messages of a publisher that may wait here"
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="messages of one publisher that may wait to be processed",
     )
     waiting_limit: ByteSize = Field(
         ByteSize(256 * 1024**2),
@@ -115,50 +125,49 @@ class EventsSection(Section):
 
 
 class SnapshotSection(Section):
-    """Where the index is kept while the service does not run."""
+    """Where the index is kept across restarts of the service."""
 
-    path: Path | None = Field(None, description="a file, on a disk that outlives the service")
+    path: Path | None = Field(None, description="a file on a disk that outlives the service")
     interval_seconds: float = Field(
         300.0, ge=0.05, le=86_400, description="how often it is written, besides at shutdown"
     )
     oldest_seconds: float = Field(
-        3600.0, ge=0, description="an older one is not read at start; 0: any is"
+        3600.0, ge=0, description="an older snapshot is refused at start; 0: any age is read"
     )
 
     @field_validator("path")
     @classmethod
     def _directory(cls, path: Path | None) -> Path | None:
         if path is not None and path.is_dir():
-            raise ValueError("a snapshot is a file, and this is a directory")
+            raise ValueError("must be a file, but is a directory")
         return path
 
 
 class StoreSection(Section):
-    """Where the index is kept for several replicas of the service to share."""
+    """The store through which several replicas share the index."""
 
-    url: str = Field(
-        "", description="redis://host:port, valkey://... and more; empty: not shared, in memory"
-    )
-    namespace: str = Field("kvatlas", pattern=r"[A-Za-z0-9_.-]+", description="of all its keys")
+    url: str = Field("", description="redis://host:port, valkey://... and more; empty: not shared")
+    namespace: str = Field("kvatlas", pattern=r"[A-Za-z0-9_.-]+", description="prefix of all keys")
     copy_blocks: bool = Field(
-        default=True, description="keep a copy of the others' blocks in memory, and answer from it"
+        default=True,
+        description="keep a copy of other replicas' blocks in memory and answer from it",
     )
     max_lag_seconds: float = Field(
-        2.0, gt=0, le=3600, description="older than this a copy is not answered from unmarked"
+        2.0, gt=0, le=3600, description="a copy older than this answers only if the store does not"
     )
     ready_seconds: float = Field(
-        10.0, ge=0, le=3600, description="ready without a copy after this time"
+        10.0, ge=0, le=3600, description="at start, how long to wait for a complete copy"
     )
     lease_seconds: float = Field(
-        3.0, ge=0.2, le=600, description="a replica not heard of for this time loses its pods"
+        3.0, ge=0.2, le=600, description="a replica that is silent for this long loses its pods"
     )
-    timeout_seconds: float = Field(1.0, gt=0, le=60, description="of every call of the store")
-    replica: str = Field("", description="name of this replica; empty: host and process")
-    username: str = Field("", description="if the URL does not say it")
-    password: str = Field("", repr=False, description="if the URL does not say it")
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
+    timeout_seconds: float = Field(1.0, gt=0, le=60, description="of every call to the store")
+    replica: str = Field("", description="name of this replica; empty: host name and process id")
+    username: str = Field("", description="if the URL does not contain it")
+    password: str = Field("", repr=False, description="if the URL does not contain it")
+    ca_file: Path | None = Field(None, description="with TLS: certificates of the authorities")
+    certificate_file: Path | None = Field(None, description="with TLS: certificate of this client")
+    key_file: Path | None = Field(None, description="with TLS: key of this client")
 
     @field_validator("url")
     @classmethod
@@ -172,7 +181,7 @@ class StoreSection(Section):
 
     @property
     def address(self) -> StoreAddress:
-        """Where it is, with what is not said in the URL."""
+        """The address of the store: the URL, completed by the other settings."""
         address = parse_address(self.url)
         return replace(
             address,
@@ -186,34 +195,44 @@ class StoreSection(Section):
 
     @property
     def replica_name(self) -> str:
-        """What this replica is called."""
+        """The configured name, or host name and process id."""
         return self.replica or f"{socket.gethostname()}-{os.getpid()}"
 
 
 class LimitsSection(Section):
-    """What a single request may ask."""
+    """Limits of a single prompt."""
 
-    prompt_tokens: int = Field(1_048_576, ge=1, le=2**31 - 1)
-    text_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=1, le=2**31 - 1, validate_default=True)
+    prompt_tokens: int = Field(1_048_576, ge=1, le=2**31 - 1, description="tokens of a prompt")
+    text_bytes: ByteSize = Field(
+        ByteSize(8 * 1024**2),
+        ge=1,
+        le=2**31 - 1,
+        validate_default=True,
+        description="size of a text, or of the JSON of a request",
+    )
 
 
 class SourceSection(Section):
-    """A ZMQ endpoint from which events come."""
+    """A ZMQ endpoint that events come from."""
 
     endpoint: str = Field(description="such as tcp://10.0.0.1:5557, or tcp://*:5557 to bind")
-    bind: bool = Field(default=False, description="listen there for pods that connect")
-    topic: str = Field("", description="prefix that topics must have; empty: all")
-    pod: str = Field("", description="the pod behind the endpoint; empty: the topic says it")
-    model: str = Field("", description="the model it serves; empty: the topic says it")
+    bind: bool = Field(default=False, description="bind it, and let pods connect")
+    topic: str = Field("", description="prefix of the topics to subscribe to; empty: all")
+    pod: str = Field("", description="pod behind the endpoint; empty: as the topic says")
+    model: str = Field("", description="model that the pod serves; empty: as the topic says")
     rank: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="its data-parallel rank, if not as published"
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="data-parallel rank; overrides the rank in the payloads",
     )
     extra_strings: ExtraStrings = Field(
-        ExtraStrings.AUTO, description="plain strings in extra keys: auto, salt, image or none"
+        ExtraStrings.AUTO,
+        description="what plain strings in extra_keys are: auto, salt, image or none",
     )
     replay: str = Field(
         "",
-        description="replay socket of the engine; tcp://{host}:5558 for all pods (plus rank)",
+        description="replay socket; in tcp://{host}:5558 host is the pod's, port is plus rank",
     )
 
     @field_validator("replay")
@@ -223,7 +242,7 @@ class SourceSection(Section):
         if not replay:
             return replay
         if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest or "*" in rest:
-            raise ValueError(f"replay {replay!r} is no address to connect to")
+            raise ValueError(f"cannot connect to the replay socket {replay!r}")
         if scheme == "tcp" or "{host}" in rest:
             _check_host_port(rest)
         return replay
@@ -239,10 +258,10 @@ class SourceSection(Section):
             raise ValueError(f"cannot connect to the wildcard {self.endpoint!r}: set bind = true")
         if self.bind and self.replay and "{host}" not in self.replay:
             raise ValueError(
-                "many pods may connect to a bound endpoint: write replay with {host} for theirs"
+                "many pods can connect to a bound endpoint: write {host} in replay for their hosts"
             )
         if self.bind and self.pod:
-            raise ValueError("many pods may connect to a bound endpoint: leave pod empty")
+            raise ValueError("many pods can connect to a bound endpoint: leave pod empty")
         return self
 
 

@@ -32,13 +32,13 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         index: Index,
         intake: Listener,
         workers: Workers,
-        misconfiguration: Diagnostics,
+        diagnostics: Diagnostics,
         replica: Replica | None = None,
     ) -> None:
         self._index = index
         self._intake = intake
         self._workers = workers
-        self._misconfiguration = misconfiguration
+        self._diagnostics = diagnostics
         self._replica = replica
 
     async def ListPods(  # noqa: N802
@@ -56,9 +56,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             pod = pods.setdefault(name, fleet_pb2.Pod(pod=name[0], model=name[1]))
             pod.ranks.append(self._rank(blocks, now))
         warnings = [
-            fleet_pb2.FleetWarning(**suspicion._asdict())
-            for suspicion in self._misconfiguration.found()
-            if request.model in ("", suspicion.model)
+            fleet_pb2.FleetWarning(**finding._asdict())
+            for finding in self._diagnostics.findings()
+            if request.model in ("", finding.model)
         ]
         shared = None if self._replica is None else _shared_index(self._replica, now)
         return fleet_pb2.ListPodsResponse(

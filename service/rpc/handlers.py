@@ -31,7 +31,7 @@ def add_service(
     """Serve the methods of `service` by those of `servicer`, measured."""
     handlers = {}
     for method in service.methods:
-        answer, observe = getattr(servicer, method.name), metrics.of(method.name)
+        answer, observe = getattr(servicer, method.name), metrics.observer(method.name)
         parse = GetMessageClass(method.input_type).FromString
         serialize = GetMessageClass(method.output_type).SerializeToString
         if method.server_streaming:

@@ -135,11 +135,13 @@ def test_help_teaches() -> None:
         assert page.returncode == 0
         assert "usage: kvatlas " + command in page.stdout
     assert "examples:" in run("serve", "--help").stdout
+    for action in ("forget", "resync"):
+        assert f"usage: kvatlas pods {action}" in run("pods", action, "--help").stdout
 
 
 def test_the_demo_shows_the_main_job() -> None:
     shown = run("demo", "--pods=2", "--turns=2")
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"10\.0\.0\.1:8000\s+3\d\.0\s+3\d\s+\d+\s+gpu=3\d", shown.stdout)
-    assert "a prompt nobody has seen" in shown.stdout
+    assert "a prompt that no pod has seen" in shown.stdout
     assert "kvatlas pods:" in shown.stdout

@@ -181,18 +181,18 @@ def with_a_wrong_bit(whole: bytes) -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] = {
-    "torn at the start": (truncated(0.0), {}, "is no snapshot"),
-    "torn in the first line": (lambda whole: whole[:20], {}, "is no snapshot"),
+    "torn at the start": (truncated(0.0), {}, "is not a snapshot"),
+    "torn in the first line": (lambda whole: whole[:20], {}, "is not a snapshot"),
     "torn in the header": (lambda whole: whole[:60], {}, "is torn"),
     "torn in the middle": (truncated(0.5), {}, "is torn"),
     "torn at the end": (lambda whole: whole[:-1], {}, "is torn"),
     "without its end": (lambda whole: whole[:-21], {}, "is torn"),
     "damaged": (with_a_wrong_bit, {}, "is damaged"),
-    "foreign": (lambda _: b"\x7fELF" + bytes(1000), {}, "is no snapshot"),
+    "foreign": (lambda _: b"\x7fELF" + bytes(1000), {}, "is not a snapshot"),
     "of another version": (
         lambda whole: whole.replace(b"version 2", b"version 7", 1),
         {},
-        "is of version 7, and only version 2 is understood",
+        "has version 7; only version 2 can be read",
     ),
     "of another seed": (None, {"index": {"hash_seed": "other"}}, "made with hash_seed ''"),
     "of other copies": (None, {"index": {"count_copies": False}}, "made with count_copies True"),

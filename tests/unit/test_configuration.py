@@ -80,7 +80,7 @@ def test_every_fault_is_reported_with_name_value_and_what_is_right(tmp_path: Pat
     faults = "\n".join(caught.value.faults)
     assert len(caught.value.faults) == 7
     for words in (
-        "colour: there is no such setting",
+        "colour: unknown setting",
         "index.block_size: input should be greater than or equal to 1 (it is 0)",
         "index.limit:",
         "index.tier_weights.gpu:",
@@ -114,7 +114,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load(tmp_path / "missing.toml", {})
     broken = tmp_path / "broken.toml"
     broken.write_text("index = [")
-    with pytest.raises(ConfigurationError, match=r"broken\.toml: is not TOML"):
+    with pytest.raises(ConfigurationError, match=r"broken\.toml: not valid TOML"):
         load(broken, {})
 
 

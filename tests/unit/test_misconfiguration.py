@@ -22,14 +22,14 @@ def test_each_is_told_once_and_so_is_its_end() -> None:
         scheme.keys(scheme.root(""), array("Q", range(16)), None),
     )
     unmatched = UnmatchedPrompts()
-    misconfiguration = Diagnostics(index, LocalWorkers({}), unmatched)
+    diagnostics = Diagnostics(index, LocalWorkers({}), unmatched)
     with capture_logs() as log:
         for _ in range(500):
             unmatched.asked("m", matched=False)
-        misconfiguration.tell()
-        misconfiguration.tell()
+        diagnostics.log_changes()
+        diagnostics.log_changes()
         unmatched.asked("m", matched=True)
-        misconfiguration.tell()
+        diagnostics.log_changes()
     assert [(line["event"], line["kind"]) for line in log] == [
         ("misconfigured", "scores_never_match"),
         ("no_longer_misconfigured", "scores_never_match"),

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TokenizationServiceStub:
-    """Token ids as the model server would compute them. What goes wrong with a request is said in the
-    answer (`success`, `error_message`), not by a status.
+    """Computes token ids as the model server does. The answer reports failures (`success`,
+    `error_message`); the gRPC status is OK.
     """
 
     def __init__(self, channel):
@@ -64,8 +64,8 @@ class TokenizationServiceStub:
 
 
 class TokenizationServiceServicer:
-    """Token ids as the model server would compute them. What goes wrong with a request is said in the
-    answer (`success`, `error_message`), not by a status.
+    """Computes token ids as the model server does. The answer reports failures (`success`,
+    `error_message`); the gRPC status is OK.
     """
 
     def Tokenize(self, request, context):
@@ -76,28 +76,28 @@ class TokenizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenderChatTemplate(self, request, context):
-        """Renders a chat. RenderChatCompletion tokenizes it as well.
+        """Renders a chat to text. RenderChatCompletion also tokenizes it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InitializeTokenizer(self, request, context):
-        """Loads a model's tokenizer, which the other calls would do as well.
+        """Loads a model's tokenizer in advance. The other calls load it if they need it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenderChatCompletion(self, request, context):
-        """Renders and tokenizes a chat, as for /v1/chat/completions.
+        """Renders and tokenizes a chat as /v1/chat/completions does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenderCompletion(self, request, context):
-        """Tokenizes a prompt, as for /v1/completions.
+        """Tokenizes a prompt as /v1/completions does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,8 +140,8 @@ def add_TokenizationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenizationService:
-    """Token ids as the model server would compute them. What goes wrong with a request is said in the
-    answer (`success`, `error_message`), not by a status.
+    """Computes token ids as the model server does. The answer reports failures (`success`,
+    `error_message`); the gRPC status is OK.
     """
 
     @staticmethod

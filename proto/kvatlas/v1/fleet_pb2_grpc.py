@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FleetServiceStub:
-    """What is known of the fleet, how well, and what an operator can do about it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
     """
 
     def __init__(self, channel):
@@ -58,35 +58,36 @@ class FleetServiceStub:
 
 
 class FleetServiceServicer:
-    """What is known of the fleet, how well, and what an operator can do about it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
     """
 
     def ListPods(self, request, context):
-        """Every pod heard of or configured, in the order they were first seen.
+        """Lists every pod that is configured or has sent events, in the order in which they appeared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetPod(self, request, context):
-        """Forgets a pod with all its ranks: it is gone from the scores at once. If it speaks again it is a
-        pod that was joined late. NOT_FOUND: there is no such pod.
+        """Forgets a pod with all its ranks; it disappears from the scores at once. If the pod sends
+        events again, it is listed again as joined late. NOT_FOUND: there is no such pod.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResyncPod(self, request, context):
-        """Learns anew what a pod holds: from its replay socket, without which nothing is claimed until
-        new events arrive. Where the socket does not answer, nothing changes. NOT_FOUND: no such pod.
+        """Learns again what a pod holds, from its replay socket. If the socket does not answer, nothing
+        changes. A rank without a replay socket is listed as holding nothing until new events arrive.
+        NOT_FOUND: there is no such pod.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordFrames(self, request, context):
-        """The frames of events as they arrive, for as long as the call lasts; from its initial metadata on
-        none is missed. INVALID_ARGUMENT: no source is configured with that endpoint.
+        """Streams the frames as they arrive, until the caller ends the call. No frame that arrives after
+        the call's initial metadata is missed. INVALID_ARGUMENT: no source has that endpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +125,7 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
-    """What is known of the fleet, how well, and what an operator can do about it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ScoringServiceStub:
-    """For a prompt: how much of its prefix does each pod already hold?
+    """Says how much of a prompt's prefix each pod already holds in its KV cache.
     """
 
     def __init__(self, channel):
@@ -48,27 +48,28 @@ class ScoringServiceStub:
 
 
 class ScoringServiceServicer:
-    """For a prompt: how much of its prefix does each pod already hold?
+    """Says how much of a prompt's prefix each pod already holds in its KV cache.
     """
 
     def Score(self, request, context):
-        """Scores one prompt against what the pods hold right now. Never waits for a pod.
+        """Scores one prompt against the blocks that the pods hold now. Never waits for a pod.
 
         INVALID_ARGUMENT: no model, no prompt, an empty prompt, packed ids of a broken length, a
-        multimodal item without a hash, a request that the model server would not accept either.
-        NOT_FOUND: no pod serves the model and none is configured to.
-        FAILED_PRECONDITION: the prompt is text and there is no tokenizer, or template, for the model.
-        UNIMPLEMENTED: a chat with parts whose tokens only the model server can tell, such as images.
-        RESOURCE_EXHAUSTED: more tokens than the configured limit, or too much is being tokenized.
-        UNAVAILABLE: the index is shared, no copy of it is kept here, and its store does not answer.
+        multimodal item without a hash, or a request that the model server would refuse too.
+        NOT_FOUND: no pod serves the model, and none is configured to.
+        FAILED_PRECONDITION: the prompt is text and the model has no tokenizer or no template.
+        UNIMPLEMENTED: only the model server knows the tokens, for example of an image in a chat.
+        RESOURCE_EXHAUSTED: the prompt exceeds the configured limits, or too many texts are waiting.
+        UNAVAILABLE: the index is shared, this replica keeps no copy of it, and the store does not
+        answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ScoreMany(self, request, context):
-        """Scores several prompts, each as Score does, as for a request with several prompts in it. Where one
-        of them cannot be scored the call ends as Score would, and the message says which one.
+        """Scores several prompts as Score does, for example those of one request with several prompts. If
+        one of them cannot be scored the call fails as Score would, and the message says which one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +97,7 @@ def add_ScoringServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ScoringService:
-    """For a prompt: how much of its prefix does each pod already hold?
+    """Says how much of a prompt's prefix each pod already holds in its KV cache.
     """
 
     @staticmethod

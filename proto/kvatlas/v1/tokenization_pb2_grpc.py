@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TokenizationServiceStub:
-    """Token ids exactly as the model server would compute them.
+    """Computes token ids exactly as the model server does.
     """
 
     def __init__(self, channel):
@@ -43,18 +43,18 @@ class TokenizationServiceStub:
 
 
 class TokenizationServiceServicer:
-    """Token ids exactly as the model server would compute them.
+    """Computes token ids exactly as the model server does.
     """
 
     def Tokenize(self, request, context):
-        """Tokenizes one text, or what a request comes to.
+        """Tokenizes one text or one request.
 
-        INVALID_ARGUMENT: no model, nothing or several things to tokenize, a request that the model
-        server would not accept either.
-        FAILED_PRECONDITION: there is no tokenizer, or template, for the model, or it cannot be used.
-        UNIMPLEMENTED: a chat with parts whose tokens only the model server can tell, such as images.
-        RESOURCE_EXHAUSTED: a text longer, or more tokens, than the configured limits, or too much is
-        being tokenized.
+        INVALID_ARGUMENT: no model, nothing or several things to tokenize, or a request that the model
+        server would refuse too.
+        FAILED_PRECONDITION: the model has no tokenizer or no template, or it cannot be used.
+        UNIMPLEMENTED: only the model server knows the tokens, for example of an image in a chat.
+        RESOURCE_EXHAUSTED: the text is longer or has more tokens than the configured limits, or too
+        many texts are waiting.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +77,7 @@ def add_TokenizationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenizationService:
-    """Token ids exactly as the model server would compute them.
+    """Computes token ids exactly as the model server does.
     """
 
     @staticmethod
