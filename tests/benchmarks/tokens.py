@@ -42,7 +42,7 @@ def _rows(name: str, files: Any) -> None:
     texts = [render_chat(chat, model.templates, ChatOptions()) for chat in chats]
     reference = tokenizers.Tokenizer.from_file(str(files / "tokenizer.json"))
     thorough = HuggingFace(reference)
-    cuts = model.segments.cuts
+    cuts = model.segments.split_points
     encoder = model.segments._encoder
     count = statistics.mean(len(thorough.ids_of([text])[0]) for text in texts)
 
