@@ -1,14 +1,16 @@
 """Texts and requests -> token ids, exactly as the model server would compute them.
 
-errors        why a prompt could not be tokenized
-files         where a model's tokenizer.json is
-model         one model's files, loaded: tokenizer, special tokens, chat templates
-prompt        the forms of a prompt, as one union
-requests      a text or a request -> its token ids, with a loaded model
-resolve       rewrites a tokenizer as transformers, and so the engine, builds it
-tokenizers    all models, and the threads that tokenize with them
-chat          a chat -> the text that the model's template makes of it
-encode        a text -> token ids, by the fastest library and from a cache of segments
+In path order:
+
+    prompt        the forms of a prompt, as one union
+    tokenizers    all models, and the threads that tokenize with them
+    files         where a model's tokenizer.json is
+    model         one model's files, loaded: tokenizer, special tokens, chat templates
+    requests      a text or a request -> its token ids, with a loaded model
+    chat          a chat -> the text that the model's template makes of it
+    encode        a text -> token ids, by the fastest library and from a cache of segments
+    resolve       rewrites a tokenizer as transformers, and so the engine, builds it
+    errors        why a prompt could not be tokenized
 """
 
 from __future__ import annotations

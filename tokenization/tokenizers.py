@@ -124,11 +124,11 @@ class Tokenizers:
         Raises:
             TokenizationError: the prompt, the model's files or the queue do not allow it.
         """
-        options = self._options.get(model, _DEFAULT_OPTIONS)
         work: Callable[[Model], Tokenized]
+        options = self._options.get(model, _DEFAULT_OPTIONS)
         match prompt:
-            case TokenIds(ids):
-                return Tokenized(ids, None)
+            case TokenIds():
+                return Tokenized(prompt.ids, None)
             case Text(text, add_special_tokens):
                 work = partial(tokenize_text, text=text, add_special_tokens=add_special_tokens)
             case ChatCompletion(body):

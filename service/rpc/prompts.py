@@ -115,7 +115,7 @@ class PromptReader:
         message = request.prompt
         prompt = self.score_prompt(message)
         salt = _cache_salt(prompt)
-        ids = (await self.tokenize(request.model, prompt, timeout)).ids
+        ids, _ = await self.tokenize(request.model, prompt, timeout)
         items = _items(message.multimodal_items, len(ids)) if message.multimodal_items else ()
         return TokenizedPrompt(_widened(ids), items, request.cache_salt or salt)
 
