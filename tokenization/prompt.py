@@ -63,5 +63,5 @@ class Tokenized(NamedTuple):
     """A prompt's tokens."""
 
     ids: NDArray[np.uint32]
-    text: str | None
-    """The text that was tokenized: a chat as its template renders it. None for token ids."""
+    rendered: str | None = None
+    """The text that the chat template made of a chat; None for any other prompt."""

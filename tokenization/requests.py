@@ -24,21 +24,22 @@ _MAX_ID = 2**32 - 1
 
 def tokenize_text(model: Model, text: str, *, add_special_tokens: bool) -> Tokenized:
     """Tokenize a text as it is. Raises TokenizationError."""
-    return _tokenized(model.encode(text, add_special_tokens=add_special_tokens), text)
+    return _tokenized(model.encode(text, add_special_tokens=add_special_tokens))
 
 
 def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
     """Tokenize the body of a chat-completions request. Raises TokenizationError."""
     transfer = request.get("kv_transfer_params")
-    ids = transfer.get("prompt_token_ids") if isinstance(transfer, dict) else None
-    if ids and not request.get("echo"):
-        return _given(ids, request, options)
+    given = transfer.get("prompt_token_ids") if isinstance(transfer, dict) else None
+    if given and not request.get("echo"):
+        return _given(given, request, options)
     if model.renderer and options.template is None:
         raise UnsupportedChatError(
             f"{model.renderer} renders this model's chats, not a template: send token ids"
         )
     text = render_chat(request, model.templates, options)
-    return _encoded(model, text, request, options, default_special=False)
+    ids = _encoded(model, text, request, options, default_special=False)
+    return _tokenized(ids, rendered=text)
 
 
 def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
@@ -58,12 +59,12 @@ def tokenize_completion(
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         (prompt,) = prompt
     if isinstance(prompt, str) and prompt:
-        return _encoded(model, prompt, request, options, default_special=True)
+        return _tokenized(_encoded(model, prompt, request, options, default_special=True))
     return _given(prompt, request, options)
 
 
 def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
-    """The token ids that a request brings along, truncated as it asks."""
+    """Return the token ids that a request contains, truncated as it asks."""
     if not isinstance(ids, list) or not ids:
         raise ChatError("the prompt is empty, or neither a string nor a list of token ids")
     if not all(type(token) is int for token in ids):
@@ -71,7 +72,7 @@ def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokeni
     if min(ids) < 0 or max(ids) > _MAX_ID:
         raise ChatError("a token id of the prompt is negative, or longer than 32 bits")
     truncation, kept = truncation_of(request, options.max_model_len), array("I", ids)
-    return _tokenized(kept if truncation is None else truncation.cut(kept), None)
+    return _tokenized(kept if truncation is None else truncation.cut(kept))
 
 
 def _encoded(
@@ -81,8 +82,8 @@ def _encoded(
     options: ChatOptions,
     *,
     default_special: bool,
-) -> Tokenized:
-    """The tokens of `text`, with special tokens and truncated as the request asks.
+) -> Ids[int]:
+    """Return the token ids of a text, with special tokens and truncated as its request asks.
 
     Args:
         default_special: whether special tokens are added where the request leaves it open.
@@ -94,8 +95,8 @@ def _encoded(
     if truncation is not None:
         before, after = (len(model.before), len(model.after)) if add_special else (0, 0)
         ids = truncation.cut(ids, before, after)
-    return _tokenized(ids, text)
+    return ids
 
 
-def _tokenized(ids: Ids[int], text: str | None) -> Tokenized:
-    return Tokenized(np.frombuffer(ids, dtype=np.uint32), text)
+def _tokenized(ids: Ids[int], rendered: str | None = None) -> Tokenized:
+    return Tokenized(np.frombuffer(ids, dtype=np.uint32), rendered)

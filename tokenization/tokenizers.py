@@ -128,7 +128,7 @@ class Tokenizers:
         options = self._options.get(model, _DEFAULT_OPTIONS)
         match prompt:
             case TokenIds():
-                return Tokenized(prompt.ids, None)
+                return Tokenized(prompt.ids)
             case Text(text, add_special_tokens):
                 work = partial(tokenize_text, text=text, add_special_tokens=add_special_tokens)
             case ChatCompletion(body):
@@ -142,7 +142,10 @@ class Tokenizers:
         return await self._run(model, work, timeout)
 
     async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
-        """The token ids of a text, and where each token begins and ends: see `Model.offsets`."""
+        """Return the token ids of a text and where each token begins and ends.
+
+        See `Model.offsets`. Raises TokenizationError.
+        """
         work = partial(Model.offsets, text=text.text, add_special_tokens=text.add_special_tokens)
         return await self._run(model, work, None)
 
@@ -180,11 +183,11 @@ class Tokenizers:
         await self._model(model)
 
     def models(self) -> list[Model]:
-        """The loaded models, the least recently used first."""
+        """Return the loaded models, the least recently used first."""
         return [model for task in self._loading.values() if (model := _result(task)) is not None]
 
     async def _model(self, name: str) -> Model:
-        """The model, loaded if it is not, however many callers wait for it."""
+        """Return the model, and load it once if it is not, however many callers wait for it."""
         task = self._loading.pop(name, None)
         if task is not None and self._has_changed(name, task):
             _log.info("tokenizer_changed", model=name)
@@ -235,13 +238,13 @@ class Tokenizers:
 
 
 def _result(task: asyncio.Task[Model]) -> Model | None:
-    """The model that a task has loaded; None if it has not, or failed."""
+    """Return the model that a task has loaded; None if it is not done, or failed."""
     if not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return task.result()
 
 
 def _timed(work: Callable[[Model], _T], model: Model) -> tuple[_T, float]:
-    """What `work` returns, and the seconds it took."""
+    """Return the result of `work`, and the seconds that it took."""
     start = time.perf_counter()
     return work(model), time.perf_counter() - start

@@ -101,7 +101,7 @@ class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer
     ) -> compat.ChatTemplateResponse:
         prompt = older_chat_prompt(request)
         tokenized = await self._prompts.tokenize(request.model_name, prompt)
-        return compat.ChatTemplateResponse(rendered_prompt=tokenized.text, success=True)
+        return compat.ChatTemplateResponse(rendered_prompt=tokenized.rendered, success=True)
 
     @override
     @_errors_as(compat.InitializeTokenizerResponse)

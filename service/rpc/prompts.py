@@ -126,7 +126,7 @@ class PromptReader:
         return tokenized
 
     async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
-        """Tokenize a text and tell where each token begins and ends: see `Model.offsets`."""
+        """Tokenize a text and return where each token begins and ends, too: see `Model.offsets`."""
         ids, offsets = await self._tokenizers.offsets(model, text)
         self._check_count(len(ids))
         return ids, offsets

@@ -130,14 +130,14 @@ def _add_pods(
 ) -> bool:
     """Add the scores of `pods` to the response. Returns whether any of them holds a block."""
     any_held = False
-    block_size = response.block_size
-    add = response.pods.add
+    block_size, add = response.block_size, response.pods.add
+    best_of, status_of, now = matched.match.best_of, matched.status_of, matched.now
     for pod in pods:
-        best = matched.match.best_of(pod)
+        best = best_of(pod)
         if best is None:
             response.unknown_pods.append(pod)
             continue
-        state, reason, silent, as_of = matched.status_of(best.worker, matched.now)
+        state, reason, silent, as_of = status_of(best.worker, now)
         score = add(
             pod=pod,
             rank=best.worker.rank,

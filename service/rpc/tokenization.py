@@ -8,7 +8,6 @@ from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
 from typing_extensions import override
 
 from service.rpc.errors import InvalidRequestError
-from tokenization import AnthropicMessages, ChatCompletion
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -34,10 +33,5 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
             raise InvalidRequestError("model is not set")
         prompt = self._prompts.tokenize_prompt(request)
         timeout = context.time_remaining()
-        tokenized = await self._prompts.tokenize(request.model, prompt, timeout)
-        is_chat = isinstance(prompt, ChatCompletion | AnthropicMessages)
-        return tokenization_pb2.TokenizeResponse(
-            token_ids=tokenized.ids.tolist(),
-            # A caller has the text of anything but a chat.
-            text=tokenized.text if is_chat else None,
-        )
+        ids, rendered = await self._prompts.tokenize(request.model, prompt, timeout)
+        return tokenization_pb2.TokenizeResponse(token_ids=ids.tolist(), text=rendered)

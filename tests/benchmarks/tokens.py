@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import time
@@ -26,6 +27,7 @@ SYLLABLES = ["pre", "fix", "cach", "ing", "tok", "en", "mod", "el", "ser", "ver"
 
 def token_rows() -> None:
     """Of every real tokenizer there is."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as `Tokenizers` does
     for name in ("qwen3", "deepseek_v3"):
         try:
             files = model_files(name)

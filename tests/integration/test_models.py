@@ -70,7 +70,9 @@ def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) -> Non
 
     async def main() -> None:
         async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (await found.tokenize("a", ChatCompletion(request))).text == "the processor's"
+            assert (
+                await found.tokenize("a", ChatCompletion(request))
+            ).rendered == "the processor's"
 
     asyncio.run(main())
 
@@ -86,13 +88,13 @@ def test_files_that_change_are_loaded_again(
 
     async def main() -> None:
         async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (await found.tokenize("a", ChatCompletion(request))).text == "one"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
             (first,) = found.models()
-            assert (await found.tokenize("a", ChatCompletion(request))).text == "one"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
             assert found.models() == [first]
             template.write_text("two")
             os.utime(template, ns=(1, 1))
-            assert (await found.tokenize("a", ChatCompletion(request))).text == "two"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "two"
 
     asyncio.run(main())
 

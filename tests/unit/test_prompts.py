@@ -41,7 +41,7 @@ class ThreeTokens(Tokenizers):
     """Tokenizes every prompt to the same tokens."""
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
-        return Tokenized(np.zeros(3, dtype=np.uint32), None)
+        return Tokenized(np.zeros(3, dtype=np.uint32))
 
 
 def reader(text_bytes: int = 100, tokenizers: Tokenizers = TOKENIZERS) -> PromptReader:

@@ -73,7 +73,7 @@ def _aliases(tree: nodes.Template, name: str) -> Collection[str]:
 
 
 def _assigned(node: nodes.Assign) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of the variables assigned to, with the variable each is read from."""
+    """Yield the variables that are assigned to, with the variables that their values come from."""
     target, value = node.target, node.node
     if isinstance(target, nodes.NSRef):
         yield f"{target.name}.{target.attr}", _read(value)
