@@ -1,11 +1,16 @@
-"""Texts and requests -> token ids, as the model server would.
+"""Texts and requests -> token ids, exactly as the model server would compute them.
 
-In path order: `tokenizers` has each model loaded once and works off the event loop, `files` finds a
-model's files and `model` reads them; `requests` takes a completion or a chat, `anthropic` makes a
-chat of messages in that form, `chat` takes of it what bears on the text, `messages` what a template
-is given, `template` renders it in the form of content that `content_format` finds it wants;
-`segments` takes a text's ids from a cache, cut where `cuts` allows, or has `encoders` make them;
-`truncation` cuts; `resolve` writes a tokenizer as an engine runs it; `errors` says why not.
+In path order:
+
+    prompt        the forms of a prompt, as one union
+    tokenizers    all models, and the threads that tokenize with them
+    files         where a model's tokenizer.json is
+    model         one model's files, loaded: tokenizer, special tokens, chat templates
+    requests      a text or a request -> its token ids, with a loaded model
+    chat          a chat -> the text that the model's template makes of it
+    encode        a text -> token ids, by the fastest library and from a cache of segments
+    resolve       rewrites a tokenizer as transformers, and so the engine, builds it
+    errors        why a prompt could not be tokenized
 """
 
 from __future__ import annotations
@@ -21,17 +26,33 @@ from tokenization.errors import (
     UnsupportedChatError,
 )
 from tokenization.files import ModelFiles
-from tokenization.requests import Tokenized
+from tokenization.prompt import (
+    AnthropicMessages,
+    ChatCompletion,
+    Completion,
+    Prompt,
+    RequestBody,
+    Text,
+    TokenIds,
+    Tokenized,
+)
 from tokenization.resolve import ResolveError, resolve_tokenizer
 from tokenization.tokenizers import TokenizationLimits, Tokenizers
 
 __all__ = [
+    "AnthropicMessages",
+    "ChatCompletion",
     "ChatError",
     "ChatOptions",
+    "Completion",
     "ContentFormat",
     "ModelFiles",
+    "Prompt",
+    "RequestBody",
     "ResolveError",
     "TemplateBrokenError",
+    "Text",
+    "TokenIds",
     "TokenizationError",
     "TokenizationLimits",
     "Tokenized",

@@ -1,25 +1,25 @@
-"""Why a text or a chat could not be tokenized."""
+"""Why a prompt could not be tokenized."""
 
 from __future__ import annotations
 
 
 class TokenizationError(Exception):
-    """Base of this package's errors."""
+    """Base of this package's errors; the message is meant for the caller."""
 
 
 class TokenizerMissingError(TokenizationError):
     """There is no tokenizer for a model."""
 
-    def __init__(self, model: str, looked_in: str) -> None:
+    def __init__(self, model: str, detail: str) -> None:
         super().__init__(
-            f"no tokenizer for model {model!r}: {looked_in}; send token ids, or configure "
-            "the model's tokenizer"
+            f"no tokenizer for model {model!r}: {detail}; send token ids, or configure the "
+            "model's tokenizer"
         )
         self.model = model
 
 
 class TokenizerBrokenError(TokenizationError):
-    """A tokenizer file that cannot be loaded, or that failed on a text."""
+    """A tokenizer's files cannot be loaded, or the tokenizer failed on a text."""
 
     def __init__(self, model: str, detail: str) -> None:
         super().__init__(f"the tokenizer of model {model!r} failed: {detail}")
@@ -27,22 +27,32 @@ class TokenizerBrokenError(TokenizationError):
 
 
 class TokenizersBusyError(TokenizationError):
-    """More is being tokenized than may wait, or than is done before the deadline of a call."""
+    """The queue is full, or longer than the caller's deadline allows."""
 
     def __init__(self, under_way: int, wait: float) -> None:
         super().__init__(
-            f"{under_way} prompts are being tokenized or wait for it, about {wait:.3f} s; "
-            "try again later, or send token ids"
+            f"{under_way} prompts are being tokenized or wait for it, which takes about "
+            f"{wait:.3f} s; try again later, or send token ids"
         )
 
 
 class TemplateBrokenError(TokenizationError):
-    """There is no chat template for a chat, or it cannot be compiled."""
+    """The model has no chat template for a chat, or the template does not compile."""
 
 
 class ChatError(TokenizationError):
-    """A request that the model server would not accept either."""
+    """The model server would refuse the request, too."""
 
 
 class UnsupportedChatError(TokenizationError):
-    """A request that the model server may accept, but whose tokens only it can tell."""
+    """The model server may accept the request, but only it knows the request's tokens."""
+
+
+class UnsupportedPartError(UnsupportedChatError):
+    """A message has a part, such as an image, that is not text."""
+
+    def __init__(self, where: str, kind: object) -> None:
+        super().__init__(
+            f"{where} is of type {kind!r}: only the model server knows the tokens that stand for "
+            "it; send token ids and multimodal_items"
+        )

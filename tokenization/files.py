@@ -1,4 +1,4 @@
-"""Where a model's tokenizer.json lies."""
+"""Where a model's tokenizer.json is: configured, in a directory of models, or in a hub cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _FILE = "tokenizer.json"
-_WANTED = (
+_DOWNLOADED = (
     _FILE,
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -23,22 +23,21 @@ _WANTED = (
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where to look, in this order.
-
-    aliases: model -> the name its files go by. configured: that name -> a tokenizer.json or a
-    directory with one. directories: of models, as <name>/tokenizer.json or as the hub cache has
-    them. hub_cache: None for the usual place (HF_HUB_CACHE, HF_HOME). download: whether the hub may
-    be asked at last.
-    """
+    """The places to look for a model's files, in this order."""
 
     configured: Mapping[str, Path] = field(default_factory=dict)
+    """Model -> its tokenizer.json, or a directory that contains one."""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    """Model -> the name to look for instead, here and below."""
     directories: Sequence[Path] = ()
+    """Directories with models, as <name>/tokenizer.json or in the layout of a hub cache."""
     hub_cache: Path | None = None
+    """The Hugging Face hub's cache; None for its default place (HF_HUB_CACHE, HF_HOME)."""
     download: bool = False
+    """Whether to ask the hub for a model that is in none of these places."""
 
     def find(self, model: str) -> Path:
-        """The model's tokenizer.json. Blocks. Raises TokenizerMissingError."""
+        """Return the path of the model's tokenizer.json. Blocks. Raises TokenizerMissingError."""
         name = self.aliases.get(model, model)
         path = self.configured.get(name)
         if path is not None:
@@ -46,13 +45,12 @@ class ModelFiles:
             if not path.is_file():
                 raise TokenizerMissingError(model, f"{path} is configured, but is not a file")
             return path
-        if _is_name(name):
-            for found in self._candidates(name):
-                if found.is_file():
-                    return found
-        places = [str(directory) for directory in self.directories]
-        looked_in = f"none is configured and none is in {', '.join([*places, 'the hub cache'])}"
-        raise TokenizerMissingError(model, looked_in)
+        if _is_relative(name):
+            for candidate in self._candidates(name):
+                if candidate.is_file():
+                    return candidate
+        places = ", ".join([*map(str, self.directories), "the hub cache"])
+        raise TokenizerMissingError(model, f"none is configured, and there is none in {places}")
 
     def _candidates(self, name: str) -> Iterator[Path]:
         for directory in self.directories:
@@ -60,21 +58,23 @@ class ModelFiles:
             yield from _in_hub_cache(name, directory)
         yield from _in_hub_cache(name, self.hub_cache)
         if self.download:
-            yield from self._from_hub(name)
+            yield self._from_hub(name)
 
-    def _from_hub(self, name: str) -> Iterator[Path]:
+    def _from_hub(self, name: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         try:
-            folder = snapshot_download(name, cache_dir=self.hub_cache, allow_patterns=list(_WANTED))
+            folder = snapshot_download(
+                name, cache_dir=self.hub_cache, allow_patterns=list(_DOWNLOADED)
+            )
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise TokenizerMissingError(name, f"the hub does not give it: {error}") from error
-        yield Path(folder) / _FILE
+            raise TokenizerMissingError(name, f"the hub does not provide it: {error}") from error
+        return Path(folder) / _FILE
 
 
-def _is_name(name: str) -> bool:
-    """Whether it can be the name of a directory below another."""
+def _is_relative(name: str) -> bool:
+    """Whether a model's name is the path of a directory below another, not out of it."""
     return not any(part in ("", ".", "..") for part in name.split("/")) and "\0" not in name
 
 
@@ -83,8 +83,8 @@ def _in_hub_cache(name: str, cache: Path | None) -> Iterator[Path]:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(name, _FILE, cache_dir=cache)
+        path = try_to_load_from_cache(name, _FILE, cache_dir=cache)
     except HFValidationError:
         return
-    if isinstance(found, str):
-        yield Path(found)
+    if isinstance(path, str):
+        yield Path(path)

@@ -1,47 +1,49 @@
-"""Requests as they are sent to a model server -> the token ids that it computes."""
+"""Texts and requests -> the token ids that a model server would compute for them."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tokenization.chat import ChatOptions, render_chat, takes_system_first_only, to_chat_completion
+import numpy as np
+
+from tokenization.chat import render_chat, takes_system_first_only, to_chat_completion
 from tokenization.encode import truncation_of
 from tokenization.errors import ChatError, UnsupportedChatError
+from tokenization.prompt import Tokenized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tokenization.chat import ChatOptions
+    from tokenization.encode import Ids
     from tokenization.model import Model
 
+_MAX_ID = 2**32 - 1
 
-_MOST_ID = 2**32 - 1
 
-
-class Tokenized(NamedTuple):
-    """ids: 'I', of the tokens. text: that they are of, None if they were given as they are."""
-
-    ids: array[int]
-    text: str | None
+def tokenize_text(model: Model, text: str, *, add_special_tokens: bool) -> Tokenized:
+    """Tokenize a text as it is. Raises TokenizationError."""
+    return _tokenized(model.encode(text, add_special_tokens=add_special_tokens))
 
 
 def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
-    """A chat-completions request. Raises TokenizationError."""
+    """Tokenize the body of a chat-completions request. Raises TokenizationError."""
     transfer = request.get("kv_transfer_params")
     given = transfer.get("prompt_token_ids") if isinstance(transfer, dict) else None
     if given and not request.get("echo"):
         return _given(given, request, options)
-    if model.renders and options.template is None:
+    if model.renderer and options.template is None:
         raise UnsupportedChatError(
-            f"chats of this model are rendered by {model.renders}, not by a template: send token "
-            "ids"
+            f"{model.renderer} renders this model's chats, not a template: send token ids"
         )
     text = render_chat(request, model.templates, options)
-    return _encoded(model, text, request, options, usual=False)
+    ids = _encoded(model, text, request, options, default_special=False)
+    return _tokenized(ids, rendered=text)
 
 
 def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
-    """A request to /v1/messages. Raises TokenizationError."""
+    """Tokenize the body of a request to /v1/messages. Raises TokenizationError."""
     template = model.templates.choose(options.template, tools=bool(request.get("tools")))
     chat = to_chat_completion(request, system_first=takes_system_first_only(template))
     return tokenize_chat(model, chat, options)
@@ -50,36 +52,51 @@ def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOpt
 def tokenize_completion(
     model: Model, request: Mapping[str, Any], options: ChatOptions
 ) -> Tokenized:
-    """A completions request with one prompt. Raises TokenizationError."""
+    """Tokenize the body of a completions request with one prompt. Raises TokenizationError."""
     if request.get("suffix"):
-        raise ChatError("suffix: the model server does not take one")
+        raise ChatError("suffix: the model server does not accept one")
     prompt = request.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         (prompt,) = prompt
     if isinstance(prompt, str) and prompt:
-        return _encoded(model, prompt, request, options, usual=True)
+        return _tokenized(_encoded(model, prompt, request, options, default_special=True))
     return _given(prompt, request, options)
 
 
 def _given(ids: Any, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
+    """Return the token ids that a request contains, truncated as it asks."""
     if not isinstance(ids, list) or not ids:
-        raise ChatError("the prompt is neither a text nor a list of token ids, or it is empty")
-    if not all(type(each) is int for each in ids):
-        raise ChatError("the prompt is several prompts: ask for each of them")
-    if min(ids) < 0 or max(ids) > _MOST_ID:
+        raise ChatError("the prompt is empty, or neither a string nor a list of token ids")
+    if not all(type(token) is int for token in ids):
+        raise ChatError("the request has several prompts: send one request for each of them")
+    if min(ids) < 0 or max(ids) > _MAX_ID:
         raise ChatError("a token id of the prompt is negative, or longer than 32 bits")
-    truncation, found = truncation_of(request, options.most_tokens), array("I", ids)
-    return Tokenized(found if truncation is None else truncation.cut(found), None)
+    truncation, kept = truncation_of(request, options.max_model_len), array("I", ids)
+    return _tokenized(kept if truncation is None else truncation.cut(kept))
 
 
 def _encoded(
-    model: Model, text: str, request: Mapping[str, Any], options: ChatOptions, *, usual: bool
-) -> Tokenized:
-    said = request.get("add_special_tokens")
-    add = usual if said is None else bool(said)
-    truncation = truncation_of(request, options.most_tokens)
-    ids = model.encode(text, add_special_tokens=add)
+    model: Model,
+    text: str,
+    request: Mapping[str, Any],
+    options: ChatOptions,
+    *,
+    default_special: bool,
+) -> Ids[int]:
+    """Return the token ids of a text, with special tokens and truncated as its request asks.
+
+    Args:
+        default_special: whether special tokens are added where the request leaves it open.
+    """
+    requested = request.get("add_special_tokens")
+    add_special = default_special if requested is None else bool(requested)
+    truncation = truncation_of(request, options.max_model_len)
+    ids = model.encode(text, add_special_tokens=add_special)
     if truncation is not None:
-        before, after = (len(model.before), len(model.after)) if add else (0, 0)
+        before, after = (len(model.before), len(model.after)) if add_special else (0, 0)
         ids = truncation.cut(ids, before, after)
-    return Tokenized(ids, text)
+    return ids
+
+
+def _tokenized(ids: Ids[int], rendered: str | None = None) -> Tokenized:
+    return Tokenized(np.frombuffer(ids, dtype=np.uint32), rendered)

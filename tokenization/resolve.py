@@ -1,8 +1,8 @@
-"""A model's tokenizer, written as the engine would run it.
+"""Rewrites a model's tokenizer as the engine runs it.
 
-Hugging Face's transformers build tokenizers of some classes anew from their vocabulary, with other
-steps than their tokenizer.json has. An engine uses what they build; here it is done once, and what
-is written is used without transformers.
+Hugging Face's transformers rebuild the tokenizers of some classes from their vocabulary, with other
+steps than their tokenizer.json has, and an engine uses the result. Here that is done once; the
+files it writes are then used without transformers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 class ResolveError(TokenizationError):
-    """A tokenizer that transformers do not load, or cannot be asked to."""
+    """Transformers cannot load the tokenizer, or are not installed."""
 
 
 def resolve_tokenizer(source: Path, target: Path) -> None:
-    """Write to the directory `target` what transformers make of the model in `source`.
+    """Load the model in `source` with transformers and write its tokenizer to `target`.
 
-    Raises ResolveError.
+    Args:
+        source: directory of the model.
+        target: directory to write, created if need be.
+
+    Raises:
+        ResolveError: transformers are missing or cannot load the tokenizer.
     """
     try:
         from transformers import AutoTokenizer

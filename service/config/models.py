@@ -80,7 +80,7 @@ class ChatSection(Section):
             efforts=self.reasoning_efforts,
             trust_request_template=self.trust_request_template,
             exclude_tools_when_none=self.exclude_tools_when_none,
-            most_tokens=self.max_model_len,
+            max_model_len=self.max_model_len,
         )
 
 

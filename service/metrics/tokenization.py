@@ -1,4 +1,4 @@
-"""Prometheus metrics of tokenization, read at each scrape."""
+"""Prometheus metrics of tokenization, collected at each scrape."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,58 +17,60 @@ if TYPE_CHECKING:
 
 
 class TokenizationCollector(Collector):
-    """How much is tokenized, how long it takes, what the caches save and what is refused."""
+    """How much is tokenized and how fast, what the caches save, and what is refused."""
 
     def __init__(self, tokenizers: Tokenizers) -> None:
         self._tokenizers = tokenizers
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """All families."""
         counts = self._tokenizers.counts
         yield CounterMetricFamily("kvatlas_tokenizations", "Prompts tokenized.", counts.done)
         yield CounterMetricFamily(
-            "kvatlas_tokenization_seconds", "Time threads spent on them.", counts.seconds
+            "kvatlas_tokenization_seconds", "Time that threads spent tokenizing.", counts.seconds
         )
         yield CounterMetricFamily(
             "kvatlas_tokenizations_failed", "Prompts that could not be tokenized.", counts.failed
         )
         yield CounterMetricFamily(
             "kvatlas_tokenizations_refused",
-            "Prompts refused because too many waited, or too long.",
+            "Prompts refused because the queue was full or too long for their deadline.",
             counts.refused,
         )
         yield CounterMetricFamily(
-            "kvatlas_tokenizers_evicted", "Models dropped for their memory.", counts.evicted
+            "kvatlas_tokenizers_evicted", "Models dropped to free memory.", counts.evicted
         )
         yield GaugeMetricFamily(
             "kvatlas_tokenizations_under_way",
-            "Prompts being tokenized, or waiting for it.",
+            "Prompts being tokenized or waiting for a thread.",
             self._tokenizers.under_way,
         )
-        yield from self._of_models()
+        yield from self._models()
 
-    def _of_models(self) -> Iterator[Metric]:
+    def _models(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily(
             "kvatlas_tokenizer_loaded",
-            "1 for each tokenizer: by which library, whether the cache of segments is on.",
+            "1 for each loaded tokenizer; its library (by) and whether it has a segment cache.",
             labels=["model", "by", "cached"],
         )
         segments = CounterMetricFamily(
             "kvatlas_tokenization_segments",
-            "Segments of texts found in the cache, or encoded because they were not.",
+            "Segments of texts, by whether the segment cache had them (found) or not (encoded).",
             labels=["model", "outcome"],
         )
         characters = CounterMetricFamily(
             "kvatlas_tokenization_characters",
-            "The same, in characters.",
+            "Characters of those segments.",
             labels=["model", "outcome"],
         )
         used = GaugeMetricFamily(
-            "kvatlas_tokenization_cache_bytes", "Bytes of the cache in use.", labels=["model"]
+            "kvatlas_tokenization_cache_bytes",
+            "Bytes of the segment cache in use.",
+            labels=["model"],
         )
         for model in self._tokenizers.models():
             counts, name = model.segments.counts, model.name
-            cached = "yes" if model.segments.cuts else "no"
+            cached = "yes" if model.segments.split_points else "no"
             loaded.add_metric([name, model.encoder, cached], 1)
             segments.add_metric([name, "found"], counts.found)
             segments.add_metric([name, "encoded"], counts.encoded)

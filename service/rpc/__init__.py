@@ -1,4 +1,18 @@
-"""TODO map."""
+"""gRPC: what the service is asked, and what it answers. Protobuf messages go no further than here.
+
+In path order:
+
+    handlers        registers a servicer's methods; measures calls and turns errors into statuses
+    scoring         ScoringService: prompts -> scores of pods
+    tokenization    TokenizationService: prompts -> token ids
+    fleet           FleetService: what is known about each pod, and what an operator may do to it
+    llmd            the tokenization service of llm-d-kv-cache, under its own name
+    prompts         requests -> prompts -> tokens, within the limits
+    llmd_prompts    requests of that service -> prompts
+    trust_states    trust states of the index -> those of the protocol
+    errors          the faults of a request, and the status of every error
+    reflection      server reflection, for grpcurl and the like
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What can be wrong with a request, and the gRPC status each fault becomes.
+"""The faults of a request, and the gRPC status that every error becomes.
 
-`status_of` is the one table from errors to statuses; the servicers only raise.
+`status_of` holds the one table from errors to statuses; the servicers only raise.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class RequestError(Exception):
 
 
 class InvalidRequestError(RequestError):
-    """Something in the request is missing or malformed, whatever the state of the service."""
+    """A field of the request is missing or malformed."""
 
 
 class UnknownModelError(RequestError):
-    """Nobody serves the model a request names."""
+    """No pod serves the model that the request names."""
 
     def __init__(self, model: str, known: list[str]) -> None:
         names = ", ".join(sorted(known)) or "none yet: no pod has published an event"
@@ -37,19 +37,19 @@ class UnknownModelError(RequestError):
 
 
 class UnknownPodError(RequestError):
-    """There is no pod of the name a request gives."""
+    """There is no pod with the name that the request gives."""
 
     def __init__(self, pod: str) -> None:
-        super().__init__(f"there is no pod {pod!r}; `kvatlas pods` lists those there are")
+        super().__init__(f"there is no pod {pod!r}; `kvatlas pods` lists all pods")
         self.pod = pod
 
 
 class TooLargeError(RequestError):
-    """A request beyond a configured limit."""
+    """The request is beyond a configured limit."""
 
 
 class NthRequestError(RequestError):
-    """One of several requests failed, as it would have alone."""
+    """One of several requests failed, with the status that it would have had alone."""
 
     def __init__(self, index: int, cause: Exception) -> None:
         super().__init__(f"requests[{index}]: {cause}")
@@ -73,7 +73,7 @@ KNOWN_ERRORS = (RequestError, StoreError, TokenizationError)
 
 
 def status_of(error: Exception) -> grpc.StatusCode:
-    """The status a call that raised `error` ends with."""
+    """Return the status of a call that raised `error`."""
     if isinstance(error, NthRequestError):
         return status_of(error.cause)
     for kind, status in _STATUSES:

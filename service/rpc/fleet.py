@@ -1,4 +1,4 @@
-"""The fleet servicer: what is known of each pod, how well, and what to do about it."""
+"""FleetService: what is known about each pod, how far to trust it, and what operators may do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+from typing_extensions import override
 
 from service.rpc.errors import InvalidRequestError, UnknownPodError
 from service.rpc.trust_states import TRUST_STATES
@@ -14,76 +15,74 @@ from store import replica_name
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import grpc
+    from grpc.aio import ServicerContext
 
     from indexer import Index, WorkerBlocks
     from kvevents import Listener
     from service.diagnostics import Diagnostics
     from service.replication import Replica, Workers
 
-_MOST = 2**64 - 1  # a sequence may leap as far as it likes
+_MAX_COUNT = 2**64 - 1  # counts of frames derive from sequence numbers, which may jump anywhere
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
-    """Answers `ListPods`, and does what an operator asks."""
+    """Answers `ListPods`; forgets and resyncs pods and records frames for operators."""
 
     def __init__(
         self,
         index: Index,
-        intake: Listener,
+        listener: Listener,
         workers: Workers,
         diagnostics: Diagnostics,
         replica: Replica | None = None,
     ) -> None:
         self._index = index
-        self._intake = intake
+        self._listener = listener
         self._workers = workers
         self._diagnostics = diagnostics
         self._replica = replica
 
-    async def ListPods(  # noqa: N802
+    @override
+    async def ListPods(
         self,
         request: fleet_pb2.ListPodsRequest,
-        context: grpc.aio.ServicerContext[fleet_pb2.ListPodsRequest, fleet_pb2.ListPodsResponse],
+        context: ServicerContext[fleet_pb2.ListPodsRequest, fleet_pb2.ListPodsResponse],
     ) -> fleet_pb2.ListPodsResponse:
-        """See fleet.proto."""
         pods: dict[tuple[str, str], fleet_pb2.Pod] = {}
         now = time.monotonic()
         for blocks in self._index.workers():
             if request.model and blocks.model != request.model:
                 continue
-            name = (blocks.worker.pod, blocks.model)
-            pod = pods.setdefault(name, fleet_pb2.Pod(pod=name[0], model=name[1]))
-            pod.ranks.append(self._rank(blocks, now))
+            pod, model = blocks.worker.pod, blocks.model
+            message = pods.setdefault((pod, model), fleet_pb2.Pod(pod=pod, model=model))
+            message.ranks.append(self._rank(blocks, now))
         warnings = [
             fleet_pb2.FleetWarning(**finding._asdict())
             for finding in self._diagnostics.findings()
             if request.model in ("", finding.model)
         ]
-        shared = None if self._replica is None else _shared_index(self._replica, now)
+        shared_index = None if self._replica is None else _shared_index(self._replica, now)
         return fleet_pb2.ListPodsResponse(
-            pods=pods.values(), warnings=warnings, shared_index=shared
+            pods=pods.values(), warnings=warnings, shared_index=shared_index
         )
 
     def _rank(self, blocks: WorkerBlocks, now: float) -> fleet_pb2.Rank:
         worker = blocks.worker
-        standing, report = (
-            self._workers.trust_status(worker, now),
-            self._workers.report(worker, now),
-        )
-        counts = {name: min(count, _MOST) for name, count in report.counts.items()}
+        status = self._workers.trust_status(worker, now)
+        report = self._workers.report(worker, now)
+        counts = {name: min(count, _MAX_COUNT) for name, count in report.counts.items()}
         return fleet_pb2.Rank(
             rank=worker.rank,
             blocks_by_tier=self._workers.blocks_by_tier(blocks),
             last_event_age_seconds=report.last_event_age,
-            last_sequence=standing.as_of,
+            last_sequence=status.as_of,
             missed_frames=counts.get("missed"),
             events=report.events,
             skipped=report.skipped,
             engine_block_size=report.engine_block_size,
-            trust_state=TRUST_STATES[standing.state],
-            trust_reason=standing.reason,
-            silent_seconds=standing.silent,
+            trust_state=TRUST_STATES[status.state],
+            trust_reason=status.reason,
+            silent_seconds=status.silent,
             gaps=counts.get("gaps"),
             replayed_frames=counts.get("replayed"),
             duplicate_frames=counts.get("duplicates"),
@@ -108,29 +107,29 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             ],
         )
 
-    async def ForgetPod(  # noqa: N802
+    @override
+    async def ForgetPod(
         self,
         request: fleet_pb2.ForgetPodRequest,
-        context: grpc.aio.ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
+        context: ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
     ) -> fleet_pb2.ForgetPodResponse:
-        """See fleet.proto."""
-        pod = self._named(request.pod)
+        pod = _pod_of(request)
         if not (
-            self._intake.router.forget_pod(pod)
+            self._listener.router.forget_pod(pod)
             if self._replica is None
             else await self._replica.forget_pod(pod)
         ):
             raise UnknownPodError(request.pod)
         return fleet_pb2.ForgetPodResponse()
 
-    async def ResyncPod(  # noqa: N802
+    @override
+    async def ResyncPod(
         self,
         request: fleet_pb2.ResyncPodRequest,
-        context: grpc.aio.ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
+        context: ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
     ) -> fleet_pb2.ResyncPodResponse:
-        """See fleet.proto."""
-        resync = (self._replica or self._intake).resync_pod
-        ranks = await resync(self._named(request.pod))
+        resync = (self._replica or self._listener).resync_pod
+        ranks = await resync(_pod_of(request))
         if not ranks:
             raise UnknownPodError(request.pod)
         return fleet_pb2.ResyncPodResponse(
@@ -138,22 +137,21 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             emptied_ranks=[worker.rank for worker, replays in ranks if not replays],
         )
 
-    async def RecordFrames(  # noqa: N802
+    @override
+    async def RecordFrames(
         self,
         request: fleet_pb2.RecordFramesRequest,
-        context: grpc.aio.ServicerContext[
-            fleet_pb2.RecordFramesRequest, fleet_pb2.RecordFramesResponse
-        ],
+        context: ServicerContext[fleet_pb2.RecordFramesRequest, fleet_pb2.RecordFramesResponse],
     ) -> AsyncIterator[fleet_pb2.RecordFramesResponse]:
-        """See fleet.proto."""
-        endpoints = [source.endpoint for source in self._intake.sources]
+        endpoints = [source.endpoint for source in self._listener.sources]
         if request.endpoint and request.endpoint not in endpoints:
             known = ", ".join(endpoints) or "none"
             raise InvalidRequestError(
-                f"endpoint {request.endpoint!r} is not configured; these are: {known}"
+                f"endpoint {request.endpoint!r} is not configured; configured endpoints: {known}"
             )
-        with self._intake.recorders.recording(request.endpoint) as frames:
-            await context.send_initial_metadata(())  # nothing is missed from here on
+        with self._listener.recorders.recording(request.endpoint) as frames:
+            # Tells the caller that the recording has begun: it misses no later frame.
+            await context.send_initial_metadata(())
             async for frame in frames:
                 yield fleet_pb2.RecordFramesResponse(
                     received_at=frame.received_at,
@@ -162,11 +160,11 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
                     dropped=frame.dropped,
                 )
 
-    @staticmethod
-    def _named(pod: str) -> str:
-        if not pod:
-            raise InvalidRequestError("pod is not set")
-        return pod
+
+def _pod_of(request: fleet_pb2.ForgetPodRequest | fleet_pb2.ResyncPodRequest) -> str:
+    if not request.pod:
+        raise InvalidRequestError("pod is not set")
+    return request.pod
 
 
 def _shared_index(replica: Replica, now: float) -> fleet_pb2.SharedIndex:

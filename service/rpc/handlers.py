@@ -1,7 +1,7 @@
-"""What every call has in common: status of its errors, latency, and a log line when it fails.
+"""What all calls have in common: latency, status of their errors, a log line for unknown ones.
 
-Wrapped around each method when it is registered rather than as a gRPC interceptor, which does the
-same with some hundred microseconds more for each call.
+Every method is wrapped when it is registered. A gRPC interceptor would do the same, but adds some
+hundred microseconds to a call.
 """
 
 from __future__ import annotations
@@ -28,33 +28,40 @@ _log = structlog.get_logger("kvatlas.service")
 def add_service(
     server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, metrics: CallMetrics
 ) -> None:
-    """Serve the methods of `service` by those of `servicer`, measured."""
+    """Serve a service's methods with the servicer's methods of the same names.
+
+    Args:
+        server: the server, not started yet.
+        service: the protobuf descriptor.
+        servicer: has a method for each of the service's.
+        metrics: observe the status and the seconds of every call.
+    """
     handlers = {}
     for method in service.methods:
-        answer, observe = getattr(servicer, method.name), metrics.observer(method.name)
+        implementation, observe = getattr(servicer, method.name), metrics.observer(method.name)
         parse = GetMessageClass(method.input_type).FromString
         serialize = GetMessageClass(method.output_type).SerializeToString
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(
-                _measured_stream(answer, observe, method.full_name), parse, serialize
+                _measured_stream(implementation, observe, method.full_name), parse, serialize
             )
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _measured(answer, observe, method.full_name), parse, serialize
+                _measured(implementation, observe, method.full_name), parse, serialize
             )
     generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
     server.add_generic_rpc_handlers((generic,))
 
 
 def _measured(
-    answer: Callable[[Any, Any], Awaitable[Any]], observe: Callable[[str, float], None], name: str
+    method: Callable[[Any, Any], Awaitable[Any]], observe: Callable[[str, float], None], name: str
 ) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         start = time.perf_counter()
         status = grpc.StatusCode.OK
         try:
-            return await answer(request, context)
-        except Exception as error:  # noqa: BLE001 - the service goes on
+            return await method(request, context)
+        except Exception as error:  # noqa: BLE001 - a failed call does not end the service
             status, detail = _fault(error, name)
             await context.abort(status, detail)
         finally:
@@ -64,7 +71,7 @@ def _measured(
 
 
 def _measured_stream(
-    answer: Callable[[Any, Any], AsyncIterator[Any]],
+    method: Callable[[Any, Any], AsyncIterator[Any]],
     observe: Callable[[str, float], None],
     name: str,
 ) -> Any:
@@ -72,9 +79,9 @@ def _measured_stream(
         start = time.perf_counter()
         status = grpc.StatusCode.OK
         try:
-            async for message in answer(request, context):
+            async for message in method(request, context):
                 yield message
-        except Exception as error:  # noqa: BLE001 - the service goes on
+        except Exception as error:  # noqa: BLE001 - a failed call does not end the service
             status, detail = _fault(error, name)
             await context.abort(status, detail)
         finally:
@@ -84,7 +91,7 @@ def _measured_stream(
 
 
 def _fault(error: Exception, name: str) -> tuple[grpc.StatusCode, str]:
-    """How the call of the method `name` that raised `error` ends."""
+    """Return the status and message of a call that raised `error`; logs unknown errors."""
     if isinstance(error, KNOWN_ERRORS):
         return status_of(error), str(error)
     _log.error("call_failed", method=name, exc_info=error)

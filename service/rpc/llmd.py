@@ -1,28 +1,48 @@
-"""The tokenizer service of llm-d-kv-cache: its requests -> ours, our answers -> its.
+"""The tokenization service of llm-d-kv-cache, under its own name: its clients find it here.
 
-As there, what goes wrong with a request is said in the answer.
+As in the original, a call that fails is answered with `success` false and an error message.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, TypeVar
 
 from kvatlas.compat import tokenization_pb2 as compat
 from kvatlas.compat import tokenization_pb2_grpc
+from typing_extensions import override
 
 from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError
+from service.rpc.llmd_prompts import (
+    chat_prompt,
+    completion_prompt,
+    older_chat_prompt,
+    text_prompt,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable
+
+    from grpc.aio import ServicerContext
 
     from service.rpc.prompts import PromptReader
 
-    Context = Any  # of gRPC, which is not looked at
+    Method = Callable[
+        ["LlmdTokenizationServicer", "_Request", ServicerContext["_Request", "_Response"]],
+        Awaitable["_Response"],
+    ]
 
-_Answer = TypeVar(
-    "_Answer",
+_Request = TypeVar(
+    "_Request",
+    compat.TokenizeRequest,
+    compat.ChatTemplateRequest,
+    compat.InitializeTokenizerRequest,
+    compat.RenderChatCompletionRequest,
+    compat.RenderCompletionRequest,
+)
+_Response = TypeVar(
+    "_Response",
     compat.TokenizeResponse,
     compat.ChatTemplateResponse,
     compat.InitializeTokenizerResponse,
@@ -31,174 +51,94 @@ _Answer = TypeVar(
 )
 
 
+def _errors_as(
+    response: type[_Response],
+) -> Callable[[Method[_Request, _Response]], Method[_Request, _Response]]:
+    """Make a method answer an error with a response that has not succeeded."""
+
+    def decorate(method: Method[_Request, _Response]) -> Method[_Request, _Response]:
+        @wraps(method)
+        async def call(
+            servicer: LlmdTokenizationServicer,
+            request: _Request,
+            context: ServicerContext[_Request, _Response],
+        ) -> _Response:
+            try:
+                if not request.model_name:
+                    raise InvalidRequestError("model_name is not set")
+                return await method(servicer, request, context)
+            except KNOWN_ERRORS as error:
+                return response(success=False, error_message=str(error))
+
+        return call
+
+    return decorate
+
+
 class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
     """Answers `tokenization.TokenizationService`."""
 
     def __init__(self, prompts: PromptReader) -> None:
         self._prompts = prompts
 
-    async def Tokenize(  # noqa: N802
-        self, request: compat.TokenizeRequest, context: Context
+    @override
+    @_errors_as(compat.TokenizeResponse)
+    async def Tokenize(
+        self,
+        request: compat.TokenizeRequest,
+        context: ServicerContext[compat.TokenizeRequest, compat.TokenizeResponse],
     ) -> compat.TokenizeResponse:
-        """See tokenization.proto."""
+        text = text_prompt(request, self._prompts)
+        ids, offsets = await self._prompts.offsets(request.model_name, text)
+        return compat.TokenizeResponse(input_ids=ids, offset_pairs=offsets, success=True)
 
-        async def answer() -> compat.TokenizeResponse:
-            ids, offsets = await self._prompts.offsets(
-                _model(request), request.input, add_special_tokens=request.add_special_tokens
-            )
-            return compat.TokenizeResponse(input_ids=ids, offset_pairs=offsets, success=True)
-
-        return await _or_error(answer(), compat.TokenizeResponse)
-
-    async def RenderChatTemplate(  # noqa: N802
-        self, request: compat.ChatTemplateRequest, context: Context
+    @override
+    @_errors_as(compat.ChatTemplateResponse)
+    async def RenderChatTemplate(
+        self,
+        request: compat.ChatTemplateRequest,
+        context: ServicerContext[compat.ChatTemplateRequest, compat.ChatTemplateResponse],
     ) -> compat.ChatTemplateResponse:
-        """See tokenization.proto."""
+        prompt = older_chat_prompt(request)
+        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        return compat.ChatTemplateResponse(rendered_prompt=tokenized.rendered, success=True)
 
-        async def answer() -> compat.ChatTemplateResponse:
-            tokenized = await self._prompts.chat(_model(request), _older_chat(request))
-            return compat.ChatTemplateResponse(rendered_prompt=tokenized.text, success=True)
-
-        return await _or_error(answer(), compat.ChatTemplateResponse)
-
-    async def InitializeTokenizer(  # noqa: N802
-        self, request: compat.InitializeTokenizerRequest, context: Context
+    @override
+    @_errors_as(compat.InitializeTokenizerResponse)
+    async def InitializeTokenizer(
+        self,
+        request: compat.InitializeTokenizerRequest,
+        context: ServicerContext[
+            compat.InitializeTokenizerRequest, compat.InitializeTokenizerResponse
+        ],
     ) -> compat.InitializeTokenizerResponse:
-        """See tokenization.proto."""
+        await self._prompts.load(request.model_name)
+        return compat.InitializeTokenizerResponse(success=True)
 
-        async def answer() -> compat.InitializeTokenizerResponse:
-            await self._prompts.load(_model(request))
-            return compat.InitializeTokenizerResponse(success=True)
-
-        return await _or_error(answer(), compat.InitializeTokenizerResponse)
-
-    async def RenderChatCompletion(  # noqa: N802
-        self, request: compat.RenderChatCompletionRequest, context: Context
+    @override
+    @_errors_as(compat.RenderChatCompletionResponse)
+    async def RenderChatCompletion(
+        self,
+        request: compat.RenderChatCompletionRequest,
+        context: ServicerContext[
+            compat.RenderChatCompletionRequest, compat.RenderChatCompletionResponse
+        ],
     ) -> compat.RenderChatCompletionResponse:
-        """See tokenization.proto."""
+        prompt = chat_prompt(request, self._prompts)
+        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        return compat.RenderChatCompletionResponse(
+            request_id=uuid.uuid4().hex, token_ids=tokenized.ids.tolist(), success=True
+        )
 
-        async def answer() -> compat.RenderChatCompletionResponse:
-            tokenized = await self._prompts.chat(_model(request), self._chat(request))
-            return compat.RenderChatCompletionResponse(
-                request_id=_new_id(), token_ids=tokenized.ids, success=True
-            )
-
-        return await _or_error(answer(), compat.RenderChatCompletionResponse)
-
-    async def RenderCompletion(  # noqa: N802
-        self, request: compat.RenderCompletionRequest, context: Context
+    @override
+    @_errors_as(compat.RenderCompletionResponse)
+    async def RenderCompletion(
+        self,
+        request: compat.RenderCompletionRequest,
+        context: ServicerContext[compat.RenderCompletionRequest, compat.RenderCompletionResponse],
     ) -> compat.RenderCompletionResponse:
-        """See tokenization.proto."""
-
-        async def answer() -> compat.RenderCompletionResponse:
-            tokenized = await self._prompts.completion(_model(request), {"prompt": request.prompt})
-            return compat.RenderCompletionResponse(
-                request_id=_new_id(), token_ids=tokenized.ids, success=True
-            )
-
-        return await _or_error(answer(), compat.RenderCompletionResponse)
-
-    def _chat(self, request: compat.RenderChatCompletionRequest) -> dict[str, Any]:
-        """The body of a chat-completions request."""
-        body: dict[str, Any] = {"messages": [_message(said) for said in request.messages]}
-        if request.HasField("tools_json"):
-            body["tools"] = _json("tools_json", request.tools_json)
-        if request.HasField("chat_template_kwargs"):
-            said = self._prompts.body("chat_template_kwargs", request.chat_template_kwargs)
-            body["chat_template_kwargs"] = said
-        if request.HasField("add_generation_prompt"):
-            body["add_generation_prompt"] = request.add_generation_prompt
-        return {**body, **_of_template(request)}
-
-
-async def _or_error(answer: Awaitable[_Answer], kind: type[_Answer]) -> _Answer:
-    try:
-        return await answer
-    except KNOWN_ERRORS as error:
-        return kind(success=False, error_message=str(error))
-
-
-def _model(request: Any) -> str:
-    if not request.model_name:
-        raise InvalidRequestError("model_name is not set")
-    name: str = request.model_name
-    return name
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
-def _of_template(
-    request: compat.RenderChatCompletionRequest | compat.ChatTemplateRequest,
-) -> dict[str, Any]:
-    said: dict[str, Any] = {"continue_final_message": request.continue_final_message}
-    if request.chat_template:
-        said["chat_template"] = request.chat_template
-    return said
-
-
-def _message(said: compat.ChatMessage) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": said.role}
-    if said.content_parts:
-        message["content"] = [_part(part) for part in said.content_parts]
-    elif said.HasField("content"):
-        message["content"] = said.content
-    if said.HasField("tool_calls_json"):
-        message["tool_calls"] = _json("tool_calls_json", said.tool_calls_json)
-    return message
-
-
-def _part(part: compat.ContentPart) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": part.type}
-    if part.HasField("text"):
-        found["text"] = part.text
-    if part.HasField("image_url"):
-        found["image_url"] = {"url": part.image_url.url}
-    return found
-
-
-def _json(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{where} is not JSON: {error}") from error
-
-
-# The older form of a chat
-
-
-def _older_chat(request: compat.ChatTemplateRequest) -> dict[str, Any]:
-    if len(request.conversation_turns) != 1:
-        raise InvalidRequestError("conversation_turns is not one conversation: ask for each")
-    (turn,) = request.conversation_turns
-    body = {
-        "messages": [_message(said) for said in turn.messages],
-        "add_generation_prompt": request.add_generation_prompt,
-        "chat_template_kwargs": _fields(request.chat_template_kwargs),
-        **_of_template(request),
-    }
-    if request.tools:
-        body["tools"] = [_fields(tool.tool) for tool in request.tools]
-    if request.documents:
-        body["documents"] = [_fields(document.document) for document in request.documents]
-    return body
-
-
-def _fields(fields: Mapping[str, compat.Value]) -> dict[str, Any]:
-    return {name: _value(fields[name]) for name in sorted(fields)}  # a map has no order
-
-
-def _value(said: compat.Value) -> Any:
-    match said.WhichOneof("value"):
-        case "list_value":
-            return [_value(each) for each in said.list_value.values]
-        case "struct_value":
-            return _fields(said.struct_value.fields)
-        case "number_value":
-            number = said.number_value
-            return int(number) if number.is_integer() else number
-        case None:
-            return None
-        case name:
-            return getattr(said, name)
+        prompt = completion_prompt(request)
+        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        return compat.RenderCompletionResponse(
+            request_id=uuid.uuid4().hex, token_ids=tokenized.ids.tolist(), success=True
+        )

@@ -1,4 +1,8 @@
-"""A request's prompt -> token ids, and what else of it is part of its blocks."""
+"""Requests -> prompts -> tokens, within the configured limits.
+
+A prompt's protobuf message ends here: tokenization sees a `tokenization.Prompt`, the index a
+`TokenizedPrompt`.
+"""
 
 from __future__ import annotations
 
@@ -6,108 +10,124 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
+from kvatlas.v1 import scoring_pb2
 
 from indexer import MultimodalItem
 from service.rpc.errors import InvalidRequestError, TooLargeError
+from tokenization import (
+    AnthropicMessages,
+    ChatCompletion,
+    Completion,
+    RequestBody,
+    Text,
+    TokenIds,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kvatlas.v1 import scoring_pb2
+    from kvatlas.v1 import tokenization_pb2
     from numpy.typing import NDArray
 
     from indexer import Tokens
     from service.config import LimitsSection
-    from tokenization import Tokenized, Tokenizers
+    from tokenization import Prompt, Tokenized, Tokenizers
+
+# Field of a request message with a JSON body -> the form of the prompt.
+_BODIES: Mapping[str, Callable[[Mapping[str, Any]], Prompt]] = {
+    "chat_completion": ChatCompletion,
+    "messages": AnthropicMessages,
+    "completion": Completion,
+}
+_SCORE_INPUTS = ", ".join(
+    f"prompt.{field.name}" for field in scoring_pb2.Prompt.DESCRIPTOR.oneofs_by_name["input"].fields
+)
 
 
 class TokenizedPrompt(NamedTuple):
-    """tokens: a writable buffer of unsigned 64-bit integers. cache_salt: if the prompt says one."""
+    """A prompt as block keys are made of it."""
 
     tokens: Tokens
+    """A writable buffer of unsigned 64-bit integers."""
+    items: Sequence[MultimodalItem]
     cache_salt: str
+    """The salt of the call or, if it has none, of the request that is the prompt."""
 
 
 class PromptReader:
-    """Reads prompts within the limits, without a Python integer per token given as an id."""
+    """Converts requests to prompts and tokenizes them, within the limits.
+
+    All methods raise InvalidRequestError for a malformed request, TooLargeError for one beyond the
+    limits and, where they tokenize, TokenizationError.
+    """
 
     def __init__(self, tokenizers: Tokenizers, limits: LimitsSection) -> None:
         self._tokenizers = tokenizers
         self._limits = limits
 
-    async def read(
-        self, model: str, prompt: scoring_pb2.Prompt, patience: float | None = None
-    ) -> TokenizedPrompt:
-        """What `prompt` says. patience: seconds after which nobody waits for it any more.
+    # Conversion
 
-        Raises InvalidRequestError, TooLargeError, TokenizationError.
-        """
-        salt = ""
-        match prompt.WhichOneof("input"):
+    def score_prompt(self, message: scoring_pb2.Prompt) -> Prompt:
+        """Return the prompt of a ScoreRequest. Token ids do not become Python integers."""
+        name = message.WhichOneof("input")
+        match name:
             case "packed_token_ids":
-                if len(prompt.packed_token_ids) % 4:
-                    raise InvalidRequestError(
-                        f"prompt.packed_token_ids has {len(prompt.packed_token_ids)} bytes, which "
-                        "is not a whole number of 4-byte token ids"
-                    )
-                ids = np.frombuffer(prompt.packed_token_ids, dtype="<u4")
+                return _token_ids(_unpacked(message.packed_token_ids))
             case "token_ids":
-                ids = np.asarray(prompt.token_ids.ids, dtype=np.uint32)
+                return _token_ids(np.asarray(message.token_ids.ids, dtype=np.uint32))
             case "text":
-                tokenized = await self.encode(
-                    model, prompt.text, add_special_tokens=True, patience=patience
-                )
-                return TokenizedPrompt(
-                    _widened(np.frombuffer(tokenized.ids, dtype=np.uint32)), salt
-                )
-            case "chat_completion":
-                body = self.body("prompt.chat_completion", prompt.chat_completion)
-                return await self._of_request(body, self.chat(model, body, patience))
-            case "messages":
-                body = self.body("prompt.messages", prompt.messages)
-                return await self._of_request(body, self.messages(model, body, patience))
-            case "completion":
-                body = self.body("prompt.completion", prompt.completion)
-                return await self._of_request(body, self.completion(model, body, patience))
+                return self.text("prompt.text", message.text)
+            case None:
+                raise InvalidRequestError(f"prompt is empty: set one of {_SCORE_INPUTS}")
             case _:
-                raise InvalidRequestError(
-                    "prompt is empty: set one of prompt.text, prompt.chat_completion, "
-                    "prompt.messages, prompt.completion, prompt.token_ids, prompt.packed_token_ids"
-                )
-        if not len(ids):
-            raise InvalidRequestError("prompt has no tokens")
-        self._check_count(len(ids))
-        return TokenizedPrompt(_widened(ids), salt)
+                return _BODIES[name](self.json_object(f"prompt.{name}", getattr(message, name)))
 
-    @staticmethod
-    async def _of_request(body: dict[str, Any], doing: Awaitable[Tokenized]) -> TokenizedPrompt:
-        salt = body.get("cache_salt") or ""
-        if not isinstance(salt, str):
-            raise InvalidRequestError("cache_salt is not a string")
-        ids = np.frombuffer((await doing).ids, dtype=np.uint32)
-        return TokenizedPrompt(_widened(ids), salt)
+    def tokenize_prompt(self, request: tokenization_pb2.TokenizeRequest) -> Prompt:
+        """Return the prompt of a TokenizeRequest."""
+        given = [name for name in ("text", *_BODIES) if getattr(request, name)]
+        if len(given) > 1:
+            raise InvalidRequestError(f"set only one of {', '.join(given)}")
+        if given in ([], ["text"]):
+            add = request.add_special_tokens if request.HasField("add_special_tokens") else True
+            return self.text("text", request.text, add_special_tokens=add)
+        (name,) = given
+        return _BODIES[name](self.json_object(name, getattr(request, name)))
 
-    # Texts and requests; all raise as `read` does
+    def text(self, field: str, text: str, *, add_special_tokens: bool = True) -> Text:
+        """Return the prompt that is the text of a field."""
+        self._check_text(field, text)
+        return Text(text, add_special_tokens)
 
-    async def encode(
-        self, model: str, text: str, *, add_special_tokens: bool, patience: float | None = None
-    ) -> Tokenized:
-        """A text as it is."""
-        self._check_length("the text", text)
-        return self._checked(
-            await self._tokenizers.encode(
-                model, text, add_special_tokens=add_special_tokens, patience=patience
-            )
-        )
+    def json_object(self, field: str, text: str) -> dict[str, Any]:
+        """Return the JSON object that is the text of a field."""
+        self._check_text(field, text)
+        content = from_json(field, text)
+        if not isinstance(content, dict):
+            raise InvalidRequestError(f"{field} is not a JSON object")
+        return content
 
-    async def offsets(
-        self, model: str, text: str, *, add_special_tokens: bool
-    ) -> tuple[list[int], list[int]]:
-        """The ids of a text, and of each where in it it begins and ends (in characters)."""
-        self._check_length("the text", text)
-        ids, offsets = await self._tokenizers.offsets(
-            model, text, add_special_tokens=add_special_tokens
-        )
+    # Tokenization
+
+    async def read_score(
+        self, request: scoring_pb2.ScoreRequest, timeout: float | None
+    ) -> TokenizedPrompt:
+        """Tokenize what a ScoreRequest asks about. `timeout`: see `Tokenizers.tokenize`."""
+        message = request.prompt
+        prompt = self.score_prompt(message)
+        salt = _cache_salt(prompt)
+        ids, _ = await self.tokenize(request.model, prompt, timeout)
+        items = _items(message.multimodal_items, len(ids)) if message.multimodal_items else ()
+        return TokenizedPrompt(_widened(ids), items, request.cache_salt or salt)
+
+    async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
+        """Tokenize a prompt: see `Tokenizers.tokenize`."""
+        tokenized = await self._tokenizers.tokenize(model, prompt, timeout)
+        self._check_count(len(tokenized.ids))
+        return tokenized
+
+    async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
+        """Tokenize a text and return where each token begins and ends, too: see `Model.offsets`."""
+        ids, offsets = await self._tokenizers.offsets(model, text)
         self._check_count(len(ids))
         return ids, offsets
 
@@ -115,69 +135,71 @@ class PromptReader:
         """Load the model's tokenizer now."""
         await self._tokenizers.load(model)
 
-    async def chat(
-        self, model: str, body: dict[str, Any], patience: float | None = None
-    ) -> Tokenized:
-        """A chat-completions request."""
-        return self._checked(await self._tokenizers.chat(model, body, patience))
+    # Limits
 
-    async def messages(
-        self, model: str, body: dict[str, Any], patience: float | None = None
-    ) -> Tokenized:
-        """A request to /v1/messages."""
-        return self._checked(await self._tokenizers.messages(model, body, patience))
-
-    async def completion(
-        self, model: str, body: dict[str, Any], patience: float | None = None
-    ) -> Tokenized:
-        """A completions request."""
-        return self._checked(await self._tokenizers.completion(model, body, patience))
-
-    def body(self, where: str, text: str) -> dict[str, Any]:
-        """The JSON object that is the body of a request."""
-        self._check_length(where, text)
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequestError(f"{where} is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise InvalidRequestError(f"{where} is not a JSON object")
-        return found
-
-    def _check_length(self, where: str, text: str) -> None:
+    def _check_text(self, field: str, text: str) -> None:
+        limit = self._limits.text_bytes
         if not text:
-            raise InvalidRequestError(f"{where} is empty")
-        if len(text) > self._limits.text_bytes or len(text.encode()) > self._limits.text_bytes:
+            raise InvalidRequestError(f"{field} is empty")
+        if len(text) > limit or len(text.encode()) > limit:
             raise TooLargeError(
-                f"{where} is longer than the limit of {self._limits.text_bytes} bytes "
-                "(limits.text_bytes)"
+                f"{field} is longer than the limit of {limit} bytes (limits.text_bytes)"
             )
-
-    def _checked(self, tokenized: Tokenized) -> Tokenized:
-        self._check_count(len(tokenized.ids))
-        return tokenized
 
     def _check_count(self, count: int) -> None:
-        if count > self._limits.prompt_tokens:
+        limit = self._limits.prompt_tokens
+        if count > limit:
             raise TooLargeError(
-                f"the prompt has {count} tokens, the limit is {self._limits.prompt_tokens} "
-                "(limits.prompt_tokens)"
+                f"the prompt has {count} tokens, the limit is {limit} (limits.prompt_tokens)"
             )
+
+
+def from_json(field: str, text: str) -> Any:
+    """Return the JSON value that is the text of a field. Raises InvalidRequestError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{field} is not JSON: {error}") from error
+
+
+def _token_ids(ids: NDArray[np.uint32]) -> TokenIds:
+    if not len(ids):
+        raise InvalidRequestError("prompt has no tokens")
+    return TokenIds(ids)
+
+
+def _unpacked(packed: bytes) -> NDArray[np.uint32]:
+    if len(packed) % 4:
+        raise InvalidRequestError(
+            f"prompt.packed_token_ids has {len(packed)} bytes, which is not a whole number of "
+            "4-byte token ids"
+        )
+    return np.frombuffer(packed, dtype="<u4")
 
 
 def _widened(ids: NDArray[np.uint32]) -> Tokens:
-    # A memoryview gives plain integers, which the uncompiled kernel needs; it copies nothing.
+    # A memoryview yields plain integers, which the uncompiled kernel needs; it copies nothing.
     return cast("Tokens", memoryview(cast("bytearray", ids.astype(np.uint64))))
 
 
-def multimodal_items(prompt: scoring_pb2.Prompt, token_count: int) -> list[MultimodalItem]:
-    """The images and the like of a `prompt` of so many tokens.
+def _cache_salt(prompt: Prompt) -> str:
+    """Return the salt that a request's body names, empty if it names none."""
+    salt = prompt.body.get("cache_salt") if isinstance(prompt, RequestBody) else None
+    if not isinstance(salt or "", str):
+        raise InvalidRequestError("cache_salt is not a string")
+    return salt or ""
 
-    Raises InvalidRequestError for one without a hash, and if they must overlap.
+
+def _items(
+    messages: Iterable[scoring_pb2.MultimodalItem], token_count: int
+) -> list[MultimodalItem]:
+    """Return the multimodal items of a prompt of `token_count` tokens.
+
+    Raises InvalidRequestError for an item without a hash, and if items must overlap.
     """
     items = []
     occupied = 0
-    for index, item in enumerate(prompt.multimodal_items):
+    for index, item in enumerate(messages):
         if not item.hash:
             raise InvalidRequestError(f"prompt.multimodal_items[{index}] has no hash")
         occupied += max(0, min(item.offset + item.length, token_count) - item.offset)

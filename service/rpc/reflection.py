@@ -1,4 +1,4 @@
-"""Server reflection under both its names, so that grpcurl needs no .proto files."""
+"""Server reflection, v1 and v1alpha, so that grpcurl and the like need no .proto files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ V1_NAME = "grpc.reflection.v1.ServerReflection"
 
 
 def enable_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Serve v1alpha as the reflection package ships it, and v1, whose messages are the same."""
+    """Add reflection for the named services to a server that is not started yet.
+
+    The reflection package ships v1alpha only. The messages of v1 are the same, under another name.
+    """
     names = [*services, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
     servicer = reflection.aio.ReflectionServicer(names)

@@ -1,34 +1,47 @@
-"""The scoring servicer: a ScoreRequest goes in, a ScoreResponse comes out."""
+"""ScoringService: prompts -> scores of pods."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from typing_extensions import override
 
 from indexer import PromptKeys
 from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError, NthRequestError, UnknownModelError
-from service.rpc.prompts import multimodal_items
 from service.rpc.trust_states import TRUST_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    import grpc
+    from grpc.aio import ServicerContext
 
     from indexer import Index, KeyScheme, PrefixMatch, TrustStatus, Worker
     from service.diagnostics import UnmatchedPrompts
-    from service.replication import StoreAnswer, StoreLookup, Workers
+    from service.replication import StoreLookup, Workers
     from service.rpc.prompts import PromptReader
 
-    StandingOf = Callable[[Worker, float], TrustStatus]
+
+class _Matched(NamedTuple):
+    """How much of a prompt each pod holds, from this process's memory or from the store."""
+
+    pods: Collection[str]
+    """All pods that serve the model."""
+    match: PrefixMatch
+    status_of: Callable[[Worker, float], TrustStatus]
+    """Worker, time -> how much to trust the match."""
+    now: float
+    """The time (`time.monotonic`) of the match."""
+    copy_behind: float | None
+    """Seconds that the copy of the shared index may be behind; None if it was not used."""
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
-    """Answers `Score`. Between its tokens and its answer a request never waits for a pod.
+    """Answers `Score` and `ScoreMany`.
 
-    Where the index is shared, and this process's copy of it is too old, it waits for the store.
+    Once a prompt is tokenized, nothing waits for a pod. A call waits for the store if the index is
+    shared and this process's copy of it is too old.
     """
 
     def __init__(
@@ -49,52 +62,46 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._configured_models = configured_models
         self._unmatched = unmatched
 
-    async def Score(  # noqa: N802
+    @override
+    async def Score(
         self,
         request: scoring_pb2.ScoreRequest,
-        context: grpc.aio.ServicerContext[Any, Any],
+        context: ServicerContext[scoring_pb2.ScoreRequest, scoring_pb2.ScoreResponse],
     ) -> scoring_pb2.ScoreResponse:
-        """See scoring.proto."""
+        return await self._score(request, context.time_remaining())
+
+    @override
+    async def ScoreMany(
+        self,
+        request: scoring_pb2.ScoreManyRequest,
+        context: ServicerContext[scoring_pb2.ScoreManyRequest, scoring_pb2.ScoreManyResponse],
+    ) -> scoring_pb2.ScoreManyResponse:
+        responses = []
+        for index, one in enumerate(request.requests):
+            try:
+                responses.append(await self._score(one, context.time_remaining()))
+            except KNOWN_ERRORS as error:
+                raise NthRequestError(index, error) from error
+        return scoring_pb2.ScoreManyResponse(responses=responses)
+
+    async def _score(
+        self, request: scoring_pb2.ScoreRequest, timeout: float | None
+    ) -> scoring_pb2.ScoreResponse:
         model = request.model
         self._check_model(model)
-        tokens, salt = await self._prompts.read(model, request.prompt, context.time_remaining())
-        salt = request.cache_salt or salt
-        items = (
-            multimodal_items(request.prompt, len(tokens)) if request.prompt.multimodal_items else ()
-        )
+        tokens, items, salt = await self._prompts.read_score(request, timeout)
         prompt = PromptKeys(self._scheme_of(model), tokens, request.lora_name, items, salt)
+        matched = await self._match(model, prompt)
         response = scoring_pb2.ScoreResponse(
             total_blocks=prompt.tokens // prompt.block_size,
             total_tokens=prompt.tokens,
             block_size=prompt.block_size,
+            copy_behind_seconds=matched.copy_behind,
         )
-        now, found = await self._ask_store(response, model, prompt)
-        if found is not None:
-            pods = request.pods or found.pods
-            matched = _answer(response, found.match, pods, found.status_of, now)
-        else:
-            pods = request.pods or self._index.pods_of(model)
-            match = self._index.match(model, prompt)
-            matched = _answer(response, match, pods, self._workers.trust_status, now)
+        any_held = _add_pods(response, matched, request.pods or matched.pods)
         if response.total_blocks:
-            self._unmatched.asked(model, matched=matched)
+            self._unmatched.asked(model, matched=any_held)
         return response
-
-    async def ScoreMany(  # noqa: N802
-        self,
-        request: scoring_pb2.ScoreManyRequest,
-        context: grpc.aio.ServicerContext[
-            scoring_pb2.ScoreManyRequest, scoring_pb2.ScoreManyResponse
-        ],
-    ) -> scoring_pb2.ScoreManyResponse:
-        """See scoring.proto."""
-        responses = []
-        for at, each in enumerate(request.requests):
-            try:
-                responses.append(await self.Score(each, context))
-            except KNOWN_ERRORS as error:
-                raise NthRequestError(at, error) from error
-        return scoring_pb2.ScoreManyResponse(responses=responses)
 
     def _check_model(self, model: str) -> None:
         if not model:
@@ -102,40 +109,35 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    async def _ask_store(
-        self, response: scoring_pb2.ScoreResponse, model: str, prompt: PromptKeys
-    ) -> tuple[float, StoreAnswer | None]:
-        """When is asked, and what the store says, None if this process's memory answers."""
-        now, found, shared = time.monotonic(), None, self._shared
-        if shared is None:
-            return now, None
-        if not shared.is_fresh(now):
-            found = await shared.lookup(model, prompt)
+    async def _match(self, model: str, prompt: PromptKeys) -> _Matched:
+        """Match a prompt in this process's memory, or in the store if its copy here is too old."""
+        shared, now = self._shared, time.monotonic()
+        answer = None
+        if shared is not None and not shared.is_fresh(now):
+            answer = await shared.lookup(model, prompt)
             now = time.monotonic()
-        if found is None or found.from_copy:
-            behind = shared.seconds_behind(now)
-            if behind is not None:
-                response.copy_behind_seconds = behind
-        return now, found
+        uses_copy = shared is not None and (answer is None or answer.from_copy)
+        copy_behind = shared.seconds_behind(now) if shared is not None and uses_copy else None
+        if answer is not None:
+            return _Matched(answer.pods, answer.match, answer.status_of, now, copy_behind)
+        match = self._index.match(model, prompt)
+        pods = self._index.pods_of(model)
+        return _Matched(pods, match, self._workers.trust_status, now, copy_behind)
 
 
-def _answer(
-    response: scoring_pb2.ScoreResponse,
-    match: PrefixMatch,
-    pods: Collection[str],
-    standing_of: StandingOf,
-    now: float,
+def _add_pods(
+    response: scoring_pb2.ScoreResponse, matched: _Matched, pods: Collection[str]
 ) -> bool:
-    """Fill in the pods as of `now` (`time.monotonic`); whether any of them holds a block."""
-    any_matched = False
-    block_size = response.block_size
-    add = response.pods.add
+    """Add the scores of `pods` to the response. Returns whether any of them holds a block."""
+    any_held = False
+    block_size, add = response.block_size, response.pods.add
+    best_of, status_of, now = matched.match.best_of, matched.status_of, matched.now
     for pod in pods:
-        best = match.best_of(pod)
+        best = best_of(pod)
         if best is None:
             response.unknown_pods.append(pod)
             continue
-        state, reason, silent, as_of = standing_of(best.worker, now)
+        state, reason, silent, as_of = status_of(best.worker, now)
         score = add(
             pod=pod,
             rank=best.worker.rank,
@@ -144,16 +146,17 @@ def _answer(
             silent_seconds=silent,
             as_of_sequence=as_of,
         )
+        # Fields that are zero are not set: setting one costs more than asking.
         if best.reusable_is_bound:
             score.reusable_is_bound = True
         if best.reusable_tokens:
             score.reusable_tokens = best.reusable_tokens
         blocks = best.matched_blocks
         if blocks:
-            any_matched = True
+            any_held = True
             score.score = best.score
             score.matched_blocks = blocks
             score.matched_tokens = blocks * block_size
             for tier, count in best.by_tier.items():
                 score.matched_blocks_by_tier[tier] = count
-    return any_matched
+    return any_held

@@ -1,4 +1,4 @@
-"""States of trust in the index's words -> the answer's."""
+"""Trust states of the index -> those of the protocol."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from support.fleet import Running, configure, running
 from support.one_pod import MODEL, blocks, frame, one_pod, stored
 from support.tokenizer_files import TEXT, write_tokenizer
 
-from tokenization import ModelFiles, TokenizationLimits, Tokenizers, TokenizersBusyError
+from tokenization import ModelFiles, Text, TokenizationLimits, Tokenizers, TokenizersBusyError
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}> {{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -251,11 +251,11 @@ def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
     async def main() -> None:
         limits = TokenizationLimits(threads=1, queue=1)
         async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
-            calls = [found.encode(MODEL, "a", add_special_tokens=True) for _ in range(3)]
+            calls = [found.tokenize(MODEL, Text("a")) for _ in range(3)]
             *served, refused = await asyncio.gather(*calls, return_exceptions=True)
             assert isinstance(refused, TokenizersBusyError)
             assert not [each for each in served if isinstance(each, BaseException)]
-            await found.encode(MODEL, "a", add_special_tokens=True)  # there is room again
+            await found.tokenize(MODEL, Text("a"))  # there is room again
             assert (found.counts.done, found.counts.refused) == (3, 1)
 
     asyncio.run(main())

@@ -14,7 +14,9 @@ from support.one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
 from support.tokenizer_files import TEXT, write_tokenizer
 
 from tokenization import (
+    ChatCompletion,
     ModelFiles,
+    Text,
     TokenizationLimits,
     TokenizerMissingError,
     Tokenizers,
@@ -53,9 +55,9 @@ def test_no_models_tokenizer_is_used_for_another(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            await found.encode("a", "x", add_special_tokens=True)
+            await found.tokenize("a", Text("x"))
             with pytest.raises(TokenizerMissingError):
-                await found.encode("b", "x", add_special_tokens=True)
+                await found.tokenize("b", Text("x"))
             assert [model.name for model in found.models()] == ["a"]
 
     asyncio.run(main())
@@ -68,7 +70,9 @@ def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) -> Non
 
     async def main() -> None:
         async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (await found.chat("a", request)).text == "the processor's"
+            assert (
+                await found.tokenize("a", ChatCompletion(request))
+            ).rendered == "the processor's"
 
     asyncio.run(main())
 
@@ -84,13 +88,13 @@ def test_files_that_change_are_loaded_again(
 
     async def main() -> None:
         async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (await found.chat("a", request)).text == "one"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
             (first,) = found.models()
-            assert (await found.chat("a", request)).text == "one"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
             assert found.models() == [first]
             template.write_text("two")
             os.utime(template, ns=(1, 1))
-            assert (await found.chat("a", request)).text == "two"
+            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "two"
 
     asyncio.run(main())
 
@@ -104,10 +108,10 @@ def test_the_longest_unused_models_make_room(tmp_path: Path) -> None:
         limits = TokenizationLimits(models_bytes=60 * size, cache_bytes=0)
         async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
             for name in "abac":
-                await found.encode(name, "x", add_special_tokens=True)
+                await found.tokenize(name, Text("x"))
             assert [model.name for model in found.models()] == ["a", "c"]
             assert found.counts.evicted == 1
-            await found.encode("b", "x", add_special_tokens=True)
+            await found.tokenize("b", Text("x"))
             assert [model.name for model in found.models()] == ["c", "b"]
 
     asyncio.run(main())
@@ -120,15 +124,12 @@ def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> None:
         limits = TokenizationLimits(threads=1, cache_bytes=0)
         async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
             text = " ".join(TEXT) * 200
-            await found.encode("a", text, add_special_tokens=True)
-            longer = [
-                asyncio.create_task(found.encode("a", text, add_special_tokens=True))
-                for _ in range(5)
-            ]
+            await found.tokenize("a", Text(text))
+            longer = [asyncio.create_task(found.tokenize("a", Text(text))) for _ in range(5)]
             await asyncio.sleep(0)  # they have begun
             with pytest.raises(TokenizersBusyError, match="5 prompts"):
-                await found.encode("a", "x", add_special_tokens=True, patience=1e-6)
-            patient = found.encode("a", "x", add_special_tokens=True, patience=1000.0)
+                await found.tokenize("a", Text("x"), timeout=1e-6)
+            patient = found.tokenize("a", Text("x"), timeout=1000.0)
             await asyncio.gather(patient, *longer)
             assert (found.counts.done, found.counts.refused) == (7, 1)
 

@@ -80,13 +80,13 @@ def compare(name: str, count: int) -> Model:
 def compare_files(name: str, files: Path, count: int) -> Model:
     reference = plain(files)
     model = load_model(name, files / "tokenizer.json", 2**26)
-    cuts = model.segments.cuts
+    cuts = model.segments.split_points
     thorough = HuggingFace(reference)
     every = {
         "default": model.segments,
         "evicting": SegmentCache(thorough, cuts, 20_000),
-        "one token": SegmentCache(thorough, SplitPoints.at(cuts.tokens[:1], lines=False), 2**24),
-        "lines": SegmentCache(thorough, SplitPoints.at((), lines=cuts.lines), 2**24),
+        "one token": SegmentCache(thorough, SplitPoints(cuts.tokens[:1]), 2**24),
+        "lines": SegmentCache(thorough, SplitPoints(lines=cuts.lines), 2**24),
     }
     added = [token.content for token in reference.get_added_tokens_decoder().values()]
     for text in texts(random.Random(name), added, count):
@@ -103,16 +103,16 @@ def compare_files(name: str, files: Path, count: int) -> Model:
 def test_the_fast_path_is_on_and_exact(name: str) -> None:
     model = compare(name, 250)
     assert model.encoder == "fastokens"
-    assert model.segments.cuts.tokens
-    assert model.segments.cuts.lines
+    assert model.segments.split_points.tokens
+    assert model.segments.split_points.lines
     assert model.segments.counts.found > 500
     assert model.segments.counts.encoded > 500
 
 
 def test_a_tokenizer_of_another_kind_is_exact_too() -> None:
     model = compare("llama2", 150)
-    assert model.segments.cuts.tokens
-    assert not model.segments.cuts.lines
+    assert model.segments.split_points.tokens
+    assert not model.segments.split_points.lines
 
 
 def test_a_tokenizer_that_was_trained_here_is_exact_too(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_tokenizer_that_was_trained_here_is_exact_too(tmp_path: Path) -> None:
     files = write_tokenizer(tmp_path).parent
     model = compare_files("trained", files, 150)
     assert model.encoder == "fastokens"
-    assert model.segments.cuts.lines
+    assert model.segments.split_points.lines
 
 
 @pytest.mark.soak
@@ -229,7 +229,7 @@ def fuzz(seed: int, count: int) -> int:
                 text = "".join(words)
                 (expected,) = encoder.ids_of([text])
                 assert segments.ids(text) == expected, (described, splits, text)
-                cut += len(cuts.apart(text)) > 1
+                cut += len(cuts.split(text)) > 1
     return cut
 
 

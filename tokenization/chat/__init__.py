@@ -1,4 +1,13 @@
-"""TODO map."""
+"""A chat -> the text that an engine would tokenize, byte for byte.
+
+In path order:
+
+    anthropic          a request to /v1/messages -> a chat-completions request
+    chat_completion    a chat-completions request -> the text of its chat
+    messages           a request's messages -> the messages that a template is given
+    template           compiles and renders chat templates, as transformers do
+    content_format     whether a template wants a message's content as text or as parts
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat-completions request -> the text that the engine tokenizes, as the engine would read it."""
+"""A chat-completions request -> the text that the engine tokenizes for it."""
 
 from __future__ import annotations
 
@@ -18,70 +18,83 @@ if TYPE_CHECKING:
 _TEMPLATE_PARAMETERS = frozenset(
     {"tools", "documents", "add_generation_prompt", "continue_final_message"}
 )
-_COHERE = {"cohere_format": "cmd4"}  # an engine's own, under all other arguments
+_ENGINE_ARGUMENTS = {"cohere_format": "cmd4"}  # the engine's own; all others override them
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """How the engine of a model was started, as far as chats show it.
-
-    template: instead of the model's own. content_format: None as the template wants it.
-    arguments: of the template, under those of a request. efforts: a request's reasoning effort ->
-    the template's. trust_request_template: whether a request may bring one.
-    exclude_tools_when_none: whether tools are left out where tool_choice is "none". most_tokens: of
-    a prompt and its answer, None if not known.
-    """
+    """The options of a model's engine that change how it reads chats."""
 
     template: str | None = None
+    """A template, or the name of one of the model's, instead of the model's default."""
     content_format: ContentFormat | None = None
+    """The form of a message's content; None for the one the template wants."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the template; those of a request override them."""
     efforts: Mapping[str, str] = field(default_factory=dict)
+    """A request's reasoning effort -> the one that the template knows."""
     trust_request_template: bool = False
+    """Whether a request may bring a template of its own."""
     exclude_tools_when_none: bool = False
-    most_tokens: int | None = None
+    """Whether tools are left out if tool_choice is "none"."""
+    max_model_len: int | None = None
+    """Tokens of a prompt and its answer together; None if not known."""
 
 
 @dataclass(frozen=True)
 class ChatTemplates:
-    """The templates of one model by name, "default" among them, and its special tokens by name."""
+    """The chat templates of one model."""
 
     by_name: Mapping[str, str]
+    """Name -> text; the name of the usual one is "default"."""
     special_tokens: Mapping[str, str]
+    """Name, such as bos_token -> text. Templates read them as variables."""
 
     def choose(self, name: str | None, *, tools: bool) -> str:
-        """The text of a template: by its name or, if it is none's, what was given as a name.
+        """Return the text of a template.
 
-        Raises TemplateBrokenError.
+        Args:
+            name: of one of the model's templates, or else the text itself; None for the default.
+            tools: whether the chat has tools, which some models have a template for.
+
+        Raises:
+            TemplateBrokenError: the model has no such template.
         """
         if name is not None:
             return self.by_name.get(name, name)
-        for usual in (["tool_use"] if tools else []) + ["default"]:
-            if usual in self.by_name:
-                return self.by_name[usual]
+        for default in (["tool_use"] if tools else []) + ["default"]:
+            if default in self.by_name:
+                return self.by_name[default]
         known = ", ".join(sorted(self.by_name)) or "none"
-        raise TemplateBrokenError(f"the model has no chat template for this; there is: {known}")
+        raise TemplateBrokenError(f"the model has no chat template for this; it has: {known}")
 
 
 def render_chat(request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions) -> str:
-    """The text of a chat. Raises ChatError, UnsupportedChatError, TemplateBrokenError."""
+    """Return the text of a chat.
+
+    Raises:
+        ChatError: the model server would refuse the request.
+        UnsupportedChatError: a message has a part that is not text.
+        TemplateBrokenError: there is no template, or it does not compile.
+    """
     tools = _tools(request, options)
     arguments = _arguments(request, options)
     if isinstance(arguments.get("tools"), list):
         tools = arguments["tools"]
     template = _template(request, arguments, templates, options, tools=tools is not None)
-    continues = arguments.get("continue_final_message", False)
-    prompts = arguments.get("add_generation_prompt", True)
-    if not isinstance(continues, bool | str):
+    continue_final = arguments.get("continue_final_message", False)
+    add_prompt = arguments.get("add_generation_prompt", True)
+    if not isinstance(continue_final, bool | str):
         raise ChatError("continue_final_message is neither a boolean nor a field's name")
-    if continues and prompts:
-        raise ChatError("continue_final_message goes with add_generation_prompt set to false only")
+    if continue_final and add_prompt:
+        raise ChatError("continue_final_message requires add_generation_prompt to be false")
     used = template.variables - _TEMPLATE_PARAMETERS
     return template.render(
         template_messages(request.get("messages"), template, options.content_format),
         tools=tools,
         documents=arguments.get("documents"),
-        add_generation_prompt=prompts,
-        continue_final_message=continues,
+        add_generation_prompt=add_prompt,
+        continue_final_message=continue_final,
         variables={
             **templates.special_tokens,
             **{name: value for name, value in arguments.items() if name in used},
@@ -99,14 +112,14 @@ def _template(
 ) -> ChatTemplate:
     given = request.get("chat_template") or arguments.get("chat_template")
     if given is not None and not options.trust_request_template:
-        raise ChatError("chat_template: templates of requests are not trusted here")
+        raise ChatError("chat_template: a request's template is not trusted here")
     if given is not None and not isinstance(given, str):
         raise ChatError("chat_template is not a string")
     return compile_template(templates.choose(given or options.template, tools=tools))
 
 
 def _arguments(request: Mapping[str, Any], options: ChatOptions) -> dict[str, Any]:
-    """Of the template: the server's, the request's own, then its fields."""
+    """Return the template's arguments: the options', then the request's own, then its fields."""
     own = request.get("chat_template_kwargs") or {}
     if not isinstance(own, dict):
         raise ChatError("chat_template_kwargs is not an object")
@@ -122,12 +135,12 @@ def _arguments(request: Mapping[str, Any], options: ChatOptions) -> dict[str, An
         fields["reasoning_effort"] = options.efforts.get(effort, effort)
         if "enable_thinking" not in own:
             fields["enable_thinking"] = effort != "none"
-    given = {**own, **_said(fields)}
-    return {**_COHERE, **options.arguments, **_said(given)}
+    requested = _without_unset({**own, **_without_unset(fields)})
+    return {**_ENGINE_ARGUMENTS, **options.arguments, **requested}
 
 
-def _said(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what stands for nothing being said."""
+def _without_unset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` without None and "auto", which an engine takes for "not set"."""
     return {name: value for name, value in values.items() if value is not None and value != "auto"}
 
 
@@ -135,22 +148,23 @@ def _said(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(request: Mapping[str, Any], options: ChatOptions) -> list[dict[str, Any]] | None:
-    said, choice = request.get("tools"), request.get("tool_choice")
-    if said is None:
+    given, choice = request.get("tools"), request.get("tool_choice")
+    if given is None:
         if choice not in (None, "none"):
-            raise ChatError("tool_choice is given without tools")
+            raise ChatError("tool_choice is set, but there are no tools")
         return None
-    if not isinstance(said, list) or not said:
-        raise ChatError("tools is not a list with a tool in it")
-    tools = [_tool(f"tools[{at}]", tool) for at, tool in enumerate(said)]
+    if not isinstance(given, list) or not given:
+        raise ChatError("tools is empty, or not a list")
+    tools = [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given)]
     return None if choice == "none" and options.exclude_tools_when_none else tools
 
 
-def _tool(where: str, said: Any) -> dict[str, Any]:
-    function = said.get("function") if isinstance(said, dict) else None
+def _tool(where: str, given: Any) -> dict[str, Any]:
+    """Return a tool with the fields that an engine knows, in the order it knows them."""
+    function = given.get("function") if isinstance(given, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ChatError(f"{where} has no function with a name")
-    if said.get("type", "function") != "function":
+    if given.get("type", "function") != "function":
         raise ChatError(f"{where}.type is not function")
     tool: dict[str, Any] = {
         "name": function["name"],

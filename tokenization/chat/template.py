@@ -1,7 +1,7 @@
-"""Chat templates: Jinja, in the environment that Hugging Face's transformers give it.
+"""Chat templates: Jinja, in the environment that Hugging Face's transformers set up for it.
 
-Rendering is byte-identical to `apply_chat_template`, in an immutable sandbox. Templates are
-compiled once, whoever has them.
+The text is byte-identical to that of `apply_chat_template`. Templates run in an immutable sandbox
+and are compiled once for all models.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-_MOST_COMPILED = 256
-_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
-_OURS = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+_MAX_COMPILED = 256
+_TAG = "CONTINUE_FINAL_MESSAGE_TAG "  # its last space shows whether the template strips content
+_PARAMETERS = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 
 
 class _Generation(Extension):
-    """{% generation %}, which tells a trainer what the assistant has said: a scope of its own."""
+    """{% generation %}, which marks the assistant's text for training. Here it is only a scope."""
 
-    tags = {"generation"}  # noqa: RUF012 - as Jinja has it
+    tags = {"generation"}  # noqa: RUF012 - Jinja's interface
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+        return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
 
-    def _said(self, caller: Any) -> str:
-        said: str = caller()
-        return said
+    def _body(self, caller: Any) -> str:
+        text: str = caller()
+        return text
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -68,7 +68,7 @@ def _tojson(
 
 
 def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)  # noqa: DTZ005 - the engine's host's time, as ours is
+    return datetime.now().strftime(form)  # noqa: DTZ005 - the engine uses its host's local time
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -85,10 +85,12 @@ _ENVIRONMENT = _environment()
 
 
 class ChatTemplate:
-    """A compiled template; see `compile_template`.
+    """A compiled template; `compile_template` makes them.
 
-    text: its source. wants: the form of a message's content. variables: all that it reads and does
-    not set.
+    Attributes:
+        text: the source.
+        wants: the form of a message's content.
+        variables: names of the variables that it reads and does not set.
     """
 
     def __init__(self, text: str) -> None:
@@ -111,10 +113,19 @@ class ChatTemplate:
         continue_final_message: bool | str = False,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The chat as text.
+        """Return the chat as text.
 
-        continue_final_message: the text ends within the last message, in this field of it (True:
-        content). variables: whatever else the template reads. Raises ChatError.
+        Args:
+            messages: in the form of content that the template wants.
+            tools: for the model to call.
+            documents: for the model to refer to.
+            add_generation_prompt: whether the text ends with the beginning of an answer.
+            continue_final_message: the field of the last message that the text ends within; True
+                for its content, False if the message is complete.
+            variables: whatever else the template reads.
+
+        Raises:
+            ChatError: the template fails, or the last message cannot be continued.
         """
         final = ""
         if continue_final_message:
@@ -126,41 +137,42 @@ class ChatTemplate:
                 tools=tools,
                 documents=documents,
                 add_generation_prompt=add_generation_prompt,
-                **{k: v for k, v in (variables or {}).items() if k not in _OURS},
+                **{k: v for k, v in (variables or {}).items() if k not in _PARAMETERS},
             )
         except Exception as error:
             raise ChatError(f"the chat template fails: {error}") from error
         return _cut(text, final) if continue_final_message else text
 
     def _marked(self, messages: list[Message], field: str) -> tuple[list[Message], str]:
-        """The messages, with a mark at the end of the last one's `field`; and what it says."""
+        """Return the messages with a tag at the end of the last one's field, and its text."""
         *others, last = messages
         last = copy.deepcopy(last)
-        said = last.get(field)
-        if said is None or field not in self.text:
-            raise ChatError(f"continue_final_message: there is no {field} to be continued")
-        if isinstance(said, str):
-            last[field] = said + _TAG
-            return [*others, last], said
-        for part in reversed(said) if isinstance(said, list) else ():
+        content = last.get(field)
+        if content is None or field not in self.text:
+            raise ChatError(f"continue_final_message: there is no {field} to continue")
+        if isinstance(content, str):
+            last[field] = content + _TAG
+            return [*others, last], content
+        for part in reversed(content) if isinstance(content, list) else ():
             if isinstance(part, dict) and isinstance(part.get("text"), str):
                 text = part["text"]
                 part["text"] = text + _TAG
                 return [*others, last], text
-        raise ChatError("continue_final_message: the last message has no text to be continued")
+        raise ChatError("continue_final_message: the last message has no text to continue")
 
 
 def _cut(text: str, final: str) -> str:
+    """Return `text` up to the tag. `final` is the text of the last message."""
     if final.strip() not in text or _TAG.strip() not in text:
         raise ChatError(
-            "continue_final_message: the template does not show the last message as it is"
+            "continue_final_message: the template does not show the last message unchanged"
         )
-    at = text.rindex(_TAG.strip())
-    is_whole = text.startswith(_TAG, at)
-    return text[:at] if is_whole else text[:at].rstrip()  # the template strips what it is given
+    end = text.rindex(_TAG.strip())
+    is_stripped = not text.startswith(_TAG, end)
+    return text[:end].rstrip() if is_stripped else text[:end]
 
 
-@lru_cache(_MOST_COMPILED)
+@lru_cache(_MAX_COMPILED)
 def compile_template(text: str) -> ChatTemplate:
-    """The template, compiled the first time. Raises TemplateBrokenError."""
+    """Return the template, compiled if it is a new one. Raises TemplateBrokenError."""
     return ChatTemplate(text)

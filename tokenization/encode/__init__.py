@@ -1,4 +1,12 @@
-"""TODO map."""
+"""A text -> token ids, with the tokenizer's own special tokens left out.
+
+In path order:
+
+    segment_cache    encodes the segments of a text, or takes their ids from a cache
+    split_points     where a text may be split so that its segments have the ids of the whole
+    encoders         the libraries that encode, and which of them to use for a model
+    truncation       cuts a prompt's tokens as its request asks
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts -> ids, by the library that does it fastest and has shown that it does it right."""
+"""Texts -> token ids, by the fastest library that passes a self-check on the model's tokenizer."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import tokenizers
 
-Ids = array  # typecode 'I'
+Ids = array
+"""Token ids: an array of typecode 'I'."""
 
 _log = structlog.get_logger("kvatlas.tokenization")
 
-_TEXTS = (
+_SELF_CHECK = (  # scripts, spaces, numbers, contractions and long runs that libraries differ in
     "",
     " ",
     "Once upon a time",
@@ -41,43 +43,44 @@ _TEXTS = (
 
 
 class Encoder(Protocol):
-    """Encodes without adding special tokens, and gives up Python's lock meanwhile."""
+    """Encodes texts without adding special tokens. Releases the GIL meanwhile."""
 
     name: str
 
     def ids_of(self, texts: Sequence[str]) -> list[Ids[int]]:
-        """The ids of each text."""
+        """Return the token ids of every text, in the order of the texts."""
         ...
 
 
-class HuggingFace:
-    """The `tokenizers` library, which loads everything."""
+class HuggingFace(Encoder):
+    """Hugging Face's `tokenizers`, which loads every tokenizer."""
 
     name = "tokenizers"
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
 
+    @override
     def ids_of(self, texts: Sequence[str]) -> list[Ids[int]]:
-        """See `Encoder`."""
-        # Always as a batch: `encode` would keep Python's lock.
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [array("I", each.ids) for each in encoded]
+        # As a batch even if it is one text: `encode` would hold the GIL.
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [array("I", encoding.ids) for encoding in encodings]
 
 
-class Fastokens:
-    """The `fastokens` library, many times as fast, which does not load everything."""
+class Fastokens(Encoder):
+    """The `fastokens` library, many times as fast, which does not load every tokenizer."""
 
     name = "fastokens"
 
     def __init__(self, config: str, *, splits_special: bool) -> None:
-        import fastokens  # not on every platform
+        import fastokens  # does not exist for every platform
 
         self._tokenizer = fastokens.Tokenizer.from_json_str(config)
         self._splits_special = splits_special
 
+    @override
     def ids_of(self, texts: Sequence[str]) -> list[Ids[int]]:
-        """See `Encoder`."""
+        # Little-endian bytes: 4 for each id, and 8 for the index after each text's last id.
         ids, offsets = self._tokenizer.encode_batch_flat(
             list(texts), add_special_tokens=False, split_special_tokens=self._splits_special
         )
@@ -88,21 +91,25 @@ class Fastokens:
 def select_encoder(
     model: str, tokenizer: tokenizers.Tokenizer, config: str, added: Sequence[str]
 ) -> Encoder:
-    """The fast library if it loads `config` and agrees on everything asked, else the thorough one.
+    """Return the fast library if it loads the tokenizer and passes the self-check, else the other.
 
-    config: the tokenizer's JSON. added: its added tokens, which are asked about too.
+    Args:
+        model: the model's name, for the log.
+        tokenizer: the tokenizer, loaded.
+        config: the tokenizer's description in JSON.
+        added: its added tokens, which the self-check covers, too.
     """
-    thorough = HuggingFace(tokenizer)
+    reference = HuggingFace(tokenizer)
     try:
         fast = Fastokens(config, splits_special=tokenizer.encode_special_tokens)
-        texts = [*_TEXTS, *(f"a{token}b {token}\n{token}" for token in added)]
-        differ = fast.ids_of(texts) != thorough.ids_of(texts)
+        texts = [*_SELF_CHECK, *(f"a{token}b {token}\n{token}" for token in added)]
+        differ = fast.ids_of(texts) != reference.ids_of(texts)
     except BaseException as error:  # a panic of the library is not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         _log.info("fastokens_not_used", model=model, detail=str(error))
-        return thorough
+        return reference
     if differ:
         _log.warning("fastokens_not_used", model=model, detail="its ids differ in the self-check")
-        return thorough
+        return reference
     return fast

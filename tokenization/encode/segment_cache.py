@@ -1,6 +1,6 @@
-"""Ids of texts, with those of segments that have been seen before taken from a cache.
+"""Token ids of texts, with those of segments that were seen before taken from a cache.
 
-The concatenation is what the whole text would give: see `cuts`.
+The ids of a text's segments, one after the other, are the ids of the text: see `split_points`.
 """
 
 from __future__ import annotations
@@ -15,75 +15,90 @@ if TYPE_CHECKING:
     from tokenization.encode.encoders import Encoder, Ids
     from tokenization.encode.split_points import SplitPoints
 
-_ENTRY_BYTES = 256  # besides text and ids
-_LARGEST = 8  # a segment of more than this part of the cache is not kept
+_ENTRY_BYTES = 256  # memory of an entry besides its text and ids
+_MAX_FRACTION = 8  # a segment larger than an eighth of the cache is not kept
 
 
 @dataclass
 class SegmentCounts:
-    """Segments found in the cache, and encoded because they were not; characters of each."""
+    """Counts of segments, by whether the cache had them."""
 
     found: int = 0
+    """Segments that were in the cache."""
     encoded: int = 0
+    """Segments that were not, and were encoded."""
     characters_found: int = 0
     characters_encoded: int = 0
 
 
 class SegmentCache:
-    """Encodes with `encoder`, in any thread. most_bytes: of the cache. used: bytes of it in use."""
+    """Encodes texts segment by segment; threads may share it.
 
-    def __init__(self, encoder: Encoder, cuts: SplitPoints, most_bytes: int) -> None:
-        self._encoder = encoder
-        self.cuts = cuts
-        self._most = most_bytes
+    Args:
+        encoder: encodes the segments that the cache does not have.
+        split_points: where texts are split; the cache is off if there are none.
+        max_bytes: size of the cache, 0 to turn it off.
+
+    Attributes:
+        used: bytes of the cache that are in use.
+        counts: of segments since the start.
+    """
+
+    def __init__(self, encoder: Encoder, split_points: SplitPoints, max_bytes: int) -> None:
+        self.split_points = split_points
         self.used = 0
         self.counts = SegmentCounts()
-        self._known: OrderedDict[str, Ids[int]] = OrderedDict()
+        self._encoder = encoder
+        self._max_bytes = max_bytes
+        self._segments: OrderedDict[str, Ids[int]] = OrderedDict()  # least recently used first
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._segments)
 
     def ids(self, text: str) -> Ids[int]:
-        """The ids of `text`, without special tokens that a tokenizer would add."""
-        if not self.cuts or not self._most:
+        """Return the token ids of a text, without special tokens that a tokenizer would add."""
+        if not self.split_points or not self._max_bytes:
             (whole,) = self._encoder.ids_of([text])
             return whole
-        parts = self.cuts.apart(text)
-        known = self._look_up(parts)
-        missing = list(dict.fromkeys(part for part in parts if part not in known))
+        segments = self.split_points.split(text)
+        ids = self._cached(segments)
+        # The lock is free while the encoder works: another thread may encode the same segments.
+        missing = list(dict.fromkeys(segment for segment in segments if segment not in ids))
         if missing:
-            known.update(zip(missing, self._encoder.ids_of(missing), strict=True))
-            self._keep({part: known[part] for part in missing})
-        return array("I", b"".join(known[part].tobytes() for part in parts))
+            ids.update(zip(missing, self._encoder.ids_of(missing), strict=True))
+            self._keep({segment: ids[segment] for segment in missing})
+        return array("I", b"".join(ids[segment].tobytes() for segment in segments))
 
-    def _look_up(self, parts: list[str]) -> dict[str, Ids[int]]:
-        found: dict[str, Ids[int]] = {}
+    def _cached(self, segments: list[str]) -> dict[str, Ids[int]]:
+        """Return the ids of the segments that the cache has, and count all segments."""
+        cached: dict[str, Ids[int]] = {}
         counts = self.counts
         with self._lock:
-            for part in parts:
-                ids = self._known.get(part)
+            for segment in segments:
+                ids = self._segments.get(segment)
                 if ids is None:
                     counts.encoded += 1
-                    counts.characters_encoded += len(part)
+                    counts.characters_encoded += len(segment)
                 else:
-                    self._known.move_to_end(part)
-                    found[part] = ids
+                    self._segments.move_to_end(segment)
+                    cached[segment] = ids
                     counts.found += 1
-                    counts.characters_found += len(part)
-        return found
+                    counts.characters_found += len(segment)
+        return cached
 
-    def _keep(self, new: dict[str, Ids[int]]) -> None:
+    def _keep(self, encoded: dict[str, Ids[int]]) -> None:
+        """Add segments to the cache and evict the least recently used beyond its size."""
         with self._lock:
-            for part, ids in new.items():
-                size = _size(part, ids)
-                if size > self._most // _LARGEST or part in self._known:
+            for segment, ids in encoded.items():
+                size = _size(segment, ids)
+                if size > self._max_bytes // _MAX_FRACTION or segment in self._segments:
                     continue
-                self._known[part] = ids
+                self._segments[segment] = ids
                 self.used += size
-            while self.used > self._most:
-                self.used -= _size(*self._known.popitem(last=False))
+            while self.used > self._max_bytes:
+                self.used -= _size(*self._segments.popitem(last=False))
 
 
-def _size(part: str, ids: Ids[int]) -> int:
-    return _ENTRY_BYTES + part.__sizeof__() + 4 * len(ids)
+def _size(segment: str, ids: Ids[int]) -> int:
+    return _ENTRY_BYTES + segment.__sizeof__() + 4 * len(ids)

@@ -1,10 +1,12 @@
-"""Where tokenization provably starts afresh, so that a text's parts have the ids of the whole.
+"""Where a text may be split so that the ids of its segments are provably the ids of the whole.
 
-A tokenizer first splits a text at its added tokens, and nothing it does after that looks across
-one. So a text may be cut before an added token, if that is found wherever it stands: if it neither
-swallows what is around it nor can be swallowed. It may also be cut between a newline and an ASCII
-letter, for pre-tokenizers known to end a piece there; cuts are then far apart, and those of a text
-that grows remain where they were.
+A tokenizer first splits a text at its added tokens, and no later step looks across one. So an added
+token is a split point if the tokenizer finds it wherever it is in a text: if it takes no characters
+from its neighbours, and no other token can take characters from it.
+
+The place between a newline and an ASCII letter is another, for pre-tokenizers that are known to end
+a piece there. These split points are kept far apart. They depend on the text before them only, so
+that a text that grows keeps its segments.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-_APART = 512  # characters between cuts at newlines
+_LINES_CHARACTERS = 512  # the least between split points at newlines
 _LINE = re.compile("\n(?=[A-Za-z])")
-_MOST_TOKENS = 8  # to cut at: each costs time in every text
+_MAX_TOKENS = 8  # to split at, as each costs time in every text
 
 _WORDS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 _REST = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+# Pre-tokenizers that end a piece there, as the patterns of their steps.
 _SPLITS_AT_LINES = (
     [_WORDS + "\\p{N}" + _REST],  # Qwen
     [_WORDS + "\\p{N}{1,3}" + _REST],  # Llama 3
@@ -36,56 +39,62 @@ _SPLITS_AT_LINES = (
         ),
     ],
 )
-_NORMALIZERS_AT_LINES = ("NFC", "NFD", "NFKC", "NFKD")
+_NORMALIZERS_AT_LINES = ("NFC", "NFD", "NFKC", "NFKD")  # none joins a letter with a newline
 
 
 @dataclass(frozen=True)
 class SplitPoints:
-    """tokens: added tokens that texts are cut before. lines: whether they are cut at newlines."""
+    """The split points of a tokenizer's texts."""
 
     tokens: tuple[str, ...] = ()
+    """Added tokens; texts are split before them."""
     lines: bool = False
-    _pattern: re.Pattern[str] | None = field(default=None, repr=False)
+    """Whether texts are also split at newlines."""
+    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def at(cls, tokens: Iterable[str], *, lines: bool) -> SplitPoints:
-        """Cuts before each of `tokens`, and at newlines or not."""
-        found = tuple(tokens)
-        return cls(found, lines, re.compile("|".join(map(re.escape, found))) if found else None)
+    def __post_init__(self) -> None:
+        pattern = re.compile("|".join(map(re.escape, self.tokens))) if self.tokens else None
+        object.__setattr__(self, "_pattern", pattern)
 
     def __bool__(self) -> bool:
         return bool(self.tokens) or self.lines
 
-    def apart(self, text: str) -> list[str]:
-        """The parts of a text, none of them empty."""
+    def split(self, text: str) -> list[str]:
+        """Return the segments of a text, none of them empty."""
         starts = [] if self._pattern is None else [m.start() for m in self._pattern.finditer(text)]
         bounds = [0, *starts, len(text)]
         parts = [text[start:end] for start, end in pairwise(bounds) if start < end]
-        return [line for part in parts for line in _at_lines(part)] if self.lines else parts
+        return [lines for part in parts for lines in _at_lines(part)] if self.lines else parts
 
 
 def _at_lines(text: str) -> Iterator[str]:
     start = 0
-    while len(text) - start > _APART and (found := _LINE.search(text, start + _APART)):
-        yield text[start : found.end()]
-        start = found.end()
+    while len(text) - start > _LINES_CHARACTERS:
+        newline = _LINE.search(text, start + _LINES_CHARACTERS)
+        if newline is None:
+            break
+        yield text[start : newline.end()]
+        start = newline.end()
     yield text[start:]
 
 
 def find_split_points(
     config: str, wanted: str, ids: Callable[[str], list[int]], *, splits_special: bool
 ) -> SplitPoints:
-    """Where texts may be cut for the tokenizer that `config` (its JSON) describes.
+    """Return the split points of a tokenizer's texts; none if it may change a text as a whole.
 
-    wanted: text in which the tokens worth cutting at stand, such as chat templates. ids: of a text.
-    splits_special: whether special tokens in texts are taken for plain text.
+    Args:
+        config: the tokenizer's description in JSON.
+        wanted: text that contains the tokens worth splitting at, such as the chat templates.
+        ids: text -> its token ids.
+        splits_special: whether the tokenizer takes special tokens in a text for plain text.
     """
-    said = json.loads(config)
-    model = said["model"]
-    if said.get("truncation") or said.get("padding") or model.get("dropout"):
+    described = json.loads(config)
+    model = described["model"]
+    if described.get("truncation") or described.get("padding") or model.get("dropout"):
         return SplitPoints()
-    added = said.get("added_tokens") or []
-    normalizes = not _is_nothing(said.get("normalizer"))
+    added = described.get("added_tokens") or []
+    normalizes = not _is_nothing(described.get("normalizer"))
     tokens = [
         token["content"]
         for token in added
@@ -95,33 +104,36 @@ def find_split_points(
         and _stands_alone(token, added)
         and ids(token["content"]) == [token["id"]]
     ]
-    # Those that stand most often separate turns.
+    # The most frequent tokens separate the turns of a chat.
     tokens.sort(key=lambda token: (-wanted.count(token), token))
-    return SplitPoints.at(tokens[:_MOST_TOKENS], lines=_ends_at_lines(said, added))
+    return SplitPoints(tuple(tokens[:_MAX_TOKENS]), _ends_at_lines(described, added))
 
 
 def _is_nothing(normalizer: Any) -> bool:
+    """Whether a normalizer changes no text."""
     return normalizer is None or (
         normalizer.get("type") == "Sequence" and all(map(_is_nothing, normalizer["normalizers"]))
     )
 
 
 def _stands_alone(token: dict[str, Any], added: list[dict[str, Any]]) -> bool:
-    """Whether it is a token wherever it stands in a text, and changes nothing around it."""
+    """Whether an added token is found wherever it is in a text, and leaves its neighbours alone."""
     text: str = token["content"]
     if not text or token["lstrip"] or token["single_word"] or text != text.strip():
         return False
+    # A split must not turn a token before it into a single word: no letter may follow the split.
     if any(other["single_word"] for other in added) and not _is_ascii_sign(text[0]):
         return False
-    for other in (each["content"] for each in added):
+    for other in (entry["content"] for entry in added):
         if other and ((text in other and text != other) or _overlaps(other, text)):
             return False
     if not token["normalized"]:
         return True
-    first = [each["content"] for each in added if not each["normalized"] and each["content"]]
+    # Tokens that are not normalized are looked for first, and may take characters of this one.
+    earlier = [entry["content"] for entry in added if not entry["normalized"] and entry["content"]]
     return not any(
-        other in text or any(other.startswith(text[at:]) for at in range(1, len(text)))
-        for other in first
+        other in text or any(other.startswith(text[start:]) for start in range(1, len(text)))
+        for other in earlier
     )
 
 
@@ -130,21 +142,21 @@ def _is_ascii_sign(letter: str) -> bool:
 
 
 def _overlaps(first: str, second: str) -> bool:
-    """Whether an end of `first`, but not all of it, is a beginning of `second`, but not all."""
+    """Whether a proper suffix of `first` is a proper prefix of `second`."""
     return any(
-        second.startswith(first[at:]) and len(first) - at < len(second)
-        for at in range(max(1, len(first) - len(second)), len(first))
+        second.startswith(first[start:]) and len(first) - start < len(second)
+        for start in range(max(1, len(first) - len(second)), len(first))
     )
 
 
-def _ends_at_lines(said: dict[str, Any], added: list[dict[str, Any]]) -> bool:
+def _ends_at_lines(described: dict[str, Any], added: list[dict[str, Any]]) -> bool:
     """Whether the pre-tokenizer ends a piece between a newline and an ASCII letter."""
-    normalizer: Any = said.get("normalizer")
+    normalizer: Any = described.get("normalizer")
     if not _is_nothing(normalizer) and normalizer["type"] not in _NORMALIZERS_AT_LINES:
         return False
-    if said["model"].get("type") != "BPE" or any(map(_minds_lines, added)):
+    if described["model"].get("type") != "BPE" or any(map(_reaches_across_lines, added)):
         return False
-    steps = (said.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
+    steps = (described.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
     *splits, last = steps
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space") or last.get("use_regex"):
         return False
@@ -156,7 +168,8 @@ def _ends_at_lines(said: dict[str, Any], added: list[dict[str, Any]]) -> bool:
     return [split["pattern"].get("Regex") for split in splits] in _SPLITS_AT_LINES
 
 
-def _minds_lines(token: dict[str, Any]) -> bool:
+def _reaches_across_lines(token: dict[str, Any]) -> bool:
+    """Whether an added token may contain a split point at a newline, or depend on one."""
     text: str = token["content"]
     strips = token["lstrip"] and text[:1].isalpha()
     return bool(token["single_word"] or strips or _LINE.search(text))

@@ -1,0 +1,67 @@
+"""The forms of a prompt that can be tokenized, as one union, and what tokenization returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenIds:
+    """Token ids, which need no tokenizer. An array, so that no id becomes a Python integer."""
+
+    ids: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, tokenized as it is."""
+
+    text: str
+    add_special_tokens: bool = True
+    """Whether the tokenizer adds its special tokens, as it does for a completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """A request to a model server; the base of the forms that follow."""
+
+    body: Mapping[str, Any]
+    """The JSON object that a client sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion(RequestBody):
+    """A request to /v1/chat/completions."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnthropicMessages(RequestBody):
+    """A request to /v1/messages, Anthropic's form of a chat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(RequestBody):
+    """A request to /v1/completions with one prompt."""
+
+
+Prompt: TypeAlias = TokenIds | Text | ChatCompletion | AnthropicMessages | Completion
+"""Every form of a prompt.
+
+A form for /v1/responses goes here, as another `RequestBody`. The type checker then points at the
+one `match` that needs a case for it, in `Tokenizers.tokenize`.
+"""
+
+
+class Tokenized(NamedTuple):
+    """A prompt's tokens."""
+
+    ids: NDArray[np.uint32]
+    rendered: str | None = None
+    """The text that the chat template made of a chat; None for any other prompt."""
