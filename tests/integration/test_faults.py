@@ -6,7 +6,6 @@ never more than that. Every story that can end well does.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -289,31 +288,37 @@ def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int
     return ports
 
 
-def run(seed: int, faultless: bool = False) -> Schedule:
-    schedule = Schedule(seed, faultless)
-    asyncio.run(schedule.run())
+def _report(seed: int, schedule: Schedule) -> None:
+    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
     report = os.environ.get("KVATLAS_FAULTS_REPORT")
-    if report:
-        happened: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)
-        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
-        with Path(report).open("a") as file:
-            file.write(json.dumps({"seed": seed, "faults": happened, "answers": states}) + "\n")
+    if not report:
+        return
+    faults: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)
+    answers = {TrustState.Name(state): count for state, count in schedule.states.items()}
+    with Path(report).open("a") as file:
+        file.write(json.dumps({"seed": seed, "faults": faults, "answers": answers}) + "\n")
+
+
+async def run(seed: int, faultless: bool = False) -> Schedule:
+    schedule = Schedule(seed, faultless)
+    await schedule.run()
+    _report(seed, schedule)
     return schedule
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_certain_that_is_not_so(seed: int) -> None:
-    run(seed)
+async def test_nothing_is_certain_that_is_not_so(seed: int) -> None:
+    await run(seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
-    schedule = run(seed, faultless=True)
+async def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
+    schedule = await run(seed, faultless=True)
     assert schedule.states[TRUST_STATE_EXACT] > 50
     assert set(schedule.states) <= {TRUST_STATE_EXACT, 6}  # unknown, before the first frame
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_schedules_of_faults(seed: int) -> None:
-    run(seed)
+async def test_many_schedules_of_faults(seed: int) -> None:
+    await run(seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -67,24 +65,28 @@ async def publish(
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("size", [8, 32, 64])
-def test_engines_of_any_block_size_score_exactly(size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, size, size))
+async def test_engines_of_any_block_size_score_exactly(size: int, seed: int) -> None:
+    await check_fleet(seed, size, size)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("engine_size", "our_size"), [(8, 32), (1, 16), (16, 64)])
-def test_many_engine_blocks_make_one_of_ours(engine_size: int, our_size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, engine_size, our_size))
+async def test_many_engine_blocks_make_one_of_ours(
+    engine_size: int, our_size: int, seed: int
+) -> None:
+    await check_fleet(seed, engine_size, our_size)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("engine_size", "our_size"), [(32, 8), (64, 16)])
-def test_one_engine_block_makes_many_of_ours(engine_size: int, our_size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, engine_size, our_size))
+async def test_one_engine_block_makes_many_of_ours(
+    engine_size: int, our_size: int, seed: int
+) -> None:
+    await check_fleet(seed, engine_size, our_size)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_generated_fleets_score_exactly(seed: int) -> None:
+async def test_many_generated_fleets_score_exactly(seed: int) -> None:
     sizes = [(16, 16), (8, 8), (64, 64), (8, 32), (1, 16), (32, 16)]
-    asyncio.run(check_fleet(seed, *sizes[seed % len(sizes)]))
+    await check_fleet(seed, *sizes[seed % len(sizes)])

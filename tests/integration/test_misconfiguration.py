@@ -75,112 +75,94 @@ async def fleet(replay: str = "") -> AsyncIterator[Fleet]:
             publisher.close()
 
 
-def test_a_healthy_fleet_gives_no_warning() -> None:
-    async def main() -> None:
-        async with fleet() as here:
-            for pod in ("a:1", "b:1"):
-                here.publish(pod, 0, 40, None, 16)
-            assert await here.warnings() == {}
-
-    asyncio.run(main())
+async def test_a_healthy_fleet_gives_no_warning() -> None:
+    async with fleet() as here:
+        for pod in ("a:1", "b:1"):
+            here.publish(pod, 0, 40, None, 16)
+        assert await here.warnings() == {}
 
 
-def test_different_block_sizes_of_a_model_are_told() -> None:
-    async def main() -> None:
-        async with fleet() as here:
-            here.publish("a:1", 0, 2, None, 16)
-            here.publish("b:1", 0, 2, None, 32)
-            warning = (await here.warnings())["block_sizes_differ"]
-            assert list(warning.pods) == ["a:1", "b:1"]
-            assert warning.model == "m"
-            assert "16 tokens on a:1; 32 tokens on b:1" in warning.detail
-
-    asyncio.run(main())
+async def test_different_block_sizes_of_a_model_are_told() -> None:
+    async with fleet() as here:
+        here.publish("a:1", 0, 2, None, 16)
+        here.publish("b:1", 0, 2, None, 32)
+        warning = (await here.warnings())["block_sizes_differ"]
+        assert list(warning.pods) == ["a:1", "b:1"]
+        assert warning.model == "m"
+        assert "16 tokens on a:1; 32 tokens on b:1" in warning.detail
 
 
-def test_events_that_never_resolve_are_told_with_the_likely_cause() -> None:
-    async def main() -> None:
-        async with fleet() as here:
-            here.publish("late:1", 5, 40, 999, 16)
-            here.publish("odd:1", 0, 40, None, 16, lora_id=7)
-            await here.warnings()
-            found = await here.list("m")
-            details = {w.pods[0]: w.detail for w in found if w.kind == "events_never_resolve"}
-            assert "replay socket" in details["late:1"]
-            assert "LoRA adapters by number" in details["odd:1"]
-            assert await here.list("other") == []
-            here.publish("late:1", 6, 1, None, 16)
-            await here.warnings()
-            remaining = [w.pods for w in await here.list() if w.kind == "events_never_resolve"]
-            assert remaining == [["odd:1"]]
-
-    asyncio.run(main())
+async def test_events_that_never_resolve_are_told_with_the_likely_cause() -> None:
+    async with fleet() as here:
+        here.publish("late:1", 5, 40, 999, 16)
+        here.publish("odd:1", 0, 40, None, 16, lora_id=7)
+        await here.warnings()
+        found = await here.list("m")
+        details = {w.pods[0]: w.detail for w in found if w.kind == "events_never_resolve"}
+        assert "replay socket" in details["late:1"]
+        assert "LoRA adapters by number" in details["odd:1"]
+        assert await here.list("other") == []
+        here.publish("late:1", 6, 1, None, 16)
+        await here.warnings()
+        remaining = [w.pods for w in await here.list() if w.kind == "events_never_resolve"]
+        assert remaining == [["odd:1"]]
 
 
-def test_prompts_that_never_match_are_told_until_one_does() -> None:
-    async def main() -> None:
-        async with fleet() as here:
-            here.publish("a:1", 0, 2, None, 16)
-            await here.warnings()
+async def test_prompts_that_never_match_are_told_until_one_does() -> None:
+    async with fleet() as here:
+        here.publish("a:1", 0, 2, None, 16)
+        await here.warnings()
 
-            def request(first: int) -> scoring_pb2.ScoreRequest:
-                ids = scoring_pb2.TokenIds(ids=range(first, first + 32))
-                return scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(token_ids=ids))
+        def request(first: int) -> scoring_pb2.ScoreRequest:
+            ids = scoring_pb2.TokenIds(ids=range(first, first + 32))
+            return scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(token_ids=ids))
 
-            for number in range(499):
-                await here.scoring.Score(request(1000 + number))
-            assert await here.warnings() == {}
-            await here.scoring.Score(request(5000))
-            assert "another tokenizer" in (await here.warnings())["scores_never_match"].detail
-            assert (await here.scoring.Score(request(0))).pods[0].matched_blocks == 2
-            assert await here.warnings() == {}
-
-    asyncio.run(main())
+        for number in range(499):
+            await here.scoring.Score(request(1000 + number))
+        assert await here.warnings() == {}
+        await here.scoring.Score(request(5000))
+        assert "another tokenizer" in (await here.warnings())["scores_never_match"].detail
+        assert (await here.scoring.Score(request(0))).pods[0].matched_blocks == 2
+        assert await here.warnings() == {}
 
 
-def test_a_replay_socket_of_another_pod_is_told() -> None:
-    async def main() -> None:
-        with zmq.Context() as context:
-            ports = []
-            for host in ("127.0.0.1", HOST):
-                with context.socket(zmq.PUB) as free:
-                    ports.append(
-                        free.bind_to_random_port(f"tcp://{host}", min_port=10_000, max_port=32_000)
-                    )
-            other = FaultyEngine(
-                context,
-                NaiveEngine("other:1", "m", 16, 100, random.Random(1)),
-                f"tcp://127.0.0.1:{ports[0]}",
-                f"tcp://{HOST}:{ports[1]}",
-                Faults(replay="whole"),
-                random.Random(2),
-            )
-            await other.start()
-            other.engine.serve(Prompt(tuple(range(64))))
-            other.publish()
-            try:
-                async with fleet(f"tcp://{{host}}:{ports[1]}") as here:
-                    here.publish(f"{HOST}:1", 5, 1, None, 16)
-                    warning = await here.until_warned("wrong_replay_socket")
-                    assert list(warning.pods) == [f"{HOST}:1"]
-                    assert f"tcp://{HOST}:{ports[1]}" in warning.detail
-                    rank = (await here.service.pods())[f"{HOST}:1", 0]
-                    assert rank.replayed_frames == 0
-            finally:
-                await other.close()
-
-    asyncio.run(main())
+async def test_a_replay_socket_of_another_pod_is_told() -> None:
+    with zmq.Context() as context:
+        ports = []
+        for host in ("127.0.0.1", HOST):
+            with context.socket(zmq.PUB) as free:
+                ports.append(
+                    free.bind_to_random_port(f"tcp://{host}", min_port=10_000, max_port=32_000)
+                )
+        other = FaultyEngine(
+            context,
+            NaiveEngine("other:1", "m", 16, 100, random.Random(1)),
+            f"tcp://127.0.0.1:{ports[0]}",
+            f"tcp://{HOST}:{ports[1]}",
+            Faults(replay="whole"),
+            random.Random(2),
+        )
+        await other.start()
+        other.engine.serve(Prompt(tuple(range(64))))
+        other.publish()
+        try:
+            async with fleet(f"tcp://{{host}}:{ports[1]}") as here:
+                here.publish(f"{HOST}:1", 5, 1, None, 16)
+                warning = await here.until_warned("wrong_replay_socket")
+                assert list(warning.pods) == [f"{HOST}:1"]
+                assert f"tcp://{HOST}:{ports[1]}" in warning.detail
+                rank = (await here.service.pods())[f"{HOST}:1", 0]
+                assert rank.replayed_frames == 0
+        finally:
+            await other.close()
 
 
-def test_the_metric_tells_as_well() -> None:
-    async def main() -> None:
-        async with fleet() as here:
-            here.publish("a:1", 0, 2, None, 16)
-            here.publish("b:1", 0, 2, None, 32)
-            await here.warnings()
-            url = f"http://127.0.0.1:{here.application.metrics_port}/metrics"
-            page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
-            line = 'kvatlas_misconfigurations{kind="block_sizes_differ",model="m"} 1.0'
-            assert line in page.splitlines()
-
-    asyncio.run(main())
+async def test_the_metric_tells_as_well() -> None:
+    async with fleet() as here:
+        here.publish("a:1", 0, 2, None, 16)
+        here.publish("b:1", 0, 2, None, 32)
+        await here.warnings()
+        url = f"http://127.0.0.1:{here.application.metrics_port}/metrics"
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        line = 'kvatlas_misconfigurations{kind="block_sizes_differ",model="m"} 1.0'
+        assert line in page.splitlines()

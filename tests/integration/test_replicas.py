@@ -191,34 +191,28 @@ async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prom
 
 
 @pytest.mark.parametrize("copy_blocks", [True, False])
-def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: bool) -> None:
-    async def main() -> None:
-        async with fleet(redis.url) as (of, prompts):
-            for name in "abc":
-                await of.start(name, copy_blocks=copy_blocks)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            assert await of.check(prompts) > 30
-
-    asyncio.run(main())
+async def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: bool) -> None:
+    async with fleet(redis.url) as (of, prompts):
+        for name in "abc":
+            await of.start(name, copy_blocks=copy_blocks)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        assert await of.check(prompts) > 30
 
 
-def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=2) as (of, _):
-            for name in "ab":
-                await of.start(name)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            await of.stop("a")
-            pods = await of.replicas["b"].pods()
-            assert {rank.last_sequence for rank in pods.values()} == {
-                len(engine.frames) - 1 for engine in of.engines
-            }
-
-    asyncio.run(main())
+async def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
+    async with fleet(redis.url, seed=2) as (of, _):
+        for name in "ab":
+            await of.start(name)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        await of.stop("a")
+        pods = await of.replicas["b"].pods()
+        assert {rank.last_sequence for rank in pods.values()} == {
+            len(engine.frames) - 1 for engine in of.engines
+        }
 
 
 def score_request(prompt: Prompt) -> scoring_pb2.ScoreRequest:
@@ -238,49 +232,45 @@ async def own_store() -> AsyncIterator[StoreProcess]:
         yield process
 
 
-def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
-            for name in "ab":
-                await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            store.kill()
-            asked = "a" if "b" in of.shares().values() else "b"  # who has somebody else's pods
-            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas[asked].channel)
-            request = score_request(prompts[0])
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    answer = await stub.Score(request, timeout=2.0)
-                    states = {score.pod: score.trust_reason for score in answer.pods}
-                    if "copy_behind" in states.values():
-                        break
-            assert answer.copy_behind_seconds > 0.3
-            own = {pod for pod, owner in of.shares().items() if owner == asked}
-            engines = {engine.name: engine for engine in of.engines}
-            assert {score.pod for score in answer.pods} == set(engines)
-            for score in answer.pods:
-                engine = engines[score.pod]
-                assert score.matched_blocks == engine.resident(prompts[0])
-                assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
-            await asyncio.to_thread(store.start)
-            await of.settled(prompts)
-            await of.agreed()
-            assert await of.check(prompts) > 30
-
-    asyncio.run(main())
+async def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
+    async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
+        for name in "ab":
+            await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        store.kill()
+        asked = "a" if "b" in of.shares().values() else "b"  # who has somebody else's pods
+        stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas[asked].channel)
+        request = score_request(prompts[0])
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                answer = await stub.Score(request, timeout=2.0)
+                states = {score.pod: score.trust_reason for score in answer.pods}
+                if "copy_behind" in states.values():
+                    break
+        assert answer.copy_behind_seconds > 0.3
+        own = {pod for pod, owner in of.shares().items() if owner == asked}
+        engines = {engine.name: engine for engine in of.engines}
+        assert {score.pod for score in answer.pods} == set(engines)
+        for score in answer.pods:
+            engine = engines[score.pod]
+            assert score.matched_blocks == engine.resident(prompts[0])
+            assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
+        await asyncio.to_thread(store.start)
+        await of.settled(prompts)
+        await of.agreed()
+        assert await of.check(prompts) > 30
 
 
-def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_started_again(
+async def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_started_again(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=8) as (of, _):
-            endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
-            names = map(str, itertools.count())
-            other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
-            text = f"""
+    async with fleet(redis.url, seed=8) as (of, _):
+        endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
+        names = map(str, itertools.count())
+        other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
+        text = f"""
                 [[sources]]
                 endpoint = "{endpoint}"
                 pod = "{pod}"
@@ -291,216 +281,194 @@ def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_sta
                 replica = "a"
                 lease_seconds = 60
                 """
-            killed = ReplicaProcess("a", text, free_port(), tmp_path)
-            try:
-                killed.start()
-                await killed.serving()
-                await killed.as_running().until(lambda pods: (pod, 0) in pods)
-                killed.kill()
-                service = await of.start(other, lease_seconds=60)
-                killed.start()
-                await killed.serving()
-                await service.until(
-                    lambda pods: (
-                        (pod, 0) in pods
-                        and not pods[pod, 0].owner
-                        and pods[pod, 0].silent_seconds == 0
-                    )
+        killed = ReplicaProcess("a", text, free_port(), tmp_path)
+        try:
+            killed.start()
+            await killed.serving()
+            await killed.as_running().until(lambda pods: (pod, 0) in pods)
+            killed.kill()
+            service = await of.start(other, lease_seconds=60)
+            killed.start()
+            await killed.serving()
+            await service.until(
+                lambda pods: (
+                    (pod, 0) in pods and not pods[pod, 0].owner and pods[pod, 0].silent_seconds == 0
                 )
-            finally:
-                await killed.close()
-
-    asyncio.run(main())
-
-
-def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=9) as (of, prompts):
-            endpoints = [publisher.endpoint for publisher in of.publishers]
-            other = next(  # both have a share
-                name
-                for name in map(str, itertools.count())
-                if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
             )
-            await of.start("a")
-            await of.connected()
+        finally:
+            await killed.close()
+
+
+async def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
+    async with fleet(redis.url, seed=9) as (of, prompts):
+        endpoints = [publisher.endpoint for publisher in of.publishers]
+        other = next(  # both have a share
+            name
+            for name in map(str, itertools.count())
+            if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
+        )
+        await of.start("a")
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        await of.start(other, block_size=16)
+        shares = of.shares()
+        while await of.doubted() != shares:
+            for engine in of.engines:
+                engine.serve(prompts[0])
             of.publish()
-            await of.agreed()
-            await of.start(other, block_size=16)
-            shares = of.shares()
-            while await of.doubted() != shares:
-                for engine in of.engines:
-                    engine.serve(prompts[0])
-                of.publish()
-            for name, service in of.replicas.items():
-                stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-                answer = await stub.Score(score_request(prompts[0]))
-                for score in answer.pods:
-                    is_own = shares[score.pod] == name
-                    assert (score.trust_reason == "other_settings") != is_own
-            await of.stop("a")
-            await of.replicas[other].until(
-                lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
-            )
-
-    asyncio.run(main())
+        for name, service in of.replicas.items():
+            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+            answer = await stub.Score(score_request(prompts[0]))
+            for score in answer.pods:
+                is_own = shares[score.pod] == name
+                assert (score.trust_reason == "other_settings") != is_own
+        await of.stop("a")
+        await of.replicas[other].until(
+            lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
+        )
 
 
-def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
-            for name in "ab":
-                await of.start(name, copy_blocks=False)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            assert not (await of.ask(prompts))[1]
-            with store.client() as client:
-                client.flushall()
-            _, doubted = await of.ask(prompts)
-            assert doubted
-            await of.settled(prompts)
-
-    asyncio.run(main())
+async def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
+    async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
+        for name in "ab":
+            await of.start(name, copy_blocks=False)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        assert not (await of.ask(prompts))[1]
+        with store.client() as client:
+            client.flushall()
+        _, doubted = await of.ask(prompts)
+        assert doubted
+        await of.settled(prompts)
 
 
-def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
-            await of.start("a", copy_blocks=False)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            store.kill()
-            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
-            for _ in range(20):
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await stub.Score(score_request(prompts[0]), timeout=1.0)
-                assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
-                assert "store" in str(raised.value.details())
-            await asyncio.to_thread(store.start)
-            await of.agreed()
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    try:
-                        await stub.Score(score_request(prompts[0]))
-                    except grpc.aio.AioRpcError as error:
-                        assert error.code() == grpc.StatusCode.UNAVAILABLE
-                        continue
-                    break
-            await of.settled(prompts)
-
-    asyncio.run(main())
+async def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
+    async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
+        await of.start("a", copy_blocks=False)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        store.kill()
+        stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.Score(score_request(prompts[0]), timeout=1.0)
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "store" in str(raised.value.details())
+        await asyncio.to_thread(store.start)
+        await of.agreed()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    await stub.Score(score_request(prompts[0]))
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() == grpc.StatusCode.UNAVAILABLE
+                    continue
+                break
+        await of.settled(prompts)
 
 
-def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=5) as (of, _):
-            for name in "ab":
-                await of.start(name)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            pod, owner = next(iter(of.shares().items()))
-            other = "b" if owner == "a" else "a"
-            stub = fleet_pb2_grpc.FleetServiceStub(of.replicas[other].channel)
-            answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
-            assert list(answer.emptied_ranks) == [0]  # there is no replay socket
-            for service in of.replicas.values():
-                await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
-                await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
-            await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
-            assert (pod, 0) not in await of.replicas[other].pods()
-            await of.replicas[owner].until(
-                lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
-            )
-
-    asyncio.run(main())
+async def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
+    async with fleet(redis.url, seed=5) as (of, _):
+        for name in "ab":
+            await of.start(name)
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        pod, owner = next(iter(of.shares().items()))
+        other = "b" if owner == "a" else "a"
+        stub = fleet_pb2_grpc.FleetServiceStub(of.replicas[other].channel)
+        answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
+        assert list(answer.emptied_ranks) == [0]  # there is no replay socket
+        for service in of.replicas.values():
+            await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
+            await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
+        await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
+        assert (pod, 0) not in await of.replicas[other].pods()
+        await of.replicas[owner].until(
+            lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
+        )
 
 
-def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) -> None:
+async def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) -> None:
     """A replica took it, lost the store, and the store lost what it knew of that."""
-
-    async def main() -> None:
-        async with fleet(redis.url, seed=10) as (of, _):
-            service = await of.start("a")
-            await of.connected()
-            pod = of.engines[0].name
-            lost = service.application.replica
-            assert lost is not None
-            before = lost.writer.owned[Worker(pod, 0)].epoch
-            await lost.store.remove_worker(Worker(pod, 0), None)
-            await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
-            async with asyncio.timeout(PATIENCE):
-                while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
-                    again.epoch == before
-                ):
-                    await of.listed("a")
-
-    asyncio.run(main())
+    async with fleet(redis.url, seed=10) as (of, _):
+        service = await of.start("a")
+        await of.connected()
+        pod = of.engines[0].name
+        lost = service.application.replica
+        assert lost is not None
+        before = lost.writer.owned[Worker(pod, 0)].epoch
+        await lost.store.remove_worker(Worker(pod, 0), None)
+        await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
+        async with asyncio.timeout(PATIENCE):
+            while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
+                again.epoch == before
+            ):
+                await of.listed("a")
 
 
-def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
-    async def main() -> None:
-        engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
-        (engine,) = engines
-        namespace = f"replicas{next(NAMESPACES)}"
-        sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
+async def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
+    engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
+    (engine,) = engines
+    namespace = f"replicas{next(NAMESPACES)}"
+    sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
 
-        def settings(name: str) -> Any:
-            store = {"url": redis.url, "namespace": namespace, "replica": name}
-            store |= {"lease_seconds": "0.6"}
-            return configure(sources=sources, index={"block_size": 8}, store=store)
+    def settings(name: str) -> Any:
+        store = {"url": redis.url, "namespace": namespace, "replica": name}
+        store |= {"lease_seconds": "0.6"}
+        return configure(sources=sources, index={"block_size": 8}, store=store)
 
-        async with AsyncExitStack() as stack:
-            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-            stack.callback(context.term)
-            one = await stack.enter_async_context(AsyncExitStack())
-            a = await one.enter_async_context(running(settings("a")))
-            b = await stack.enter_async_context(running(settings("b")))
-            first, second = (
-                Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
-            )
-            stack.callback(first.close)
-            stack.callback(second.close)
-            await first.subscribed()
-            await second.subscribed()
-            half = len(engine.frames) // 2
-            for frame in engine.frames[:half]:
-                first.send(frame)
-            for service in (a, b):
-                await service.heard({(engine.name, 0): half - 1})
-            assert (await b.pods())[engine.name, 0].owner == "a"
-            second.send(engine.frames[half])  # somebody else's: counted, and not applied
-            ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
-            async with asyncio.timeout(PATIENCE):
-                while not ingest.skipped["owned_elsewhere"]:
-                    await b.pods()
-            await one.aclose()
-            stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
-            async with asyncio.timeout(PATIENCE):
-                while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
-                    pass
-            for frame in engine.frames[half:]:
-                second.send(frame)
-            await b.heard({(engine.name, 0): len(engine.frames) - 1})
-            scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
-            for prompt in prompts:
-                answer = await scoring.Score(score_request(prompt))
-                assert answer.pods[0].matched_blocks == engine.resident(prompt)
-
-    asyncio.run(main())
+    async with AsyncExitStack() as stack:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.term)
+        one = await stack.enter_async_context(AsyncExitStack())
+        a = await one.enter_async_context(running(settings("a")))
+        b = await stack.enter_async_context(running(settings("b")))
+        first, second = (
+            Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
+        )
+        stack.callback(first.close)
+        stack.callback(second.close)
+        await first.subscribed()
+        await second.subscribed()
+        half = len(engine.frames) // 2
+        for frame in engine.frames[:half]:
+            first.send(frame)
+        for service in (a, b):
+            await service.heard({(engine.name, 0): half - 1})
+        assert (await b.pods())[engine.name, 0].owner == "a"
+        second.send(engine.frames[half])  # somebody else's: counted, and not applied
+        ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
+        async with asyncio.timeout(PATIENCE):
+            while not ingest.skipped["owned_elsewhere"]:
+                await b.pods()
+        await one.aclose()
+        stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
+        async with asyncio.timeout(PATIENCE):
+            while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
+                pass
+        for frame in engine.frames[half:]:
+            second.send(frame)
+        await b.heard({(engine.name, 0): len(engine.frames) - 1})
+        scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
+        for prompt in prompts:
+            answer = await scoring.Score(score_request(prompt))
+            assert answer.pods[0].matched_blocks == engine.resident(prompt)
 
 
-def test_a_new_replica_is_ready_when_its_copy_is_warm(redis: StoreProcess, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=7) as (of, prompts), Proxy(redis.port) as proxy:
-            await of.start("a")
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            proxy.silence()
-            text = f"""
+async def test_a_new_replica_is_ready_when_its_copy_is_warm(
+    redis: StoreProcess, tmp_path: Path
+) -> None:
+    async with fleet(redis.url, seed=7) as (of, prompts), Proxy(redis.port) as proxy:
+        await of.start("a")
+        await of.connected()
+        of.publish()
+        await of.agreed()
+        proxy.silence()
+        text = f"""
                 [index]
                 block_size = 8
                 [store]
@@ -508,20 +476,18 @@ def test_a_new_replica_is_ready_when_its_copy_is_warm(redis: StoreProcess, tmp_p
                 namespace = "{of.namespace}"
                 ready_seconds = 60
                 """
-            replica = ReplicaProcess("b", text, free_port(), tmp_path)
-            try:
-                replica.start()
-                for _ in range(3):
-                    assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
-                proxy.heal()
-                await replica.serving()
-                stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
-                for prompt in prompts[:5]:  # right from the first answer on
-                    answer = await stub.Score(score_request(prompt))
-                    held = {score.pod: score.matched_blocks for score in answer.pods}
-                    assert held == {engine.name: engine.resident(prompt) for engine in of.engines}
-                    assert answer.HasField("copy_behind_seconds")
-            finally:
-                await replica.close()
-
-    asyncio.run(main())
+        replica = ReplicaProcess("b", text, free_port(), tmp_path)
+        try:
+            replica.start()
+            for _ in range(3):
+                assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+            proxy.heal()
+            await replica.serving()
+            stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
+            for prompt in prompts[:5]:  # right from the first answer on
+                answer = await stub.Score(score_request(prompt))
+                held = {score.pod: score.matched_blocks for score in answer.pods}
+                assert held == {engine.name: engine.resident(prompt) for engine in of.engines}
+                assert answer.HasField("copy_behind_seconds")
+        finally:
+            await replica.close()

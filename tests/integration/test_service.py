@@ -20,14 +20,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
 from support.fleet import Publisher, Running, configure, running
 from support.given_keys import GivenKeys
-from support.one_pod import MODEL, TOKENS, ask, blocks, frame, one_pod, pod_test, score, stored
+from support.one_pod import MODEL, TOKENS, ask, blocks, frame, one_pod, score, stored
 from support.tokenizer_files import TEXT, write_tokenizer
 
 from indexer.kernel.keys import FNV_OFFSET_BASIS, fnv1a_64
 from service.application import Application, ListenError
 
 
-@pod_test()
 async def test_a_score_answers_counts_and_names_strangers(service: Running, pod: Publisher) -> None:
     pod.send(frame(0, stored(TOKENS[:48])))
     await service.heard({("10.0.0.1:8000", 0): 0})
@@ -39,7 +38,6 @@ async def test_a_score_answers_counts_and_names_strangers(service: Running, pod:
     assert (found.matched_tokens, dict(found.matched_blocks_by_tier)) == (48, {"gpu": 3})
 
 
-@pod_test()
 async def test_all_three_forms_of_a_prompt_score_alike(service: Running, pod: Publisher) -> None:
     pod.send(frame(0, stored(TOKENS)))
     await service.heard({("10.0.0.1:8000", 0): 0})
@@ -48,7 +46,6 @@ async def test_all_three_forms_of_a_prompt_score_alike(service: Running, pod: Pu
     assert await blocks(service, packed) == await blocks(service, ask(TOKENS)) == 4
 
 
-@pod_test()
 async def test_two_images_over_the_same_tokens_share_nothing_from_there_on(
     service: Running, pod: Publisher
 ) -> None:
@@ -61,7 +58,6 @@ async def test_two_images_over_the_same_tokens_share_nothing_from_there_on(
     assert await blocks(service, ask(TOKENS)) == 1
 
 
-@pod_test()
 async def test_a_salt_and_an_adapter_keep_prompts_apart(service: Running, pod: Publisher) -> None:
     pod.send(
         frame(
@@ -79,7 +75,6 @@ async def test_a_salt_and_an_adapter_keep_prompts_apart(service: Running, pod: P
     assert await blocks(service, ask(TOKENS, lora_name="x", cache_salt="tenant-a")) == 0
 
 
-@pod_test()
 async def test_two_copies_need_two_removals(service: Running, pod: Publisher) -> None:
     removed = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU", "group_idx": 0}
     pod.send(frame(0, stored(TOKENS), stored(TOKENS[:16])))
@@ -91,7 +86,6 @@ async def test_two_copies_need_two_removals(service: Running, pod: Publisher) ->
     assert await blocks(service, ask(TOKENS)) == 0
 
 
-@pod_test()
 async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
     service: Running, pod: Publisher
 ) -> None:
@@ -112,7 +106,6 @@ async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
     assert await blocks(service, ask(TOKENS[:32], ("img", 8, 16), cache_salt="salt")) == 2
 
 
-@pod_test()
 async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
     service: Running, pod: Publisher
 ) -> None:
@@ -136,7 +129,7 @@ async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
     assert dict(rank.skipped) == {"unknown_event": 1, "broken_event": 1}
 
 
-@pod_test(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
+@pytest.mark.settings(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
 async def test_names_in_topics_are_mapped_and_a_default_model_serves(
     service: Running, pod: Publisher
 ) -> None:
@@ -145,7 +138,6 @@ async def test_names_in_topics_are_mapped_and_a_default_model_serves(
     assert await blocks(service, ask(TOKENS)) == 4
 
 
-@pod_test()
 async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publisher) -> None:
     pod.send(frame(0, stored(TOKENS)))
     pod.send(frame(5, {"type": "AllBlocksCleared"}))
@@ -158,7 +150,6 @@ async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publi
     assert dict(rank.events) == {"BlockStored": 2, "AllBlocksCleared": 1}
 
 
-@pod_test()
 async def test_absurd_ranks_and_sequences_break_no_answer(service: Running, pod: Publisher) -> None:
     topic = f"kv@10.0.0.1:8000@{MODEL}".encode()
     absurd = msgpack.packb([1.0, [stored(TOKENS)], 2**40])
@@ -172,7 +163,6 @@ async def test_absurd_ranks_and_sequences_break_no_answer(service: Running, pod:
     assert (await service.pods())["10.0.0.1:8000", 0].missed_frames == 2**64 - 3
 
 
-@pod_test()
 async def test_a_payload_cut_short_counts_for_the_rank_that_sent_it(
     service: Running, pod: Publisher
 ) -> None:
@@ -197,7 +187,7 @@ async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]
     return caught.value.code(), caught.value.details() or ""
 
 
-@pod_test(limits={"prompt_tokens": 100, "text_bytes": 200})
+@pytest.mark.settings(limits={"prompt_tokens": 100, "text_bytes": 200})
 async def test_bad_requests_are_refused_with_status_and_reason(
     service: Running, pod: Publisher
 ) -> None:
@@ -233,7 +223,7 @@ async def test_bad_requests_are_refused_with_status_and_reason(
     assert await blocks(service, ask(TOKENS)) == 4
 
 
-def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
+async def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
     path = write_tokenizer(tmp_path)
     reference = tokenizers.Tokenizer.from_file(str(path))
     reference.no_truncation()
@@ -241,31 +231,27 @@ def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
     expected = reference.encode(text).ids
     assert expected[0] == 0
     assert len(expected) > 64
-
-    async def main() -> None:
-        models = [{"name": MODEL, "tokenizer": str(tmp_path)}]
-        async with one_pod(models=models) as (service, pod):
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            request = tokenization_pb2.TokenizeRequest(model=MODEL, text=text)
-            assert list((await stub.Tokenize(request)).token_ids) == expected
-            request.add_special_tokens = False
-            assert list((await stub.Tokenize(request)).token_ids) == expected[1:]
-            pod.send(frame(0, stored(expected[:64])))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            ask_text = scoring_pb2.ScoreRequest(model=MODEL)
-            ask_text.prompt.text = text
-            assert await blocks(service, ask_text) == 4
-
-    asyncio.run(main())
+    models = [{"name": MODEL, "tokenizer": str(tmp_path)}]
+    async with one_pod(models=models) as (service, pod):
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+        request = tokenization_pb2.TokenizeRequest(model=MODEL, text=text)
+        assert list((await stub.Tokenize(request)).token_ids) == expected
+        request.add_special_tokens = False
+        assert list((await stub.Tokenize(request)).token_ids) == expected[1:]
+        pod.send(frame(0, stored(expected[:64])))
+        await service.heard({("10.0.0.1:8000", 0): 0})
+        ask_text = scoring_pb2.ScoreRequest(model=MODEL)
+        ask_text.prompt.text = text
+        assert await blocks(service, ask_text) == 4
 
 
-@pod_test(models=[{"name": "configured"}])
+@pytest.mark.settings(models=[{"name": "configured"}])
 async def test_a_configured_model_without_pods_is_known(service: Running, pod: Publisher) -> None:
     answer = await score(service, ask(TOKENS, model="configured"))
     assert (len(answer.pods), answer.total_blocks) == (0, 4)
 
 
-@pod_test(models=[{"name": MODEL, "block_size": 32}])
+@pytest.mark.settings(models=[{"name": MODEL, "block_size": 32}])
 async def test_a_model_may_have_a_block_size_of_its_own(service: Running, pod: Publisher) -> None:
     pod.send(frame(0, stored(TOKENS)))
     await service.heard({("10.0.0.1:8000", 0): 0})
@@ -273,7 +259,6 @@ async def test_a_model_may_have_a_block_size_of_its_own(service: Running, pod: P
     assert (answer.block_size, answer.pods[0].matched_blocks) == (32, 2)
 
 
-@pod_test()
 async def test_health_and_both_reflections_answer(service: Running, pod: Publisher) -> None:
     health: Any = health_pb2_grpc.HealthStub(service.channel)
     for name in ("", "kvatlas.v1.ScoringService"):
@@ -300,7 +285,6 @@ async def test_health_and_both_reflections_answer(service: Running, pod: Publish
         assert described.name == "kvatlas/v1/scoring.proto"
 
 
-@pod_test()
 async def test_metrics_tell_what_happened(service: Running, pod: Publisher) -> None:
     pod.send(frame(0, stored(TOKENS), {"type": "Unheard"}))
     await service.heard({("10.0.0.1:8000", 0): 0})
@@ -320,51 +304,41 @@ async def test_metrics_tell_what_happened(service: Running, pod: Publisher) -> N
         assert line in page
 
 
-def test_a_unix_socket_serves(tmp_path: Path) -> None:
+async def test_a_unix_socket_serves(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/kvatlas.sock"
-
-    async def main() -> None:
-        source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
-        async with running(configure(sources=[source], grpc={"listen": [address]})) as service:
-            assert service.application.addresses == [address]
-            assert await blocks(service, ask(TOKENS)) == 0  # configured, but silent so far
-
-    asyncio.run(main())
+    source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
+    async with running(configure(sources=[source], grpc={"listen": [address]})) as service:
+        assert service.application.addresses == [address]
+        assert await blocks(service, ask(TOKENS)) == 0  # configured, but silent so far
 
 
-def test_a_taken_address_is_named() -> None:
-    async def main() -> None:
-        async with running(configure()) as service:
-            taken = service.application.addresses[0]
-            with pytest.raises(ListenError, match=taken):
-                async with Application(configure(grpc={"listen": [taken]})):
-                    pass
-
-    asyncio.run(main())
+async def test_a_taken_address_is_named() -> None:
+    async with running(configure()) as service:
+        taken = service.application.addresses[0]
+        with pytest.raises(ListenError, match=taken):
+            async with Application(configure(grpc={"listen": [taken]})):
+                pass
 
 
-def test_a_publisher_that_comes_back_is_heard_again() -> None:
-    async def main() -> None:
-        with zmq.Context() as context:
-            first = Publisher(context)
-            endpoint = first.endpoint
-            source = {"endpoint": endpoint, "pod": "10.0.0.1:8000", "model": MODEL}
-            async with running(configure(sources=[source])) as service:
-                await first.subscribed()
-                first.send(frame(0, stored(TOKENS[:16])))
-                await service.heard({("10.0.0.1:8000", 0): 0})
-                first.close()
-                second = context.socket(zmq.XPUB)
-                while True:
-                    try:
-                        second.bind(endpoint)
-                        break
-                    except zmq.ZMQError:
-                        await asyncio.sleep(0.01)
-                assert await asyncio.to_thread(second.poll, 30_000)
-                second.send_multipart(frame(1, stored(TOKENS)))
-                await service.heard({("10.0.0.1:8000", 0): 1})
-                assert await blocks(service, ask(TOKENS)) == 4
-                second.close(linger=0)
-
-    asyncio.run(main())
+async def test_a_publisher_that_comes_back_is_heard_again() -> None:
+    with zmq.Context() as context:
+        first = Publisher(context)
+        endpoint = first.endpoint
+        source = {"endpoint": endpoint, "pod": "10.0.0.1:8000", "model": MODEL}
+        async with running(configure(sources=[source])) as service:
+            await first.subscribed()
+            first.send(frame(0, stored(TOKENS[:16])))
+            await service.heard({("10.0.0.1:8000", 0): 0})
+            first.close()
+            second = context.socket(zmq.XPUB)
+            while True:
+                try:
+                    second.bind(endpoint)
+                    break
+                except zmq.ZMQError:
+                    await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(second.poll, 30_000)
+            second.send_multipart(frame(1, stored(TOKENS)))
+            await service.heard({("10.0.0.1:8000", 0): 1})
+            assert await blocks(service, ask(TOKENS)) == 4
+            second.close(linger=0)

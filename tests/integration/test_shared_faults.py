@@ -331,34 +331,40 @@ class Schedule:
         )
 
 
-def run(seed: int, faultless: bool = False) -> Schedule:
+def _report(schedule: Schedule) -> None:
+    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
+    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    if not report:
+        return
+    answers = {TrustState.Name(state): count for state, count in schedule.states.items()}
+    line = {"seed": schedule.seed, "faults": schedule.happened, "answers": answers}
+    with Path(report).open("a") as file:
+        file.write(json.dumps({**line, "refused": schedule.refused}) + "\n")
+
+
+async def run(seed: int, faultless: bool = False) -> Schedule:
     schedule = Schedule(seed, faultless)
     program, _, _ = schedule.kind.partition(" ")
     if binary(program) is None:
         pytest.skip(f"there is no {program}-server on this machine")
-    asyncio.run(schedule.run())
-    report = os.environ.get("KVATLAS_FAULTS_REPORT")
-    if report:
-        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
-        line = {"seed": seed, "faults": schedule.happened, "answers": states}
-        with Path(report).open("a") as file:
-            file.write(json.dumps({**line, "refused": schedule.refused}) + "\n")
+    await schedule.run()
+    _report(schedule)
     return schedule
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_replicas_are_certain_of_nothing_that_is_not_so(seed: int) -> None:
-    run(seed)
+async def test_replicas_are_certain_of_nothing_that_is_not_so(seed: int) -> None:
+    await run(seed)
 
 
 @pytest.mark.parametrize("seed", [100, 101, 102])
-def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None:
-    schedule = run(seed, faultless=True)
+async def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None:
+    schedule = await run(seed, faultless=True)
     assert schedule.states[TRUST_STATE_EXACT] > 50
     assert not schedule.refused
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_schedules_of_faults_for_replicas(seed: int) -> None:
-    run(seed)
+async def test_many_schedules_of_faults_for_replicas(seed: int) -> None:
+    await run(seed)

@@ -112,60 +112,53 @@ async def first_life(faulty: FaultyEngine, path: Path) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "more", "cleared", "restarted"])
-def test_a_restart_forgets_nothing_where_there_is_a_replay(tmp_path: Path, meanwhile: str) -> None:
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            match meanwhile:
-                case "more":
-                    await serve(faulty, *PROMPTS[2:4])
-                case "cleared":
-                    faulty.engine.reset()
-                    await serve(faulty, PROMPTS[3])
-                case "restarted":
-                    await faulty.restart(0)
-                    await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
-            async with running(configured(faulty, tmp_path / "snapshot")) as service:
-                await faulty.subscribed()
-                await caught_up(service, faulty)
-                check(await scores(service, faulty))
-                pods = await service.pods()
-                assert pods[POD, 0].restarts == (meanwhile == "restarted")
-
-    asyncio.run(main())
-
-
-def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with pod("none") as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            async with running(configured(faulty, tmp_path / "snapshot")) as service:
-                rank = (await service.pods())[POD, 0]
-                assert (rank.trust_state, rank.trust_reason) == (TRUST_STATE_DEGRADED, "restored")
-                check(await scores(service, faulty))
-                await faulty.subscribed()
-                for _ in range(16):  # by then an offload tier would have shown itself
-                    faulty.engine.reset()
-                    await serve(faulty, PROMPTS[4])
-                await caught_up(service, faulty)  # a known empty start
-                check(await scores(service, faulty))
-
-    asyncio.run(main())
+async def test_a_restart_forgets_nothing_where_there_is_a_replay(
+    tmp_path: Path, meanwhile: str
+) -> None:
+    async with pod() as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        match meanwhile:
+            case "more":
+                await serve(faulty, *PROMPTS[2:4])
+            case "cleared":
+                faulty.engine.reset()
+                await serve(faulty, PROMPTS[3])
+            case "restarted":
+                await faulty.restart(0)
+                await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
+        async with running(configured(faulty, tmp_path / "snapshot")) as service:
+            await faulty.subscribed()
+            await caught_up(service, faulty)
+            check(await scores(service, faulty))
+            pods = await service.pods()
+            assert pods[POD, 0].restarts == (meanwhile == "restarted")
 
 
-def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            other = configure(
-                metrics={"listen": ""},
-                index={"block_size": SIZE},
-                snapshot={"path": str(tmp_path / "snapshot")},
-            )
-            async with running(other) as service:
-                assert await service.pods() == {}
+async def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
+    async with pod("none") as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        async with running(configured(faulty, tmp_path / "snapshot")) as service:
+            rank = (await service.pods())[POD, 0]
+            assert (rank.trust_state, rank.trust_reason) == (TRUST_STATE_DEGRADED, "restored")
+            check(await scores(service, faulty))
+            await faulty.subscribed()
+            for _ in range(16):  # by then an offload tier would have shown itself
+                faulty.engine.reset()
+                await serve(faulty, PROMPTS[4])
+            await caught_up(service, faulty)  # a known empty start
+            check(await scores(service, faulty))
 
-    asyncio.run(main())
+
+async def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
+    async with pod() as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        other = configure(
+            metrics={"listen": ""},
+            index={"block_size": SIZE},
+            snapshot={"path": str(tmp_path / "snapshot")},
+        )
+        async with running(other) as service:
+            assert await service.pods() == {}
 
 
 # What is refused
@@ -203,31 +196,29 @@ REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] 
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_a_file_that_is_not_right_is_refused_and_put_aside(tmp_path: Path, fault: str) -> None:
+async def test_a_file_that_is_not_right_is_refused_and_put_aside(
+    tmp_path: Path, fault: str
+) -> None:
     mangle, settings, said = REFUSED[fault]
     path = tmp_path / "snapshot"
-
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, path)
-            if fault == "too large":
-                await grown(faulty, path)
-        if mangle is not None:
-            path.write_bytes(mangle(path.read_bytes()))
-        before = path.read_bytes()
-        configuration = configure(
-            metrics={"listen": ""},
-            index={"block_size": SIZE, **settings.get("index", {})},
-            snapshot={"path": str(path), **settings.get("snapshot", {})},
-        )
-        with structlog.testing.capture_logs() as logs:
-            async with running(configuration) as service:
-                assert await service.pods() == {}
-        (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
-        assert said in refused["detail"]
-        assert (tmp_path / "snapshot.refused").read_bytes() == before
-
-    asyncio.run(main())
+    async with pod() as faulty:
+        await first_life(faulty, path)
+        if fault == "too large":
+            await grown(faulty, path)
+    if mangle is not None:
+        path.write_bytes(mangle(path.read_bytes()))
+    before = path.read_bytes()
+    configuration = configure(
+        metrics={"listen": ""},
+        index={"block_size": SIZE, **settings.get("index", {})},
+        snapshot={"path": str(path), **settings.get("snapshot", {})},
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with running(configuration) as service:
+            assert await service.pods() == {}
+    (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
+    assert said in refused["detail"]
+    assert (tmp_path / "snapshot.refused").read_bytes() == before
 
 
 async def grown(faulty: FaultyEngine, path: Path) -> None:
@@ -243,19 +234,16 @@ async def grown(faulty: FaultyEngine, path: Path) -> None:
         await caught_up(service, faulty)
 
 
-def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.raises(SnapshotError, match="there is no directory"):
-            async with running(configure(snapshot={"path": str(tmp_path / "no" / "snapshot")})):
-                pass
-
-    asyncio.run(main())
+async def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="there is no directory"):
+        async with running(configure(snapshot={"path": str(tmp_path / "no" / "snapshot")})):
+            pass
 
 
 # While it is being written
 
 
-def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
+async def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "snapshot"
@@ -267,64 +255,59 @@ def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
         assert go_on.wait(PATIENCE)
         write_all(file, batch)
 
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, path)
-            async with running(configured(faulty, path)) as service:
-                await faulty.subscribed()
-                await caught_up(service, faulty)
-                before = len(faulty.engine.frames)
-                monkeypatch.setattr(snapshot, "_write_all", write_slowly)
-                snapshots = service.application.snapshots
-                assert snapshots is not None
-                writing = asyncio.create_task(snapshots.write())
-                await asyncio.to_thread(slow.wait, PATIENCE)
-                await serve(faulty, *PROMPTS[2:])
-                for _ in range(20):
-                    assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
-                go_on.set()
-                await writing
-                assert snapshots.written == 1
-                await caught_up(service, faulty)
-                check(await scores(service, faulty))
-                assert last_frame(path) == before - 1
-
-    asyncio.run(main())
+    async with pod() as faulty:
+        await first_life(faulty, path)
+        async with running(configured(faulty, path)) as service:
+            await faulty.subscribed()
+            await caught_up(service, faulty)
+            before = len(faulty.engine.frames)
+            monkeypatch.setattr(snapshot, "_write_all", write_slowly)
+            snapshots = service.application.snapshots
+            assert snapshots is not None
+            writing = asyncio.create_task(snapshots.write())
+            await asyncio.to_thread(slow.wait, PATIENCE)
+            await serve(faulty, *PROMPTS[2:])
+            for _ in range(20):
+                assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
+            go_on.set()
+            await writing
+            assert snapshots.written == 1
+            await caught_up(service, faulty)
+            check(await scores(service, faulty))
+            assert last_frame(path) == before - 1
 
 
-def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path: Path) -> None:
+async def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path: Path) -> None:
     directory = tmp_path / "disk"
     directory.mkdir()
     path = directory / "snapshot"
-
-    async def main() -> None:
-        async with (
-            pod() as faulty,
-            running(configured(faulty, path, interval_seconds=0.05)) as service,
-        ):
-            snapshots = service.application.snapshots
-            assert snapshots is not None
-            async with asyncio.timeout(PATIENCE):
-                while snapshots.written < 2:
-                    await service.pods()
-                assert path.exists()
-                shutil.rmtree(directory)
-                while not snapshots.failed:
-                    await service.pods()
-
-    asyncio.run(main())
+    async with (
+        pod() as faulty,
+        running(configured(faulty, path, interval_seconds=0.05)) as service,
+    ):
+        snapshots = service.application.snapshots
+        assert snapshots is not None
+        async with asyncio.timeout(PATIENCE):
+            while snapshots.written < 2:
+                await service.pods()
+            assert path.exists()
+            shutil.rmtree(directory)
+            while not snapshots.failed:
+                await service.pods()
 
 
 # Killed
 
 
-def test_killed_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
-    asyncio.run(kill(tmp_path, times=5))
+async def test_killed_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
+    await kill(tmp_path, times=5)
 
 
 @pytest.mark.soak
-def test_killed_fifty_times_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
-    asyncio.run(kill(tmp_path, times=50))
+async def test_killed_fifty_times_while_writing_it_has_what_was_written_before(
+    tmp_path: Path,
+) -> None:
+    await kill(tmp_path, times=50)
 
 
 def last_frame(path: Path) -> int:

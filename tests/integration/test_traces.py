@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -85,13 +84,13 @@ async def replay_bound(name: str) -> None:
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("name", [*TRACES, *FURTHER])
-def test_connected_pods_score_as_they_truly_were(name: str, block_size: int) -> None:
-    asyncio.run(replay_connected(name, block_size))
+async def test_connected_pods_score_as_they_truly_were(name: str, block_size: int) -> None:
+    await replay_connected(name, block_size)
 
 
 @pytest.mark.parametrize("name", [*TRACES, "vllm-0.33-cpu-tier", "vllm-0.33-restart-reset"])
-def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
-    asyncio.run(replay_bound(name))
+async def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
+    await replay_bound(name)
 
 
 def test_the_traces_hold_what_these_tests_are_about() -> None:

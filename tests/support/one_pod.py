@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,21 +68,3 @@ async def one_pod(**settings: Any) -> AsyncIterator[tuple[Running, Publisher]]:
             await publisher.subscribed()
             yield service, publisher
             publisher.close()
-
-
-def pod_test(**settings: Any) -> Callable[..., Callable[[], None]]:
-    """Run a coroutine function with a service and a publisher."""
-
-    def wrap(test: Callable[[Running, Publisher], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-        def run() -> None:
-            async def main() -> None:
-                async with one_pod(**settings) as (service, publisher):
-                    await test(service, publisher)
-
-            asyncio.run(main())
-
-        run.__name__ = test.__name__
-        run.__doc__ = test.__doc__
-        return run
-
-    return wrap

@@ -1,0 +1,33 @@
+"""Fixtures of the integration tests: a running service, and a pod that has connected to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.one_pod import one_pod
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.fleet import Publisher, Running
+
+
+@pytest.fixture
+async def service_and_pod(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[Running, Publisher]]:
+    """A service as `@pytest.mark.settings(...)` configures it, and a connected pod."""
+    marker = request.node.get_closest_marker("settings")
+    async with one_pod(**(marker.kwargs if marker else {})) as (service, pod):
+        yield service, pod
+
+
+@pytest.fixture
+def service(service_and_pod: tuple[Running, Publisher]) -> Running:
+    return service_and_pod[0]
+
+
+@pytest.fixture
+def pod(service_and_pod: tuple[Running, Publisher]) -> Publisher:
+    return service_and_pod[1]
