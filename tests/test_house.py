@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
-from support.shipped import DIRECTORIES, PACKAGES, ROOT
+from support.paths import ROOT
+from support.shipped import DIRECTORIES, PACKAGES
 
 import indexer
 from service.cli.main import parser
@@ -47,14 +48,12 @@ UNMAPPED = {
     "store",
     "store/read",
     "store/write",
-    "tests/support",
     "tokenization",
     "tokenization/chat",
     "tokenization/encode",
 }
 CROWDED = {
     "store",
-    "tests/support",
 }
 LONG_FILES = {
     "indexer/kernel/prefix.py",
@@ -95,9 +94,13 @@ def packages() -> list[str]:
 
 
 def mapped(package: str) -> list[str]:
-    """The names that a package's docstring maps, one on each line that is indented by four."""
-    docstring = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
-    return re.findall(r"^ {4}(\w+)/? +\S", docstring, re.MULTILINE)
+    """The names that a package's docstring maps: lines of `    name    text`.
+
+    Where all lines are indented, ruff format takes the indentation away: so it may be missing.
+    """
+    module = ast.parse((ROOT / package / "__init__.py").read_text())
+    docstring = ast.get_docstring(module, clean=False) or ""
+    return re.findall(r"^(?: {4}(?=\w+/? +\S)|(?=\w+/? {2,}\S))(\w+)", docstring, re.MULTILINE)
 
 
 def entries(package: str) -> list[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from setuptools import find_namespace_packages
-from support.shipped import DIRECTORIES, PACKAGES, ROOT, shipped_files
+from support.paths import ROOT
+from support.shipped import DIRECTORIES, PACKAGES, shipped_files
 
 
 def is_admitted(path: str, patterns: list[str]) -> bool:

@@ -5,29 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.one_pod import one_pod
+from support.services.one_pod import service_with_pod
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from support.fleet import Publisher, Running
+    from support.engines.publisher import Publisher
+    from support.services.running import RunningService
 
 
 @pytest.fixture
 async def service_and_pod(
     request: pytest.FixtureRequest,
-) -> AsyncIterator[tuple[Running, Publisher]]:
+) -> AsyncIterator[tuple[RunningService, Publisher]]:
     """A service as `@pytest.mark.settings(...)` configures it, and a connected pod."""
     marker = request.node.get_closest_marker("settings")
-    async with one_pod(**(marker.kwargs if marker else {})) as (service, pod):
+    async with service_with_pod(**(marker.kwargs if marker else {})) as (service, pod):
         yield service, pod
 
 
 @pytest.fixture
-def service(service_and_pod: tuple[Running, Publisher]) -> Running:
+def service(service_and_pod: tuple[RunningService, Publisher]) -> RunningService:
     return service_and_pod[0]
 
 
 @pytest.fixture
-def pod(service_and_pod: tuple[Running, Publisher]) -> Publisher:
+def pod(service_and_pod: tuple[RunningService, Publisher]) -> Publisher:
     return service_and_pod[1]

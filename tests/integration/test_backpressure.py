@@ -7,7 +7,7 @@ import asyncio
 import msgpack
 import zmq
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED
-from support.fleet import configure, running
+from support.services.running import local_configuration, running_service
 
 POD = ("a:1", 0)
 SENT = 20_000
@@ -28,7 +28,7 @@ def frame(sequence: int) -> list[bytes]:
 
 
 async def test_what_a_storm_costs_is_counted_and_the_pod_is_marked() -> None:
-    configuration = configure(
+    configuration = local_configuration(
         sources=[{"endpoint": "tcp://127.0.0.1:*", "bind": True}],
         events={"queue_messages": 100},
         index={"block_size": 256},
@@ -36,7 +36,7 @@ async def test_what_a_storm_costs_is_counted_and_the_pod_is_marked() -> None:
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
         publisher.setsockopt(zmq.LINGER, PATIENCE_MS)
         publisher.setsockopt(zmq.SNDHWM, 100)
-        async with running(configuration) as service:
+        async with running_service(configuration) as service:
             publisher.connect(service.application.endpoints[0])
             assert await asyncio.to_thread(publisher.poll, PATIENCE_MS)
             publisher.recv()

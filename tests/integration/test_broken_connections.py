@@ -12,10 +12,11 @@ import pytest
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT, TRUST_STATE_STALE
-from support.engine import NaiveEngine, Prompt
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import Publisher, Running, configure, running
-from support.one_pod import MODEL, ask, frame, score, stored
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.publisher import Publisher
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.services.one_pod import MODEL, block_stored, frame, score, score_request
+from support.services.running import RunningService, local_configuration, running_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +28,7 @@ POD = ("127.0.0.1:8000", 0)
 @asynccontextmanager
 async def engine_and_service(
     *, binds: bool, **source: Any
-) -> AsyncIterator[tuple[FaultyEngine, Running]]:
+) -> AsyncIterator[tuple[FaultyEngine, RunningService]]:
     """An engine that has cached the prompt, and a service that knows it exactly."""
     async with AsyncExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -37,16 +38,18 @@ async def engine_and_service(
         endpoint = f"tcp://127.0.0.1:{port}"
         of: dict[str, Any] = {"endpoint": endpoint, "replay": replay_endpoint}
         of |= {"bind": True, "replay": f"tcp://{{host}}:{replay}"} if binds else {"pod": POD[0]}
-        naive = NaiveEngine(POD[0], MODEL, 16, 50, random.Random(1), now=time.time)
+        naive = SimulatedEngine(POD[0], MODEL, 16, 50, random.Random(1), now=time.time)
         engine = FaultyEngine(
             context, naive, endpoint, replay_endpoint, Faults(), random.Random(2), connects=binds
         )
         stack.push_async_callback(engine.close)
         naive.serve(PROMPT)
-        settings = configure(sources=[{**of, **source}], events={"replay_timeout_seconds": 0.5})
-        async with running(settings) as service:
+        settings = local_configuration(
+            sources=[{**of, **source}], events={"replay_timeout_seconds": 0.5}
+        )
+        async with running_service(settings) as service:
             await engine.start()
-            await engine.subscribed()
+            await engine.until_subscribed()
             engine.publish(perfectly=True)
             await service.until(lambda pods: _is_exact(pods, 0))
             yield engine, service
@@ -68,8 +71,8 @@ def _is_exact(pods: dict[tuple[str, int], fleet_pb2.Rank], sequence: int) -> boo
     )
 
 
-async def the_pod(service: Running) -> scoring_pb2.PodScore:
-    (found,) = (await score(service, ask(list(PROMPT.tokens)))).pods
+async def the_pod(service: RunningService) -> scoring_pb2.PodScore:
+    (found,) = (await score(service, score_request(list(PROMPT.tokens)))).pods
     return found
 
 
@@ -135,7 +138,7 @@ async def test_a_pod_whose_model_is_a_default_is_asked_at_start() -> None:
         sources = []
         for rank in (0, 1):  # neither of them says so
             endpoint, replay = (f"tcp://127.0.0.1:{port}" for port in ports[rank::2])
-            naive = NaiveEngine(POD[0], MODEL, 16, 50, random.Random(rank), now=time.time)
+            naive = SimulatedEngine(POD[0], MODEL, 16, 50, random.Random(rank), now=time.time)
             naive.rank = rank
             if rank:
                 naive.serve(PROMPT)
@@ -146,8 +149,8 @@ async def test_a_pod_whose_model_is_a_default_is_asked_at_start() -> None:
             await engine.start()
             engine._next = len(naive.frames)  # published before anybody listened
             sources.append({"endpoint": endpoint, "pod": POD[0], "replay": replay})
-        settings = configure(sources=sources[::-1], default_model="another model")
-        async with running(settings) as service:
+        settings = local_configuration(sources=sources[::-1], default_model="another model")
+        async with running_service(settings) as service:
             await service.until(
                 lambda pods: (
                     len(pods) == 2
@@ -165,14 +168,14 @@ async def test_a_pod_whose_model_is_a_default_is_asked_at_start() -> None:
 async def test_two_engines_under_one_name_are_told_of_and_never_exact() -> None:
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True}
     with zmq.Context() as context:
-        async with running(configure(sources=[source])) as service:
+        async with running_service(local_configuration(sources=[source])) as service:
             endpoint = service.application.endpoints[0]
             first, second = (Publisher(context, connect=endpoint) for _ in range(2))
             tokens = list(range(64))
-            await first.subscribed()
-            first.send(frame(0, stored(tokens)))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            await second.subscribed()
+            await first.until_subscribed()
+            first.send(frame(0, block_stored(tokens)))
+            await service.until_applied({("10.0.0.1:8000", 0): 0})
+            await second.until_subscribed()
             for number in range(10):
                 second.send(frame(number, {"type": "AllBlocksCleared"}))
                 first.send(frame(number + 1))
@@ -180,7 +183,7 @@ async def test_two_engines_under_one_name_are_told_of_and_never_exact() -> None:
             await service.until(
                 lambda pods: pods[name].last_sequence == 10 and pods[name].rival_frames == 10
             )
-            (found,) = (await score(service, ask(tokens))).pods
+            (found,) = (await score(service, score_request(tokens))).pods
             assert (found.trust_state, found.trust_reason, found.matched_blocks) == (
                 TRUST_STATE_DEGRADED,
                 "two_engines_one_name",

@@ -13,9 +13,9 @@ import grpc
 import pytest
 import tokenizers
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
-from support.fleet import Running, configure, running
-from support.one_pod import MODEL, blocks, frame, one_pod, stored
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.one_pod import MODEL, block_stored, frame, matched_blocks, service_with_pod
+from support.services.running import RunningService, local_configuration, running_service
 
 from tokenization import ModelFiles, TokenizationLimits, Tokenizers, TokenizersBusyError
 
@@ -47,7 +47,7 @@ def models(files: Path, **chat: Any) -> list[dict[str, Any]]:
     return [{"name": MODEL, "tokenizer": str(files), "chat": chat}]
 
 
-async def tokenize(service: Running, **request: Any) -> tokenization_pb2.TokenizeResponse:
+async def tokenize(service: RunningService, **request: Any) -> tokenization_pb2.TokenizeResponse:
     stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
     answer = await stub.Tokenize(tokenization_pb2.TokenizeRequest(model=MODEL, **request))
     assert isinstance(answer, tokenization_pb2.TokenizeResponse)
@@ -57,14 +57,14 @@ async def tokenize(service: Running, **request: Any) -> tokenization_pb2.Tokeniz
 async def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> None:
     ids = reference(files).encode(RENDERED, add_special_tokens=False).ids
     assert len(ids) >= 48
-    async with one_pod(models=models(files)) as (service, pod):
-        pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
-        await service.heard({("10.0.0.1:8000", 0): 0})
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids[: len(ids) // 16 * 16])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
         request = scoring_pb2.ScoreRequest(model=MODEL)
         request.prompt.chat_completion = json.dumps(CHAT)
-        assert await blocks(service, request) == len(ids) // 16
+        assert await matched_blocks(service, request) == len(ids) // 16
         request.prompt.completion = json.dumps({"prompt": ids})
-        assert await blocks(service, request) == len(ids) // 16
+        assert await matched_blocks(service, request) == len(ids) // 16
         answer = await tokenize(service, chat_completion=json.dumps(CHAT))
         assert answer.text == RENDERED
         assert list(answer.token_ids) == ids
@@ -72,22 +72,22 @@ async def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> No
 
 async def test_a_chat_in_anthropics_form_is_the_same_chat(files: Path) -> None:
     body = {"system": TEXT[1], "messages": [{"role": "user", "content": TEXT[0]}]}
-    async with one_pod(models=models(files)) as (service, pod):
+    async with service_with_pod(models=models(files)) as (service, pod):
         answer = await tokenize(service, messages=json.dumps(body))
         assert answer.text == RENDERED
         ids = list(answer.token_ids)
-        pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
-        await service.heard({("10.0.0.1:8000", 0): 0})
+        pod.send(frame(0, block_stored(ids[: len(ids) // 16 * 16])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
         request = scoring_pb2.ScoreRequest(model=MODEL)
         request.prompt.messages = json.dumps(body)
-        assert await blocks(service, request) == len(ids) // 16
+        assert await matched_blocks(service, request) == len(ids) // 16
 
 
 async def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
     ids = list(range(32))
-    async with one_pod(models=models(files)) as (service, pod):
-        pod.send(frame(0, stored(ids)))
-        await service.heard({("10.0.0.1:8000", 0): 0})
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids)))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
         stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
         request = scoring_pb2.ScoreManyRequest()
         for count in (32, 20, 7):
@@ -104,21 +104,21 @@ async def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
 
 async def test_the_salt_of_a_request_is_part_of_its_first_block(files: Path) -> None:
     ids = list(range(32))
-    async with one_pod(models=models(files)) as (service, pod):
-        pod.send(frame(0, stored(ids, extra_keys=[["tenant"], None])))
-        await service.heard({("10.0.0.1:8000", 0): 0})
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids, extra_keys=[["tenant"], None])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
         for salt, held in (("tenant", 2), (None, 0), ("other", 0)):
             request = scoring_pb2.ScoreRequest(model=MODEL)
             request.prompt.completion = json.dumps({"prompt": ids, "cache_salt": salt})
-            assert await blocks(service, request) == held
+            assert await matched_blocks(service, request) == held
         request.cache_salt = "tenant"  # what the call says counts more
-        assert await blocks(service, request) == 2
+        assert await matched_blocks(service, request) == 2
 
 
 async def test_completions_add_special_tokens_and_chats_do_not_unless_they_are_asked_to(
     files: Path,
 ) -> None:
-    async with one_pod(models=models(files)) as (service, _):
+    async with service_with_pod(models=models(files)) as (service, _):
         for said, completion, chat in ((None, 0, 1), (True, 0, 0), (False, 1, 1)):
             own = {} if said is None else {"add_special_tokens": said}
             with_start = reference(files).encode(TEXT[0]).ids
@@ -138,7 +138,10 @@ async def test_completions_add_special_tokens_and_chats_do_not_unless_they_are_a
 async def test_a_model_is_configured_as_its_engine_was_started(files: Path) -> None:
     (files / "mine.jinja").write_text("{{ mood }}{{ messages[0].content[0] }}")
     chat = {"template": str(files / "mine.jinja"), "template_arguments": {"mood": "good"}}
-    async with one_pod(models=models(files, content_format="openai", **chat)) as (service, _):
+    async with service_with_pod(models=models(files, content_format="openai", **chat)) as (
+        service,
+        _,
+    ):
         body = {"messages": [{"role": "user", "content": "hi"}]}
         answer = await tokenize(service, chat_completion=json.dumps(body))
         assert answer.text == "good{'type': 'text', 'text': 'hi'}"
@@ -160,21 +163,21 @@ async def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
         ({"completion": json.dumps({"prompt": "a", "suffix": "b"})}, invalid, "suffix"),
         ({"completion": json.dumps({"prompt": "\ud800"})}, invalid, "no Unicode text"),
     ]
-    async with one_pod(models=models(files)) as (service, _):
+    async with service_with_pod(models=models(files)) as (service, _):
         for request, status, words in cases:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await tokenize(service, **request)
             assert raised.value.code() == status, request
             assert words in str(raised.value.details())
     (files / "chat_template.jinja").write_text("{% for %}")
-    async with one_pod(models=models(files)) as (service, _):
+    async with service_with_pod(models=models(files)) as (service, _):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await tokenize(service, chat_completion=json.dumps(CHAT))
         assert raised.value.code() == precondition
 
 
 async def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
-    async with one_pod(models=models(files)) as (service, _):
+    async with service_with_pod(models=models(files)) as (service, _):
         for _ in range(2):
             await tokenize(service, chat_completion=json.dumps(CHAT))
         with pytest.raises(grpc.aio.AioRpcError):
@@ -204,7 +207,7 @@ async def test_chats_that_no_template_renders_are_not_guessed(
 ) -> None:
     (files / name).write_text(said)
     settings = {"directories": [str(files.parent)], "aliases": {MODEL: files.name}}
-    async with running(configure(tokenization=settings)) as service:
+    async with running_service(local_configuration(tokenization=settings)) as service:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await tokenize(service, chat_completion=json.dumps(CHAT))
         found = f"{raised.value.code().name}: {raised.value.details()}"

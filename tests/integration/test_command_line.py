@@ -13,24 +13,29 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from support.process import KVATLAS, Service
-from support.tokenizer_files import write_tokenizer
+from support.models.trained import write_tokenizer
+from support.services.process import KVATLAS_COMMAND, ServiceProcess
 
 POD = "10.0.0.1:8000"
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*KVATLAS, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False
+        [*KVATLAS_COMMAND, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(tmp_path: Path) -> Iterator[ServiceProcess]:
     write_tokenizer(tmp_path)
     config = tmp_path / "kvatlas.toml"
     config.write_text(f'[[models]]\nname = "m"\ntokenizer = "{tmp_path}"\n')
-    running = Service("--config", str(config))
+    running = ServiceProcess("--config", str(config))
     with zmq.Context() as context:
         pod = context.socket(zmq.XPUB)
         pod.connect(running.events)
@@ -44,14 +49,14 @@ def service(tmp_path: Path) -> Iterator[Service]:
             "medium": "GPU",
         }
         pod.send_multipart([f"kv@{POD}@m".encode(), bytes(8), msgpack.packb([1.0, [event], 0])])
-        running.until("worker_joined")
+        running.until_logged("worker_joined")
         yield running
         pod.close(linger=0)
     if running.process.poll() is None:
         running.stop()
 
 
-def test_clients_answer_people_and_programs(service: Service) -> None:
+def test_clients_answer_people_and_programs(service: ServiceProcess) -> None:
     tokens = ",".join(map(str, range(40)))
     server = f"--server={service.address}"
     assert run("health", server).stdout == "SERVING\n"
@@ -77,7 +82,7 @@ def test_clients_answer_people_and_programs(service: Service) -> None:
     assert bare.stdout.split() == ids[1:]
 
 
-def test_a_foreign_client_needs_no_proto_files(service: Service) -> None:
+def test_a_foreign_client_needs_no_proto_files(service: ServiceProcess) -> None:
     """`buf curl` is grpcurl's kin: a Go client that asks the server's reflection."""
     buf = str(Path(sys.executable).parent / "buf")
     call = [buf, "curl", "--protocol=grpc", "--http2-prior-knowledge"]
@@ -89,7 +94,7 @@ def test_a_foreign_client_needs_no_proto_files(service: Service) -> None:
     assert json.loads(done.stdout)["pods"][0]["matchedBlocks"] == 2
 
 
-def test_clients_say_what_is_wrong(service: Service) -> None:
+def test_clients_say_what_is_wrong(service: ServiceProcess) -> None:
     server = f"--server={service.address}"
     unknown = run("score", server, "--model=nobody", "--tokens=1")
     assert unknown.returncode == 1
@@ -103,7 +108,9 @@ def test_clients_say_what_is_wrong(service: Service) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_service_in_order(service: Service, number: signal.Signals) -> None:
+def test_a_signal_stops_the_service_in_order(
+    service: ServiceProcess, number: signal.Signals
+) -> None:
     status, rest = service.stop(number)
     assert status == 0
     events = [json.loads(line)["event"] for line in rest.splitlines()]

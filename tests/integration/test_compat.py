@@ -11,8 +11,8 @@ import pytest
 import tokenizers
 from kvatlas.compat import tokenization_pb2 as compat
 from kvatlas.compat.tokenization_pb2_grpc import TokenizationServiceStub
-from support.fleet import configure, running
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.running import local_configuration, running_service
 
 MODEL = "sim/model"
 TEMPLATE = (
@@ -34,7 +34,7 @@ def call(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         "grpc": {"listen": [address], "drain_seconds": 0.1},
     }
     with asyncio.Runner() as runner:
-        service = running(configure(**settings))
+        service = running_service(local_configuration(**settings))
         started = runner.run(service.__aenter__())
         stub = TokenizationServiceStub(started.channel)
 

@@ -12,8 +12,9 @@ from kvatlas.v1.trust_pb2 import (
     TRUST_STATE_EXACT,
     TRUST_STATE_PARTIAL,
 )
-from support.fleet import Publisher, Running
-from support.one_pod import MODEL, ask, one_pod, score
+from support.engines.publisher import Publisher
+from support.services.one_pod import MODEL, score, score_request, service_with_pod
+from support.services.running import RunningService
 
 POD = ("10.0.0.1:8000", 0)
 TOPIC = f"kv@{POD[0]}@{MODEL}"
@@ -44,20 +45,20 @@ def frame(number: int, *events: dict[str, Any], epoch: bytes = b"") -> list[byte
     return [TOPIC.encode(), sequence, msgpack.packb([1.0 + number, list(events), 0])]
 
 
-async def told(service: Running, pod: Publisher, *frames: list[bytes]) -> None:
+async def told(service: RunningService, pod: Publisher, *frames: list[bytes]) -> None:
     """The pod has published these, and they were applied."""
     for each in frames:
         pod.send(each)
-    await service.heard({POD: int.from_bytes(frames[-1][1][:8], "big")})
+    await service.until_applied({POD: int.from_bytes(frames[-1][1][:8], "big")})
 
 
-async def answer(service: Running, tokens: list[int]) -> scoring_pb2.PodScore:
-    (found,) = (await score(service, ask(tokens))).pods
+async def answer(service: RunningService, tokens: list[int]) -> scoring_pb2.PodScore:
+    (found,) = (await score(service, score_request(tokens))).pods
     return found
 
 
 async def test_a_sparse_group_may_come_before_the_one_that_explains_it(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(128))
     window = {**SWA, "kv_cache_spec_sliding_window": 64}
@@ -77,7 +78,7 @@ async def test_a_sparse_group_may_come_before_the_one_that_explains_it(
     assert (found.matched_blocks, found.reusable_tokens, found.score) == (8, 112, 8)
 
 
-async def test_removals_go_to_their_group(service: Running, pod: Publisher) -> None:
+async def test_removals_go_to_their_group(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(128))
     hashes = list(range(1, 9))
     await told(
@@ -101,7 +102,7 @@ async def test_mamba_events_have_one_hash_for_thousands_of_tokens(
     block_size: int, blocks: int, mamba_first: bool
 ) -> None:
     tokens = list(range(7680))
-    async with one_pod(index={"block_size": block_size}) as (service, pod):
+    async with service_with_pod(index={"block_size": block_size}) as (service, pod):
         for chunk in (0, 1):
             part = tokens[chunk * 3840 : (chunk + 1) * 3840]
             hashes = list(range(chunk * 5 + 1, chunk * 5 + 6))
@@ -120,7 +121,9 @@ async def test_mamba_events_have_one_hash_for_thousands_of_tokens(
         assert found.reusable_tokens == 3840  # where there is a state
 
 
-async def test_a_block_is_held_if_all_main_groups_hold_it(service: Running, pod: Publisher) -> None:
+async def test_a_block_is_held_if_all_main_groups_hold_it(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(64))
     await told(
         service,
@@ -132,7 +135,7 @@ async def test_a_block_is_held_if_all_main_groups_hold_it(service: Running, pod:
     assert (found.trust_state, found.matched_blocks, found.score) == (TRUST_STATE_EXACT, 2, 2)
 
 
-async def test_parts_of_blocks_are_no_blocks(service: Running, pod: Publisher) -> None:
+async def test_parts_of_blocks_are_no_blocks(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(40))
     window = {**SWA, "kv_cache_spec_sliding_window": 64, "group_idx": 1}
     await told(
@@ -152,7 +155,7 @@ async def test_parts_of_blocks_are_no_blocks(service: Running, pod: Publisher) -
     assert (await answer(service, tokens)).trust_state == TRUST_STATE_EXACT
 
 
-async def test_an_offload_tier_loads_whole_chunks(service: Running, pod: Publisher) -> None:
+async def test_an_offload_tier_loads_whole_chunks(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
     await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium="CPU")))
     assert (await answer(service, tokens[:32])).matched_blocks == 0
@@ -165,7 +168,7 @@ async def test_an_offload_tier_loads_whole_chunks(service: Running, pod: Publish
 
 @pytest.mark.settings(models=[{"name": MODEL, "offload_chunk_blocks": 4}])
 async def test_a_chunk_may_be_told_by_its_last_block_alone(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
     await told(
@@ -196,7 +199,7 @@ async def test_a_chunk_may_be_told_by_its_last_block_alone(
     ],
 )
 async def test_tiers_have_their_weights(
-    service: Running, pod: Publisher, medium: str, tier: str, weight: float
+    service: RunningService, pod: Publisher, medium: str, tier: str, weight: float
 ) -> None:
     tokens = list(range(64))
     await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium=medium)))
@@ -205,7 +208,7 @@ async def test_tiers_have_their_weights(
     assert found.score == pytest.approx(4 * weight)
 
 
-async def test_names_of_one_tier_are_one(service: Running, pod: Publisher) -> None:
+async def test_names_of_one_tier_are_one(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
     await told(
         service,
@@ -220,7 +223,7 @@ async def test_names_of_one_tier_are_one(service: Running, pod: Publisher) -> No
 @pytest.mark.parametrize(("held", "blocks"), [(2, 33), (1, 16)])
 @pytest.mark.settings(index={"block_size": 64})
 async def test_block_sizes_need_not_divide_each_other(
-    service: Running, pod: Publisher, held: int, blocks: int
+    service: RunningService, pod: Publisher, held: int, blocks: int
 ) -> None:
     tokens = list(range(2112))
     await told(service, pod, frame(0, stored([1, 2], tokens, 1056)))
@@ -232,14 +235,18 @@ async def test_block_sizes_need_not_divide_each_other(
     assert (await answer(service, [*tokens[:1040], *range(9000, 9100)])).matched_blocks == 0
 
 
-async def test_an_engine_reuses_whole_blocks_of_its_own(service: Running, pod: Publisher) -> None:
+async def test_an_engine_reuses_whole_blocks_of_its_own(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(64))
     await told(service, pod, frame(0, stored([1, 2], tokens, 32)))
     found = await answer(service, [*tokens[:48], *range(900, 1000)])
     assert (found.matched_blocks, found.reusable_tokens, found.score) == (2, 32, 2)
 
 
-async def test_blocks_of_another_cache_are_left_alone(service: Running, pod: Publisher) -> None:
+async def test_blocks_of_another_cache_are_left_alone(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(512))
     main: dict[str, Any] = {"group_idx": 0, "kv_cache_spec_kind": "mla_attention"}
     await told(
@@ -258,7 +265,7 @@ EPOCH, OTHER_EPOCH = b"a" * 16, b"b" * 16
 
 
 async def test_a_changed_epoch_is_a_restart_and_a_heartbeat_is_none(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(32))
     await told(service, pod, frame(0, stored([1, 2], tokens), epoch=EPOCH))
@@ -273,7 +280,7 @@ async def test_a_changed_epoch_is_a_restart_and_a_heartbeat_is_none(
     assert (await answer(service, list(range(48)))).matched_blocks == 0
 
 
-async def test_a_batch_may_be_a_map(service: Running, pod: Publisher) -> None:
+async def test_a_batch_may_be_a_map(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(32))
     batch = {"data_parallel_rank": 0, "events": [stored([1, 2], tokens)], "ts": 1.0, "new": [1]}
     await told(service, pod, [TOPIC.encode(), bytes(8), msgpack.packb(batch)])
@@ -281,7 +288,9 @@ async def test_a_batch_may_be_a_map(service: Running, pod: Publisher) -> None:
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, 2)
 
 
-async def test_copies_are_as_many_as_the_engine_says(service: Running, pod: Publisher) -> None:
+async def test_copies_are_as_many_as_the_engine_says(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(16))
     await told(
         service,
@@ -307,7 +316,7 @@ async def test_a_wire_that_cannot_tell_of_salts_is_never_exact(strings: str, sta
     tokens = list(range(32))
     event = ["BlockStored", [1, 2], None, tokens, 16, None, "GPU", None]
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "extra_strings": strings}
-    async with one_pod(sources=[source]) as (service, pod):
+    async with service_with_pod(sources=[source]) as (service, pod):
         payload = msgpack.packb([1.0, [event], 0])
         await told(service, pod, [TOPIC.encode(), bytes(8), payload])
         found = await answer(service, tokens)
@@ -316,7 +325,7 @@ async def test_a_wire_that_cannot_tell_of_salts_is_never_exact(strings: str, sta
 
 
 async def test_a_chain_after_a_part_that_was_never_told_waits_alone(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(32))
     mamba: dict[str, Any] = {"group_idx": 0, "kv_cache_spec_kind": "mamba"}
@@ -332,7 +341,7 @@ async def test_a_chain_after_a_part_that_was_never_told_waits_alone(
 
 
 async def test_speculation_that_is_seen_and_not_configured_leaves_a_bound(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
     await told(
@@ -345,7 +354,7 @@ async def test_speculation_that_is_seen_and_not_configured_leaves_a_bound(
 
 
 @pytest.mark.settings(models=[{"name": MODEL, "speculative_decoding": True}])
-async def test_a_draft_model_costs_a_block(service: Running, pod: Publisher) -> None:
+async def test_a_draft_model_costs_a_block(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
     await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens)))
     found = await answer(service, [*tokens, 1])

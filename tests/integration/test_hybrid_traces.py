@@ -13,9 +13,17 @@ import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.fleet import PATIENCE, Publisher, Running, configure, read_trace, running
-from support.servers import StoreProcess, binary, store_process
-from support.traces import frame_counts, frames_of, parts, request_of
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.publisher import Publisher
+from support.engines.recorded import (
+    frame_counts,
+    frame_parts,
+    frames_of,
+    read_trace,
+    score_request_of,
+)
+from support.services.running import RunningService, local_configuration, running_service
+from support.stores.servers import StoreProcess, server_program, store_process
 
 EXACT = [
     "vllm-0.33-hybrid-swa-first",
@@ -39,27 +47,27 @@ async def scores(name: str, block_size: int, **settings: Any) -> list[tuple[Any,
             {"endpoint": publisher.endpoint, "pod": pod, "model": "sim/llama"}
             for pod, publisher in publishers.items()
         ]
-        configuration = configure(
+        configuration = local_configuration(
             sources=sources, index={"block_size": block_size}, **{"models": [MODEL], **settings}
         )
-        async with running(configuration) as service:
+        async with running_service(configuration) as service:
             for publisher in publishers.values():
-                await publisher.subscribed()
+                await publisher.until_subscribed()
             for line in frames_of(trace):
-                publishers[line["pod"]].send(parts(line))
-            await service.received(frame_counts(trace, ranks))
+                publishers[line["pod"]].send(frame_parts(line))
+            await service.until_received(frame_counts(trace, ranks))
             found = await probed(service, truth)
         for publisher in publishers.values():
             publisher.close()
     return found
 
 
-async def probed(service: Running, truth: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+async def probed(service: RunningService, truth: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
     stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
     found = []
     for probe in truth["probes"]:
         # The truth is of an engine whose own last token is not left out: ask for one more.
-        request = request_of({**probe, "tokens": [*probe["tokens"], 1]}, packed=True)
+        request = score_request_of({**probe, "tokens": [*probe["tokens"], 1]}, packed=True)
         answer = await stub.Score(request)
         pods = {pod.pod: pod for pod in answer.pods}
         found += [(probe, of, pods[pod]) for pod, of in probe["expected"].items() if pod in pods]
@@ -114,7 +122,7 @@ async def test_groups_of_unequal_block_sizes_are_never_overrated() -> None:
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[StoreProcess]:
-    if binary("redis") is None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     with store_process("redis") as process:
         yield process
@@ -139,21 +147,21 @@ async def test_the_store_and_every_copy_say_the_same(
 
     def settings(replica: str) -> Any:
         of = {**store, "replica": replica}
-        return configure(sources=[source], models=[MODEL], store=of)
+        return local_configuration(sources=[source], models=[MODEL], store=of)
 
     with zmq.Context() as context, ExitStack() as publishers:
-        async with running(settings("a")) as owner, running(settings("b")) as other:
+        async with running_service(settings("a")) as owner, running_service(settings("b")) as other:
             for pod in {line["pod"] for line in frames_of(trace)}:
                 endpoint = owner.application.endpoints[0]
                 publisher = publishers.enter_context(closing(Publisher(context, connect=endpoint)))
-                await publisher.subscribed()
+                await publisher.until_subscribed()
                 for line in [line for line in frames_of(trace) if line["pod"] == pod]:
-                    publisher.send(parts(line))
+                    publisher.send(frame_parts(line))
             counts = frame_counts(trace, {pod["name"]: 0 for pod in trace[0]["pods"]})
-            await owner.received(counts)
+            await owner.until_received(counts)
             last = {worker: count - 1 for worker, count in counts.items()}
-            await other.heard(last)
-            async with asyncio.timeout(PATIENCE):
+            await other.until_applied(last)
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while (there := await states(other)) != await states(owner):
                     pass
             assert len(there) == 2
@@ -167,7 +175,7 @@ async def test_the_store_and_every_copy_say_the_same(
                 check(there_found)
 
 
-async def states(service: Running) -> dict[tuple[str, int], tuple[int, int]]:
+async def states(service: RunningService) -> dict[tuple[str, int], tuple[int, int]]:
     """The state of each pod, and the last frame applied."""
     pods = await service.pods()
     return {name: (rank.trust_state, rank.last_sequence) for name, rank in pods.items()}
@@ -183,16 +191,16 @@ async def test_groups_outlive_a_restart_in_a_snapshot(tmp_path: Path, name: str)
             {"endpoint": of.endpoint, "pod": pod, "model": "sim/llama"}
             for pod, of in publishers.items()
         ]
-        settings = configure(
+        settings = local_configuration(
             sources=sources, models=[MODEL], snapshot={"path": str(tmp_path / "snapshot")}
         )
-        async with running(settings) as service:
+        async with running_service(settings) as service:
             for publisher in publishers.values():
-                await publisher.subscribed()
+                await publisher.until_subscribed()
             for line in frames_of(trace):
-                publishers[line["pod"]].send(parts(line))
-            await service.received(frame_counts(trace, ranks))
-        async with running(settings) as service:
+                publishers[line["pod"]].send(frame_parts(line))
+            await service.until_received(frame_counts(trace, ranks))
+        async with running_service(settings) as service:
             check(await probed(service, trace[-1]))
             groups = [len(rank.groups) for rank in (await service.pods()).values()]
             assert groups == [2, 2]

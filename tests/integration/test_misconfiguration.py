@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 import msgpack
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from support.engine import NaiveEngine, Prompt
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import Publisher, Running, configure, running
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.publisher import Publisher
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.services.running import RunningService, local_configuration, running_service
 
 HOST = "127.0.0.2"
 
@@ -21,7 +22,7 @@ HOST = "127.0.0.2"
 class Fleet:
     """A running service, with a publisher that speaks for any pod."""
 
-    def __init__(self, service: Running, publisher: Publisher) -> None:
+    def __init__(self, service: RunningService, publisher: Publisher) -> None:
         self.service = service
         self.application = service.application
         self.fleet = fleet_pb2_grpc.FleetServiceStub(service.channel)
@@ -68,9 +69,9 @@ class Fleet:
 async def fleet(replay: str = "") -> AsyncIterator[Fleet]:
     source = {"endpoint": "tcp://127.0.0.1:*", "bind": True, "replay": replay}
     with zmq.Context() as context:
-        async with running(configure(sources=[source])) as service:
+        async with running_service(local_configuration(sources=[source])) as service:
             publisher = Publisher(context, service.application.endpoints[0])
-            await publisher.subscribed()
+            await publisher.until_subscribed()
             yield Fleet(service, publisher)
             publisher.close()
 
@@ -136,7 +137,7 @@ async def test_a_replay_socket_of_another_pod_is_told() -> None:
                 )
         other = FaultyEngine(
             context,
-            NaiveEngine("other:1", "m", 16, 100, random.Random(1)),
+            SimulatedEngine("other:1", "m", 16, 100, random.Random(1)),
             f"tcp://127.0.0.1:{ports[0]}",
             f"tcp://{HOST}:{ports[1]}",
             Faults(replay="whole"),

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
-from support.fleet import configure, running
-from support.one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.one_pod import (
+    MODEL,
+    TOKENS,
+    block_stored,
+    frame,
+    score,
+    score_request,
+    service_with_pod,
+)
+from support.services.running import local_configuration, running_service
 
 from tokenization import (
     ModelFiles,
@@ -121,9 +129,9 @@ async def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
         "models": [{"name": MODEL, "tokenizer": str(tmp_path / "a")}],
         "tokenization": {"threads": 1, "queue": 4},
     }
-    async with one_pod(**settings) as (service, pod):
-        pod.send(frame(0, stored(TOKENS)))
-        await service.heard({("10.0.0.1:8000", 0): 0})
+    async with service_with_pod(**settings) as (service, pod):
+        pod.send(frame(0, block_stored(TOKENS)))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
         done = threading.Event()
         service.application.tokenizers._pool.submit(done.wait)
         stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
@@ -132,7 +140,7 @@ async def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
         (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert "5 prompts" in str(refused.exception())
         for _ in range(10):
-            answer = await score(service, ask(TOKENS))
+            answer = await score(service, score_request(TOKENS))
             assert answer.pods[0].matched_blocks == 4
         assert not any(call.done() for call in waiting)
         done.set()
@@ -142,7 +150,7 @@ async def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
 async def test_a_directory_of_models_is_configured(tmp_path: Path) -> None:
     model_at(tmp_path / "org" / "a")
     settings = {"directories": [str(tmp_path)], "aliases": {"served": "org/a"}}
-    async with running(configure(tokenization=settings)) as service:
+    async with running_service(local_configuration(tokenization=settings)) as service:
         stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
         for name in ("org/a", "served"):
             request = tokenization_pb2.TokenizeRequest(model=name, text="x")

@@ -14,11 +14,14 @@ import zmq
 from grpc_health.v1 import health_pb2
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
-from support.engine import NaiveEngine, Prompt, workload
-from support.fleet import PATIENCE, Publisher, Running, configure, running
-from support.proxy import Proxy
-from support.replica_process import ReplicaProcess
-from support.servers import StoreProcess, binary, free_port, store_process
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.publisher import Publisher
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.engines.workload import served_workload
+from support.services.replica_process import ReplicaProcess
+from support.services.running import RunningService, local_configuration, running_service
+from support.stores.proxy import CuttableProxy
+from support.stores.servers import StoreProcess, free_port, server_program, store_process
 
 from indexer import Worker
 from store import rendezvous_owner
@@ -33,7 +36,7 @@ MODEL = "sim/model"
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[StoreProcess]:
-    if binary("redis") is None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     with store_process("redis") as process:
         yield process
@@ -42,7 +45,7 @@ def redis() -> Iterator[StoreProcess]:
 class Fleet:
     """Engines that publish, and replicas that listen to each of them."""
 
-    def __init__(self, url: str, stack: AsyncExitStack, engines: list[NaiveEngine]) -> None:
+    def __init__(self, url: str, stack: AsyncExitStack, engines: list[SimulatedEngine]) -> None:
         self._stack = stack
         self.engines = engines
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -53,7 +56,7 @@ class Fleet:
         self.sent = [0] * len(engines)
         self.url = url
         self.namespace = f"replicas{next(NAMESPACES)}"
-        self.replicas: dict[str, Running] = {}
+        self.replicas: dict[str, RunningService] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
 
     def settings(self, name: str, block_size: int = 8, **more: Any) -> dict[str, Any]:
@@ -70,9 +73,11 @@ class Fleet:
         }
         return {"sources": sources, "index": {"block_size": block_size}, "store": store}
 
-    async def start(self, name: str, **more: Any) -> Running:
+    async def start(self, name: str, **more: Any) -> RunningService:
         stack = await self._stack.enter_async_context(AsyncExitStack())
-        service = await stack.enter_async_context(running(configure(**self.settings(name, **more))))
+        service = await stack.enter_async_context(
+            running_service(local_configuration(**self.settings(name, **more)))
+        )
         self.replicas[name], self._stacks[name] = service, stack
         return service
 
@@ -83,10 +88,10 @@ class Fleet:
     async def connected(self) -> None:
         """Wait until each engine has a subscriber, and all agree on whose it is."""
         for publisher in self.publishers:
-            await publisher.subscribed()
+            await publisher.until_subscribed()
         names = sorted(self.replicas)
         want = self.shares()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 answers = {name: await self.listed(name) for name in names}
                 if all(
@@ -107,7 +112,7 @@ class Fleet:
 
     async def settled(self, prompts: list[Prompt]) -> None:
         """Wait until everybody is certain of everything again; in between nobody is wrongly so."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while (await self.ask(prompts))[1]:
                 pass
 
@@ -186,7 +191,9 @@ def is_recovering(answer: fleet_pb2.ListPodsResponse) -> bool:
 async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prompt]]]:
     """Three engines that have served a workload, of which nothing is published yet."""
     async with AsyncExitStack() as stack:
-        engines, prompts = workload(seed, 8, 1, pods=3, requests=40, images=False, now=time.time)
+        engines, prompts = served_workload(
+            seed, 8, 1, pods=3, requests=40, images=False, now=time.time
+        )
         yield Fleet(url, stack, engines), prompts
 
 
@@ -226,7 +233,7 @@ def score_request(prompt: Prompt) -> scoring_pb2.ScoreRequest:
 @asynccontextmanager
 async def own_store() -> AsyncIterator[StoreProcess]:
     """A store for one test, to be killed."""
-    if binary("valkey") is None:
+    if server_program("valkey") is None:
         pytest.skip("there is no valkey-server on this machine")
     with store_process("valkey") as process:
         yield process
@@ -243,7 +250,7 @@ async def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
         asked = "a" if "b" in of.shares().values() else "b"  # who has somebody else's pods
         stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas[asked].channel)
         request = score_request(prompts[0])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 answer = await stub.Score(request, timeout=2.0)
                 states = {score.pod: score.trust_reason for score in answer.pods}
@@ -284,12 +291,12 @@ async def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_
         killed = ReplicaProcess("a", text, free_port(), tmp_path)
         try:
             killed.start()
-            await killed.serving()
-            await killed.as_running().until(lambda pods: (pod, 0) in pods)
+            await killed.until_serving()
+            await killed.as_service().until(lambda pods: (pod, 0) in pods)
             killed.kill()
             service = await of.start(other, lease_seconds=60)
             killed.start()
-            await killed.serving()
+            await killed.until_serving()
             await service.until(
                 lambda pods: (
                     (pod, 0) in pods and not pods[pod, 0].owner and pods[pod, 0].silent_seconds == 0
@@ -359,7 +366,7 @@ async def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
             assert "store" in str(raised.value.details())
         await asyncio.to_thread(store.start)
         await of.agreed()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 try:
                     await stub.Score(score_request(prompts[0]))
@@ -403,7 +410,7 @@ async def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProce
         before = lost.writer.owned[Worker(pod, 0)].epoch
         await lost.store.remove_worker(Worker(pod, 0), None)
         await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
                 again.epoch == before
             ):
@@ -411,7 +418,7 @@ async def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProce
 
 
 async def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
-    engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
+    engines, prompts = served_workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
     (engine,) = engines
     namespace = f"replicas{next(NAMESPACES)}"
     sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
@@ -419,40 +426,40 @@ async def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StorePro
     def settings(name: str) -> Any:
         store = {"url": redis.url, "namespace": namespace, "replica": name}
         store |= {"lease_seconds": "0.6"}
-        return configure(sources=sources, index={"block_size": 8}, store=store)
+        return local_configuration(sources=sources, index={"block_size": 8}, store=store)
 
     async with AsyncExitStack() as stack:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.term)
         one = await stack.enter_async_context(AsyncExitStack())
-        a = await one.enter_async_context(running(settings("a")))
-        b = await stack.enter_async_context(running(settings("b")))
+        a = await one.enter_async_context(running_service(settings("a")))
+        b = await stack.enter_async_context(running_service(settings("b")))
         first, second = (
             Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
         )
         stack.callback(first.close)
         stack.callback(second.close)
-        await first.subscribed()
-        await second.subscribed()
+        await first.until_subscribed()
+        await second.until_subscribed()
         half = len(engine.frames) // 2
         for frame in engine.frames[:half]:
             first.send(frame)
         for service in (a, b):
-            await service.heard({(engine.name, 0): half - 1})
+            await service.until_applied({(engine.name, 0): half - 1})
         assert (await b.pods())[engine.name, 0].owner == "a"
         second.send(engine.frames[half])  # somebody else's: counted, and not applied
         ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not ingest.skipped["owned_elsewhere"]:
                 await b.pods()
         await one.aclose()
         stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
                 pass
         for frame in engine.frames[half:]:
             second.send(frame)
-        await b.heard({(engine.name, 0): len(engine.frames) - 1})
+        await b.until_applied({(engine.name, 0): len(engine.frames) - 1})
         scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
         for prompt in prompts:
             answer = await scoring.Score(score_request(prompt))
@@ -462,7 +469,7 @@ async def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StorePro
 async def test_a_new_replica_is_ready_when_its_copy_is_warm(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
-    async with fleet(redis.url, seed=7) as (of, prompts), Proxy(redis.port) as proxy:
+    async with fleet(redis.url, seed=7) as (of, prompts), CuttableProxy(redis.port) as proxy:
         await of.start("a")
         await of.connected()
         of.publish()
@@ -482,7 +489,7 @@ async def test_a_new_replica_is_ready_when_its_copy_is_warm(
             for _ in range(3):
                 assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
             proxy.heal()
-            await replica.serving()
+            await replica.until_serving()
             stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
             for prompt in prompts[:5]:  # right from the first answer on
                 answer = await stub.Score(score_request(prompt))

@@ -18,10 +18,11 @@ import structlog
 import zmq
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
-from support.engine import NaiveEngine, Prompt, contents, leading
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import PATIENCE, Running, configure, running
-from support.process import Service
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.simulated import Prompt, SimulatedEngine, block_contents, leading_blocks
+from support.services.process import ServiceProcess
+from support.services.running import RunningService, local_configuration, running_service
 
 from service import snapshot
 from service.snapshot import KeySettings, SnapshotError, read_snapshot
@@ -42,7 +43,7 @@ async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
                 ports.append(
                     socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
                 )
-        engine = NaiveEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
+        engine = SimulatedEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
         faulty = FaultyEngine(
             context,
             engine,
@@ -61,7 +62,7 @@ async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
 def configured(faulty: FaultyEngine, path: Path, **snapshot: Any) -> Any:
     replay = "" if faulty.faults.replay == "none" else faulty.replay_endpoint
     source = {"endpoint": faulty.endpoint, "pod": POD, "model": MODEL, "replay": replay}
-    return configure(
+    return local_configuration(
         metrics={"listen": ""},
         sources=[source],
         index={"block_size": SIZE},
@@ -76,7 +77,9 @@ async def serve(faulty: FaultyEngine, *prompts: Prompt) -> None:
     faulty.publish()
 
 
-async def caught_up(service: Running, faulty: FaultyEngine, state: int = TRUST_STATE_EXACT) -> None:
+async def caught_up(
+    service: RunningService, faulty: FaultyEngine, state: int = TRUST_STATE_EXACT
+) -> None:
     await service.until(
         lambda pods: (
             (rank := pods[POD, 0]).trust_state == state
@@ -85,7 +88,7 @@ async def caught_up(service: Running, faulty: FaultyEngine, state: int = TRUST_S
     )
 
 
-async def scores(service: Running, faulty: FaultyEngine) -> list[tuple[int, int]]:
+async def scores(service: RunningService, faulty: FaultyEngine) -> list[tuple[int, int]]:
     """Matched blocks as answered, and as they are, of every prompt."""
     stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
     held = {content for content, copies in faulty.engine.copies.items() if copies}
@@ -94,7 +97,7 @@ async def scores(service: Running, faulty: FaultyEngine) -> list[tuple[int, int]
         request = scoring_pb2.ScoreRequest(model=MODEL)
         request.prompt.token_ids.ids.extend(prompt.tokens)
         (score,) = (await stub.Score(request)).pods
-        found.append((score.matched_blocks, leading(contents(prompt, SIZE), held)))
+        found.append((score.matched_blocks, leading_blocks(block_contents(prompt, SIZE), held)))
     return found
 
 
@@ -105,8 +108,8 @@ def check(found: list[tuple[int, int]]) -> None:
 
 async def first_life(faulty: FaultyEngine, path: Path) -> None:
     """A service that hears two prompts and stops."""
-    async with running(configured(faulty, path)) as service:
-        await faulty.subscribed()
+    async with running_service(configured(faulty, path)) as service:
+        await faulty.until_subscribed()
         await serve(faulty, *PROMPTS[:2])
         await caught_up(service, faulty)
 
@@ -126,8 +129,8 @@ async def test_a_restart_forgets_nothing_where_there_is_a_replay(
             case "restarted":
                 await faulty.restart(0)
                 await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
-        async with running(configured(faulty, tmp_path / "snapshot")) as service:
-            await faulty.subscribed()
+        async with running_service(configured(faulty, tmp_path / "snapshot")) as service:
+            await faulty.until_subscribed()
             await caught_up(service, faulty)
             check(await scores(service, faulty))
             pods = await service.pods()
@@ -137,11 +140,11 @@ async def test_a_restart_forgets_nothing_where_there_is_a_replay(
 async def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
     async with pod("none") as faulty:
         await first_life(faulty, tmp_path / "snapshot")
-        async with running(configured(faulty, tmp_path / "snapshot")) as service:
+        async with running_service(configured(faulty, tmp_path / "snapshot")) as service:
             rank = (await service.pods())[POD, 0]
             assert (rank.trust_state, rank.trust_reason) == (TRUST_STATE_DEGRADED, "restored")
             check(await scores(service, faulty))
-            await faulty.subscribed()
+            await faulty.until_subscribed()
             for _ in range(16):  # by then an offload tier would have shown itself
                 faulty.engine.reset()
                 await serve(faulty, PROMPTS[4])
@@ -152,12 +155,12 @@ async def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path)
 async def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
     async with pod() as faulty:
         await first_life(faulty, tmp_path / "snapshot")
-        other = configure(
+        other = local_configuration(
             metrics={"listen": ""},
             index={"block_size": SIZE},
             snapshot={"path": str(tmp_path / "snapshot")},
         )
-        async with running(other) as service:
+        async with running_service(other) as service:
             assert await service.pods() == {}
 
 
@@ -208,13 +211,13 @@ async def test_a_file_that_is_not_right_is_refused_and_put_aside(
     if mangle is not None:
         path.write_bytes(mangle(path.read_bytes()))
     before = path.read_bytes()
-    configuration = configure(
+    configuration = local_configuration(
         metrics={"listen": ""},
         index={"block_size": SIZE, **settings.get("index", {})},
         snapshot={"path": str(path), **settings.get("snapshot", {})},
     )
     with structlog.testing.capture_logs() as logs:
-        async with running(configuration) as service:
+        async with running_service(configuration) as service:
             assert await service.pods() == {}
     (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
     assert said in refused["detail"]
@@ -224,8 +227,8 @@ async def test_a_file_that_is_not_right_is_refused_and_put_aside(
 async def grown(faulty: FaultyEngine, path: Path) -> None:
     """Fill the index until it takes more than a mebibyte."""
     faulty.engine.capacity = 100_000
-    async with running(configured(faulty, path)) as service:
-        await faulty.subscribed()
+    async with running_service(configured(faulty, path)) as service:
+        await faulty.until_subscribed()
         source = random.Random(3)
         for _ in range(40):
             tokens = tuple(source.randrange(1000) for _ in range(SIZE * 500))
@@ -236,7 +239,9 @@ async def grown(faulty: FaultyEngine, path: Path) -> None:
 
 async def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="there is no directory"):
-        async with running(configure(snapshot={"path": str(tmp_path / "no" / "snapshot")})):
+        async with running_service(
+            local_configuration(snapshot={"path": str(tmp_path / "no" / "snapshot")})
+        ):
             pass
 
 
@@ -252,20 +257,20 @@ async def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
 
     def write_slowly(file: Any, batch: bytes) -> None:
         slow.set()
-        assert go_on.wait(PATIENCE)
+        assert go_on.wait(DEADLINE_SECONDS)
         write_all(file, batch)
 
     async with pod() as faulty:
         await first_life(faulty, path)
-        async with running(configured(faulty, path)) as service:
-            await faulty.subscribed()
+        async with running_service(configured(faulty, path)) as service:
+            await faulty.until_subscribed()
             await caught_up(service, faulty)
             before = len(faulty.engine.frames)
             monkeypatch.setattr(snapshot, "_write_all", write_slowly)
             snapshots = service.application.snapshots
             assert snapshots is not None
             writing = asyncio.create_task(snapshots.write())
-            await asyncio.to_thread(slow.wait, PATIENCE)
+            await asyncio.to_thread(slow.wait, DEADLINE_SECONDS)
             await serve(faulty, *PROMPTS[2:])
             for _ in range(20):
                 assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
@@ -283,11 +288,11 @@ async def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path
     path = directory / "snapshot"
     async with (
         pod() as faulty,
-        running(configured(faulty, path, interval_seconds=0.05)) as service,
+        running_service(configured(faulty, path, interval_seconds=0.05)) as service,
     ):
         snapshots = service.application.snapshots
         assert snapshots is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while snapshots.written < 2:
                 await service.pods()
             assert path.exists()
@@ -338,11 +343,11 @@ async def kill(directory: Path, times: int) -> None:
         for tokens in range(0, 100_000, 2_000):
             faulty.engine.serve(Prompt(tuple(range(tokens, tokens + 2_000))))
         while killed < times:
-            process = Service("--config", str(config), binds=False)
-            await faulty.subscribed()
+            process = ServiceProcess("--config", str(config), binds=False)
+            await faulty.until_subscribed()
             await serve(faulty, source.choice(PROMPTS))
             for awaited in (path, middle):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(DEADLINE_SECONDS):
                     while not await asyncio.to_thread(awaited.exists):
                         pass
             before = last_frame(path)
@@ -351,6 +356,6 @@ async def kill(directory: Path, times: int) -> None:
             process.stop(signal.SIGKILL)
             killed += middle.exists()
             assert last_frame(path) >= before
-        async with running(configured(faulty, path)) as service:
+        async with running_service(configured(faulty, path)) as service:
             await caught_up(service, faulty)
             check(await scores(service, faulty))

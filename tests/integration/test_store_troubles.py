@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
-from support.servers import (
-    PATIENCE,
+from support.stores.servers import (
     StoreProcess,
-    binary,
     cluster_processes,
     free_port,
+    server_program,
     store_process,
 )
 
@@ -80,7 +80,7 @@ class Owner:
         return -1 if match is None else match.matched_blocks
 
     async def written(self) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not await self.writer.write_all(self.writer.owned[self.worker]):
                 pass
 
@@ -96,7 +96,7 @@ async def owner(url: str, **more: Any) -> AsyncIterator[Owner]:
 
 @pytest.fixture
 def redis() -> Iterator[StoreProcess]:
-    if binary("redis") is None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     with store_process("redis") as process:
         yield process
@@ -208,7 +208,7 @@ async def test_a_wrong_password_is_refused_and_a_right_one_is_not(redis: StorePr
 
 
 async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
-    if binary("valkey") is None:
+    if server_program("valkey") is None:
         pytest.skip("there is no valkey-server on this machine")
     socket = tmp_path / "s"
     with store_process("valkey", "--unixsocket", str(socket)):
@@ -219,7 +219,7 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
 
 
 async def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
-    if binary("redis") is None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     _certificates(tmp_path)
     port = free_port()
@@ -266,7 +266,7 @@ def _certificates(folder: Path) -> None:
 @pytest.fixture
 def sentinel(redis: StoreProcess, tmp_path: Path) -> Iterator[str]:
     """The URL by which a sentinel, which may not answer yet, knows the server."""
-    program, port = binary("redis"), free_port()
+    program, port = server_program("redis"), free_port()
     assert program is not None
     file = tmp_path / "sentinel.conf"
     file.write_text(
@@ -278,7 +278,7 @@ def sentinel(redis: StoreProcess, tmp_path: Path) -> Iterator[str]:
 
 
 async def test_sentinels_know_where_the_store_is(sentinel: str) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
                 async with owner(sentinel) as of:
@@ -292,7 +292,7 @@ async def test_sentinels_know_where_the_store_is(sentinel: str) -> None:
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 async def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
-    if binary(kind) is None:
+    if server_program(kind) is None:
         pytest.skip(f"there is no {kind}-server on this machine")
     with cluster_processes(kind, primaries=3, spare=1) as cluster:
         async with owner(cluster.url) as of:
@@ -323,7 +323,7 @@ async def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["redis", "valkey cluster"])
 async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> None:
     program, _, cluster = kind.partition(" ")
-    if binary(program) is None:
+    if server_program(program) is None:
         pytest.skip(f"there is no {program}-server on this machine")
 
     async with AsyncExitStack() as stack:

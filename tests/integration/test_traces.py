@@ -9,8 +9,15 @@ import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.fleet import Publisher, configure, read_trace, running
-from support.traces import frame_counts, frames_of, parts, request_of
+from support.engines.publisher import Publisher
+from support.engines.recorded import (
+    frame_counts,
+    frame_parts,
+    frames_of,
+    read_trace,
+    score_request_of,
+)
+from support.services.running import local_configuration, running_service
 
 TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]
 FURTHER = ["vllm-0.33-cpu-tier", "vllm-0.33-restart-reset"]
@@ -21,7 +28,7 @@ async def check_probes(channel: Any, truth: dict[str, Any], block_size: int) -> 
     stub = scoring_pb2_grpc.ScoringServiceStub(channel)
     checked = 0
     for number, probe in enumerate(truth["probes"]):
-        answer = await stub.Score(request_of(probe, packed=number % 2 == 0))
+        answer = await stub.Score(score_request_of(probe, packed=number % 2 == 0))
         assert answer.total_tokens == len(probe["tokens"])
         assert answer.total_blocks == len(probe["tokens"]) // block_size
         pods = {score.pod: score for score in answer.pods}
@@ -52,13 +59,15 @@ async def replay_connected(name: str, block_size: int) -> None:
             {"endpoint": publisher.endpoint, "pod": pod, "model": "sim/llama"}
             for pod, publisher in publishers.items()
         ]
-        async with running(configure(sources=sources, index={"block_size": block_size})) as service:
+        async with running_service(
+            local_configuration(sources=sources, index={"block_size": block_size})
+        ) as service:
             for publisher in publishers.values():
-                await publisher.subscribed()
+                await publisher.until_subscribed()
             for line in frames_of(trace):
-                publishers[line["pod"]].send(parts(line))
+                publishers[line["pod"]].send(frame_parts(line))
             ranks = {pod["name"]: pod["dp_rank"] for pod in fleet["pods"]}
-            await service.received(frame_counts(trace, ranks))
+            await service.until_received(frame_counts(trace, ranks))
             checked = await check_probes(service.channel, truth, block_size)
             assert checked == sum(len(probe["expected"]) for probe in truth["probes"])
         for publisher in publishers.values():
@@ -70,15 +79,15 @@ async def replay_bound(name: str) -> None:
     trace = read_trace(name)
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "topic": "kv@"}
     with zmq.Context() as context, ExitStack() as publishers:
-        async with running(configure(sources=[source])) as service:
+        async with running_service(local_configuration(sources=[source])) as service:
             endpoint = service.application.endpoints[0]
             for pod in trace[0]["pods"]:
                 publisher = publishers.enter_context(closing(Publisher(context, connect=endpoint)))
-                await publisher.subscribed()
+                await publisher.until_subscribed()
                 mine = [line for line in frames_of(trace) if line["pod"] == pod["name"]]
                 for line in mine:
-                    publisher.send(parts(line))
-                await service.received({(pod["name"], 0): len(mine)})
+                    publisher.send(frame_parts(line))
+                await service.until_received({(pod["name"], 0): len(mine)})
             await check_probes(service.channel, trace[-1], 16)
 
 

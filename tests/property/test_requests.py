@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tokenizer_files import write_tokenizer
+from support.models.trained import write_tokenizer
 
 from tokenization import ChatOptions, TokenizationError
 from tokenization.model import Model, load_model

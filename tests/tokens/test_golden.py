@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
-from support.fetched import model_files
-from support.fleet import DATA, configure, running
+from support.models.fetched import model_files
+from support.paths import DATA
+from support.services.running import local_configuration, running_service
 
 
 def cases(model: str) -> list[dict[str, Any]]:
@@ -21,7 +22,7 @@ def cases(model: str) -> list[dict[str, Any]]:
 async def test_every_recorded_request_becomes_the_engines_tokens(model: str, count: int) -> None:
     files = model_files(model)
     models = [{"name": model, "tokenizer": str(files)}]
-    async with running(configure(models=models)) as service:
+    async with running_service(local_configuration(models=models)) as service:
         stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
         for number, case in enumerate(cases(model)):
             request = tokenization_pb2.TokenizeRequest(model=model)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tokenizers
 import transformers
-from support.fetched import model_files
+from support.models.fetched import model_files
 
 from service.cli.main import main
 from tokenization.model import load_model

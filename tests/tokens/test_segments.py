@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import tokenizers
-from support.fetched import model_files
-from support.tokenizer_files import write_tokenizer
+from support.models.fetched import model_files
+from support.models.trained import write_tokenizer
 
 from tokenization.encode.encoders import HuggingFace
 from tokenization.encode.segment_cache import SegmentCache

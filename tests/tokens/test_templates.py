@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from support.fetched import chat_templates
+from support.models.fetched import chat_templates
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokenization import ChatError

@@ -11,7 +11,7 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fleet import DATA
+from support.paths import DATA
 
 from indexer import BlockKey, KeyScheme, MultimodalItem, block_extras
 from indexer.extras import encode

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from support.fleet import DATA
+from support.paths import DATA
 
 from kvevents import (
     AllBlocksCleared,
