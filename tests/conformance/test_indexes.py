@@ -264,7 +264,7 @@ class SharedMachine(IndexMachine):
             self._shared().close()
 
 
-def test_the_embedded_index() -> None:
+def test_the_embedded_index_answers_as_the_naive_one() -> None:
     run_state_machine_as_test(MemoryMachine, settings=_settings(60, 40))
 
 
@@ -286,7 +286,7 @@ KINDS = ["redis", "valkey", "redis cluster", "valkey cluster"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_index_that_is_shared(kind: str) -> None:
+def test_replicas_and_their_store_answer_as_the_naive_index(kind: str) -> None:
     with store(kind) as (url, processes):
         machine = type("Machine", (SharedMachine,), {"url": url, "processes": processes})
         run_state_machine_as_test(machine, settings=_settings(8, 25))
@@ -294,7 +294,7 @@ def test_an_index_that_is_shared(kind: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_index_that_is_shared_for_long(kind: str) -> None:
+def test_replicas_and_their_store_answer_as_the_naive_index_in_long_runs(kind: str) -> None:
     with store(kind) as (url, processes):
         machine = type("Machine", (SharedMachine,), {"url": url, "processes": processes})
         run_state_machine_as_test(machine, settings=_settings(300, 40))

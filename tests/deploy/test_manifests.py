@@ -31,13 +31,13 @@ def test_every_manifest_fits_its_schema_of_kubernetes(manifests: dict[str, dict[
         kubernetes_validate.validate(manifest, "1.30", strict=True)
 
 
-def test_a_broken_manifest_would_be_noticed(manifests: dict[str, dict[str, Any]]) -> None:
+def test_a_broken_manifest_does_not_fit_its_schema(manifests: dict[str, dict[str, Any]]) -> None:
     broken = {**manifests["Service"], "spec": {"ports": "many"}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, "1.30", strict=True)
 
 
-def test_the_configuration_is_usable_and_its_ports_are_the_deployment_s(
+def test_the_deployed_configuration_is_valid_and_names_the_deployment_s_ports(
     manifests: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     file = tmp_path / "kvatlas.toml"

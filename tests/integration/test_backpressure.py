@@ -27,7 +27,7 @@ def frame(sequence: int) -> list[bytes]:
     return [b"kv@a:1@m", sequence.to_bytes(8, "big"), payload]
 
 
-async def test_what_a_storm_costs_is_counted_and_the_pod_is_marked() -> None:
+async def test_frames_lost_in_a_storm_are_counted_and_the_pod_is_not_exact() -> None:
     configuration = local_configuration(
         sources=[{"endpoint": "tcp://127.0.0.1:*", "bind": True}],
         events={"queue_messages": 100},

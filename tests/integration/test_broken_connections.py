@@ -165,7 +165,7 @@ async def test_a_pod_whose_model_is_a_default_is_asked_at_start() -> None:
             assert not answer.warnings
 
 
-async def test_two_engines_under_one_name_are_told_of_and_never_exact() -> None:
+async def test_two_engines_under_one_name_are_reported_and_never_exact() -> None:
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True}
     with zmq.Context() as context:
         async with running_service(local_configuration(sources=[source])) as service:

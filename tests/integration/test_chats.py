@@ -54,7 +54,7 @@ async def tokenize(service: RunningService, **request: Any) -> tokenization_pb2.
     return answer
 
 
-async def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> None:
+async def test_a_chat_is_matched_where_the_engine_has_cached_it(files: Path) -> None:
     ids = reference(files).encode(RENDERED, add_special_tokens=False).ids
     assert len(ids) >= 48
     async with service_with_pod(models=models(files)) as (service, pod):
@@ -147,7 +147,7 @@ async def test_a_model_is_configured_as_its_engine_was_started(files: Path) -> N
         assert answer.text == "good{'type': 'text', 'text': 'hi'}"
 
 
-async def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
+async def test_the_refusal_of_a_chat_says_what_is_wrong_with_it(files: Path) -> None:
     image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}
     invalid, precondition = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
     cases: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
@@ -176,7 +176,7 @@ async def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
         assert raised.value.code() == precondition
 
 
-async def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
+async def test_metrics_count_what_the_segment_cache_has_saved(files: Path) -> None:
     async with service_with_pod(models=models(files)) as (service, _):
         for _ in range(2):
             await tokenize(service, chat_completion=json.dumps(CHAT))
@@ -202,7 +202,7 @@ async def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
         ("tekken.json", "{}", "FAILED_PRECONDITION.*mistral-common"),
     ],
 )
-async def test_chats_that_no_template_renders_are_not_guessed(
+async def test_a_chat_that_no_template_renders_is_refused(
     files: Path, name: str, said: str, words: str
 ) -> None:
     (files / name).write_text(said)
@@ -214,7 +214,7 @@ async def test_chats_that_no_template_renders_are_not_guessed(
         assert re.match(words, found), found
 
 
-async def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
+async def test_a_prompt_beyond_those_that_may_wait_is_refused_at_once(files: Path) -> None:
     limits = TokenizationLimits(threads=1, queue=1)
     async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
         calls = [found.encode(MODEL, "a", add_special_tokens=True) for _ in range(3)]

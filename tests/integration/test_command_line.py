@@ -56,7 +56,9 @@ def service(tmp_path: Path) -> Iterator[ServiceProcess]:
         running.stop()
 
 
-def test_clients_answer_people_and_programs(service: ServiceProcess) -> None:
+def test_client_commands_print_tables_for_people_and_json_for_programs(
+    service: ServiceProcess,
+) -> None:
     tokens = ",".join(map(str, range(40)))
     server = f"--server={service.address}"
     assert run("health", server).stdout == "SERVING\n"
@@ -94,7 +96,7 @@ def test_a_foreign_client_needs_no_proto_files(service: ServiceProcess) -> None:
     assert json.loads(done.stdout)["pods"][0]["matchedBlocks"] == 2
 
 
-def test_clients_say_what_is_wrong(service: ServiceProcess) -> None:
+def test_client_commands_say_what_is_wrong(service: ServiceProcess) -> None:
     server = f"--server={service.address}"
     unknown = run("score", server, "--model=nobody", "--tokens=1")
     assert unknown.returncode == 1
@@ -117,7 +119,7 @@ def test_a_signal_stops_the_service_in_order(
     assert events[-2:] == ["stopping", "stopped"]
 
 
-def test_check_validates_without_starting(tmp_path: Path) -> None:
+def test_kvatlas_check_validates_without_starting(tmp_path: Path) -> None:
     good = run("check", "--bind=tcp://*:5557", "--block-size=32")
     assert good.returncode == 0
     assert "block size 32" in good.stdout
@@ -135,7 +137,7 @@ def test_a_start_that_fails_says_why() -> None:
     assert "cannot start: cannot bind tcp://no.such.interface:5557" in bad.stderr
 
 
-def test_help_teaches() -> None:
+def test_the_help_of_every_command_shows_its_usage() -> None:
     assert "kvatlas demo" in run("--help").stdout
     for command in ("serve", "check", "score", "tokenize", "pods", "demo"):
         page = run(command, "--help")

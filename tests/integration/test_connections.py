@@ -81,7 +81,7 @@ async def test_each_publisher_has_a_connection_of_its_own() -> None:
     context.term()
 
 
-async def test_a_successor_is_told_apart_even_if_the_descriptor_is_used_again() -> None:
+async def test_a_publisher_that_reuses_a_descriptor_has_a_connection_of_its_own() -> None:
     """All of it happens while nothing is read: the system gives out the lowest number anew."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     heard = Heard()

@@ -309,12 +309,12 @@ async def run(seed: int, faultless: bool = False) -> Schedule:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_nothing_is_certain_that_is_not_so(seed: int) -> None:
+async def test_no_score_is_called_certain_that_the_engine_contradicts(seed: int) -> None:
     await run(seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
+async def test_without_faults_every_score_is_exact_all_the_time(seed: int) -> None:
     schedule = await run(seed, faultless=True)
     assert schedule.states[TRUST_STATE_EXACT] > 50
     assert set(schedule.states) <= {TRUST_STATE_EXACT, 6}  # unknown, before the first frame
@@ -322,5 +322,5 @@ async def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-async def test_many_schedules_of_faults(seed: int) -> None:
+async def test_no_score_of_many_fault_schedules_is_called_certain_that_is_wrong(seed: int) -> None:
     await run(seed)

@@ -78,7 +78,9 @@ async def test_a_sparse_group_may_come_before_the_one_that_explains_it(
     assert (found.matched_blocks, found.reusable_tokens, found.score) == (8, 112, 8)
 
 
-async def test_removals_go_to_their_group(service: RunningService, pod: Publisher) -> None:
+async def test_a_removal_removes_from_its_cache_group_alone(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(128))
     hashes = list(range(1, 9))
     await told(
@@ -135,7 +137,9 @@ async def test_a_block_is_held_if_all_main_groups_hold_it(
     assert (found.trust_state, found.matched_blocks, found.score) == (TRUST_STATE_EXACT, 2, 2)
 
 
-async def test_parts_of_blocks_are_no_blocks(service: RunningService, pod: Publisher) -> None:
+async def test_a_partly_cached_block_does_not_match(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(40))
     window = {**SWA, "kv_cache_spec_sliding_window": 64, "group_idx": 1}
     await told(
@@ -167,7 +171,7 @@ async def test_an_offload_tier_loads_whole_chunks(service: RunningService, pod: 
 
 
 @pytest.mark.settings(models=[{"name": MODEL, "offload_chunk_blocks": 4}])
-async def test_a_chunk_may_be_told_by_its_last_block_alone(
+async def test_an_offloaded_chunk_may_be_announced_by_its_last_block_alone(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
@@ -198,7 +202,7 @@ async def test_a_chunk_may_be_told_by_its_last_block_alone(
         ("EXTERNAL", "external", 0.0),
     ],
 )
-async def test_tiers_have_their_weights(
+async def test_every_medium_has_its_tier_and_weight(
     service: RunningService, pod: Publisher, medium: str, tier: str, weight: float
 ) -> None:
     tokens = list(range(64))
@@ -208,7 +212,7 @@ async def test_tiers_have_their_weights(
     assert found.score == pytest.approx(4 * weight)
 
 
-async def test_names_of_one_tier_are_one(service: RunningService, pod: Publisher) -> None:
+async def test_media_of_one_tier_are_the_same_tier(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
     await told(
         service,
@@ -222,7 +226,7 @@ async def test_names_of_one_tier_are_one(service: RunningService, pod: Publisher
 
 @pytest.mark.parametrize(("held", "blocks"), [(2, 33), (1, 16)])
 @pytest.mark.settings(index={"block_size": 64})
-async def test_block_sizes_need_not_divide_each_other(
+async def test_engine_block_sizes_need_not_divide_ours_nor_ours_theirs(
     service: RunningService, pod: Publisher, held: int, blocks: int
 ) -> None:
     tokens = list(range(2112))
@@ -244,7 +248,7 @@ async def test_an_engine_reuses_whole_blocks_of_its_own(
     assert (found.matched_blocks, found.reusable_tokens, found.score) == (2, 32, 2)
 
 
-async def test_blocks_of_another_cache_are_left_alone(
+async def test_events_of_another_cache_change_nothing(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(512))
@@ -280,7 +284,7 @@ async def test_a_changed_epoch_is_a_restart_and_a_heartbeat_is_none(
     assert (await answer(service, list(range(48)))).matched_blocks == 0
 
 
-async def test_a_batch_may_be_a_map(service: RunningService, pod: Publisher) -> None:
+async def test_a_batch_that_is_a_map_is_applied(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(32))
     batch = {"data_parallel_rank": 0, "events": [stored([1, 2], tokens)], "ts": 1.0, "new": [1]}
     await told(service, pod, [TOPIC.encode(), bytes(8), msgpack.packb(batch)])
@@ -288,7 +292,7 @@ async def test_a_batch_may_be_a_map(service: RunningService, pod: Publisher) -> 
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, 2)
 
 
-async def test_copies_are_as_many_as_the_engine_says(
+async def test_a_block_has_as_many_copies_as_the_engine_says(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(16))
@@ -312,7 +316,9 @@ async def test_copies_are_as_many_as_the_engine_says(
 @pytest.mark.parametrize(
     ("strings", "state"), [("auto", TRUST_STATE_DEGRADED), ("none", TRUST_STATE_EXACT)]
 )
-async def test_a_wire_that_cannot_tell_of_salts_is_never_exact(strings: str, state: int) -> None:
+async def test_a_pod_whose_events_cannot_carry_salts_is_never_exact(
+    strings: str, state: int
+) -> None:
     tokens = list(range(32))
     event = ["BlockStored", [1, 2], None, tokens, 16, None, "GPU", None]
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "extra_strings": strings}
@@ -324,7 +330,7 @@ async def test_a_wire_that_cannot_tell_of_salts_is_never_exact(strings: str, sta
         assert found.trust_reason == ("extra_keys_not_sent" if strings == "auto" else "")
 
 
-async def test_a_chain_after_a_part_that_was_never_told_waits_alone(
+async def test_blocks_after_an_unannounced_parent_wait_and_their_neighbours_do_not(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(32))
@@ -354,7 +360,9 @@ async def test_speculation_that_is_seen_and_not_configured_leaves_a_bound(
 
 
 @pytest.mark.settings(models=[{"name": MODEL, "speculative_decoding": True}])
-async def test_a_draft_model_costs_a_block(service: RunningService, pod: Publisher) -> None:
+async def test_a_draft_model_costs_one_reusable_block(
+    service: RunningService, pod: Publisher
+) -> None:
     tokens = list(range(64))
     await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens)))
     found = await answer(service, [*tokens, 1])

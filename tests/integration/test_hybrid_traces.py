@@ -86,7 +86,7 @@ async def test_a_hybrid_model_is_scored_by_what_its_engine_reuses(name: str) -> 
 
 @pytest.mark.parametrize("block_size", [32, 48])
 @pytest.mark.parametrize("name", EXACT)
-async def test_so_it_is_with_blocks_of_another_size_than_the_engine_s(
+async def test_a_hybrid_model_is_scored_so_with_block_sizes_that_are_not_the_engine_s(
     name: str, block_size: int
 ) -> None:
     for _, expected, score in await scores(name, block_size):
@@ -138,7 +138,7 @@ def check(found: list[tuple[Any, Any, Any]]) -> None:
 
 @pytest.mark.parametrize("copies", [True, False])
 @pytest.mark.parametrize("name", [*EXACT[:3], UNEQUAL])
-async def test_the_store_and_every_copy_say_the_same(
+async def test_the_store_and_every_replica_score_a_hybrid_model_alike(
     redis: StoreProcess, name: str, copies: bool
 ) -> None:
     trace = read_trace(name)
@@ -182,7 +182,7 @@ async def states(service: RunningService) -> dict[tuple[str, int], tuple[int, in
 
 
 @pytest.mark.parametrize("name", EXACT[:3])
-async def test_groups_outlive_a_restart_in_a_snapshot(tmp_path: Path, name: str) -> None:
+async def test_cache_groups_outlive_a_restart_in_a_snapshot(tmp_path: Path, name: str) -> None:
     trace = read_trace(name)
     ranks = {pod["name"]: pod["dp_rank"] for pod in trace[0]["pods"]}
     with zmq.Context() as context, ExitStack() as stack:

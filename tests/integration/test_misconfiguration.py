@@ -83,7 +83,7 @@ async def test_a_healthy_fleet_gives_no_warning() -> None:
         assert await here.warnings() == {}
 
 
-async def test_different_block_sizes_of_a_model_are_told() -> None:
+async def test_different_block_sizes_of_a_model_are_a_warning() -> None:
     async with fleet() as here:
         here.publish("a:1", 0, 2, None, 16)
         here.publish("b:1", 0, 2, None, 32)
@@ -93,7 +93,7 @@ async def test_different_block_sizes_of_a_model_are_told() -> None:
         assert "16 tokens on a:1; 32 tokens on b:1" in warning.detail
 
 
-async def test_events_that_never_resolve_are_told_with_the_likely_cause() -> None:
+async def test_events_that_never_resolve_are_a_warning_with_the_likely_cause() -> None:
     async with fleet() as here:
         here.publish("late:1", 5, 40, 999, 16)
         here.publish("odd:1", 0, 40, None, 16, lora_id=7)
@@ -109,7 +109,7 @@ async def test_events_that_never_resolve_are_told_with_the_likely_cause() -> Non
         assert remaining == [["odd:1"]]
 
 
-async def test_prompts_that_never_match_are_told_until_one_does() -> None:
+async def test_prompts_that_never_match_are_a_warning_until_one_does() -> None:
     async with fleet() as here:
         here.publish("a:1", 0, 2, None, 16)
         await here.warnings()
@@ -127,7 +127,7 @@ async def test_prompts_that_never_match_are_told_until_one_does() -> None:
         assert await here.warnings() == {}
 
 
-async def test_a_replay_socket_of_another_pod_is_told() -> None:
+async def test_a_replay_socket_of_another_pod_is_a_warning() -> None:
     with zmq.Context() as context:
         ports = []
         for host in ("127.0.0.1", HOST):
@@ -158,7 +158,7 @@ async def test_a_replay_socket_of_another_pod_is_told() -> None:
             await other.close()
 
 
-async def test_the_metric_tells_as_well() -> None:
+async def test_a_metric_counts_misconfigurations() -> None:
     async with fleet() as here:
         here.publish("a:1", 0, 2, None, 16)
         here.publish("b:1", 0, 2, None, 32)

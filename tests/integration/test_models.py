@@ -35,7 +35,7 @@ def model_at(directory: Path) -> Path:
     return write_tokenizer(directory)
 
 
-def test_models_lie_in_the_layouts_people_have(tmp_path: Path) -> None:
+def test_models_are_found_in_every_directory_layout(tmp_path: Path) -> None:
     nested = model_at(tmp_path / "org" / "nested")
     cached = model_at(tmp_path / "models--org--cached" / "snapshots" / "abc")
     (tmp_path / "models--org--cached" / "refs").mkdir()
@@ -56,7 +56,7 @@ def test_models_lie_in_the_layouts_people_have(tmp_path: Path) -> None:
     assert ModelFiles(hub_cache=tmp_path).find("org/cached") == cached
 
 
-async def test_no_models_tokenizer_is_used_for_another(tmp_path: Path) -> None:
+async def test_a_model_s_tokenizer_is_never_used_for_another_model(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
     async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
         await found.encode("a", "x", add_special_tokens=True)
@@ -73,7 +73,7 @@ async def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) 
         assert (await found.chat("a", request)).text == "the processor's"
 
 
-async def test_files_that_change_are_loaded_again(
+async def test_tokenizer_files_that_change_are_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokenization.tokenizers._CHECK_SECONDS", 0.0)
@@ -91,7 +91,7 @@ async def test_files_that_change_are_loaded_again(
         assert (await found.chat("a", request)).text == "two"
 
 
-async def test_the_longest_unused_models_make_room(tmp_path: Path) -> None:
+async def test_the_longest_unused_models_are_unloaded_for_others(tmp_path: Path) -> None:
     for name in "abc":
         model_at(tmp_path / name)
     size = (tmp_path / "a" / "tokenizer.json").stat().st_size
@@ -105,7 +105,7 @@ async def test_the_longest_unused_models_make_room(tmp_path: Path) -> None:
         assert [model.name for model in found.models()] == ["c", "b"]
 
 
-async def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_prompt_that_cannot_wait_for_its_turn_is_refused_at_once(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
     limits = TokenizationLimits(threads=1, cache_bytes=0)
     async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
@@ -122,7 +122,7 @@ async def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> Non
         assert (found.counts.done, found.counts.refused) == (7, 1)
 
 
-async def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
+async def test_a_prompt_of_token_ids_does_not_wait_behind_texts(tmp_path: Path) -> None:
     """While every thread is busy with texts, prompts of ids are answered."""
     model_at(tmp_path / "a")
     settings = {
@@ -147,7 +147,7 @@ async def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
         await asyncio.gather(*waiting)
 
 
-async def test_a_directory_of_models_is_configured(tmp_path: Path) -> None:
+async def test_the_models_of_a_configured_directory_are_served(tmp_path: Path) -> None:
     model_at(tmp_path / "org" / "a")
     settings = {"directories": [str(tmp_path)], "aliases": {"served": "org/a"}}
     async with running_service(local_configuration(tokenization=settings)) as service:

@@ -59,7 +59,7 @@ def pods(service: ServiceProcess) -> dict[str, object]:
     return {pod["pod"]: pod["ranks"][0] for pod in answer["pods"]}
 
 
-def test_a_pod_is_forgotten_by_hand(service: ServiceProcess) -> None:
+def test_an_operator_can_forget_a_pod(service: ServiceProcess) -> None:
     with publisher(service) as publish:
         publish(0)
         service.until_logged("worker_joined")
@@ -87,7 +87,7 @@ def test_a_pod_without_a_replay_socket_is_emptied_by_a_resync(service: ServicePr
 
 
 @pytest.mark.parametrize("name", ["frames.jsonl", "frames.jsonl.gz"])
-def test_what_is_recorded_can_be_replayed(
+def test_a_recording_plays_back_to_the_same_scores(
     service: ServiceProcess, tmp_path: Path, name: str
 ) -> None:
     file = str(tmp_path / name)
@@ -147,7 +147,7 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
         service.stop()
 
 
-def test_recordings_say_what_is_wrong(service: ServiceProcess, tmp_path: Path) -> None:
+def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: Path) -> None:
     server = f"--server={service.address}"
     nowhere = run("record", server, "--endpoint=tcp://nowhere:1")
     assert nowhere.returncode == 1

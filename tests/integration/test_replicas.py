@@ -198,7 +198,9 @@ async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prom
 
 
 @pytest.mark.parametrize("copy_blocks", [True, False])
-async def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: bool) -> None:
+async def test_every_replica_answers_every_score_alike(
+    redis: StoreProcess, copy_blocks: bool
+) -> None:
     async with fleet(redis.url) as (of, prompts):
         for name in "abc":
             await of.start(name, copy_blocks=copy_blocks)
@@ -208,7 +210,9 @@ async def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: boo
         assert await of.check(prompts) > 30
 
 
-async def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
+async def test_the_workers_of_a_replica_that_stops_are_taken_over_at_once(
+    redis: StoreProcess,
+) -> None:
     async with fleet(redis.url, seed=2) as (of, _):
         for name in "ab":
             await of.start(name)
@@ -239,7 +243,7 @@ async def own_store() -> AsyncIterator[StoreProcess]:
         yield process
 
 
-async def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
+async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_so() -> None:
     async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
         for name in "ab":
             await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
@@ -270,7 +274,7 @@ async def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
         assert await of.check(prompts) > 30
 
 
-async def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_started_again(
+async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a_restart(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
     async with fleet(redis.url, seed=8) as (of, _):
@@ -336,7 +340,7 @@ async def test_replicas_of_other_settings_do_not_believe_each_other(redis: Store
         )
 
 
-async def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
+async def test_a_pod_that_the_store_has_lost_is_still_known_to_the_replicas() -> None:
     async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
         for name in "ab":
             await of.start(name, copy_blocks=False)
@@ -351,7 +355,7 @@ async def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
         await of.settled(prompts)
 
 
-async def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
+async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away() -> None:
     async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
         await of.start("a", copy_blocks=False)
         await of.connected()
@@ -377,7 +381,7 @@ async def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
         await of.settled(prompts)
 
 
-async def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
+async def test_an_operator_s_command_works_at_any_replica(redis: StoreProcess) -> None:
     async with fleet(redis.url, seed=5) as (of, _):
         for name in "ab":
             await of.start(name)
@@ -399,7 +403,7 @@ async def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
         )
 
 
-async def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) -> None:
+async def test_a_pod_that_every_replica_has_lost_is_expected_again(redis: StoreProcess) -> None:
     """A replica took it, lost the store, and the store lost what it knew of that."""
     async with fleet(redis.url, seed=10) as (of, _):
         service = await of.start("a")
@@ -417,7 +421,9 @@ async def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProce
                 await of.listed("a")
 
 
-async def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
+async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
+    redis: StoreProcess,
+) -> None:
     engines, prompts = served_workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
     (engine,) = engines
     namespace = f"replicas{next(NAMESPACES)}"

@@ -100,7 +100,9 @@ async def test_a_salt_and_an_adapter_keep_prompts_apart(
     )
 
 
-async def test_two_copies_need_two_removals(service: RunningService, pod: Publisher) -> None:
+async def test_a_block_with_two_copies_needs_two_removals(
+    service: RunningService, pod: Publisher
+) -> None:
     removed = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU", "group_idx": 0}
     pod.send(frame(0, block_stored(TOKENS), block_stored(TOKENS[:16])))
     pod.send(frame(1, removed))
@@ -111,7 +113,7 @@ async def test_two_copies_need_two_removals(service: RunningService, pod: Publis
     assert await matched_blocks(service, score_request(TOKENS)) == 0
 
 
-async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
+async def test_the_service_matches_block_keys_that_cbor2_alone_made(
     service: RunningService, pod: Publisher
 ) -> None:
     """Were both lines wrong alike, scores would not show it: so look the keys up from outside."""
@@ -158,7 +160,7 @@ async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
 
 
 @pytest.mark.settings(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
-async def test_names_in_topics_are_mapped_and_a_default_model_serves(
+async def test_pod_names_in_topics_are_mapped_and_a_default_model_stands_in(
     service: RunningService, pod: Publisher
 ) -> None:
     pod.send(frame(0, block_stored(TOKENS), topic="kv@pod-a"))
@@ -329,7 +331,9 @@ async def test_health_and_both_reflections_answer(service: RunningService, pod: 
         assert described.name == "kvatlas/v1/scoring.proto"
 
 
-async def test_metrics_tell_what_happened(service: RunningService, pod: Publisher) -> None:
+async def test_metrics_count_calls_events_skips_and_blocks(
+    service: RunningService, pod: Publisher
+) -> None:
     pod.send(frame(0, block_stored(TOKENS), {"type": "Unheard"}))
     await service.until_applied({("10.0.0.1:8000", 0): 0})
     await matched_blocks(service, score_request(TOKENS))
@@ -348,7 +352,7 @@ async def test_metrics_tell_what_happened(service: RunningService, pod: Publishe
         assert line in page
 
 
-async def test_a_unix_socket_serves(tmp_path: Path) -> None:
+async def test_the_service_answers_on_a_unix_socket(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/kvatlas.sock"
     source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
     async with running_service(
@@ -360,7 +364,7 @@ async def test_a_unix_socket_serves(tmp_path: Path) -> None:
         )  # configured, but silent so far
 
 
-async def test_a_taken_address_is_named() -> None:
+async def test_a_start_on_a_taken_address_fails_and_names_it() -> None:
     async with running_service(local_configuration()) as service:
         taken = service.application.addresses[0]
         with pytest.raises(ListenError, match=taken):

@@ -360,7 +360,7 @@ async def run(seed: int, faultless: bool = False) -> Schedule:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_replicas_are_certain_of_nothing_that_is_not_so(seed: int) -> None:
+async def test_no_replica_calls_a_score_certain_that_the_engine_contradicts(seed: int) -> None:
     await run(seed)
 
 
@@ -373,5 +373,5 @@ async def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-async def test_many_schedules_of_faults_for_replicas(seed: int) -> None:
+async def test_no_replica_in_many_fault_schedules_calls_a_wrong_score_certain(seed: int) -> None:
     await run(seed)

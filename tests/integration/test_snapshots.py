@@ -137,7 +137,7 @@ async def test_a_restart_forgets_nothing_where_there_is_a_replay(
             assert pods[POD, 0].restarts == (meanwhile == "restarted")
 
 
-async def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
+async def test_a_restart_without_a_replay_keeps_the_index_and_marks_it(tmp_path: Path) -> None:
     async with pod("none") as faulty:
         await first_life(faulty, tmp_path / "snapshot")
         async with running_service(configured(faulty, tmp_path / "snapshot")) as service:
@@ -199,9 +199,7 @@ REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] 
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-async def test_a_file_that_is_not_right_is_refused_and_put_aside(
-    tmp_path: Path, fault: str
-) -> None:
+async def test_a_damaged_snapshot_is_refused_and_put_aside(tmp_path: Path, fault: str) -> None:
     mangle, settings, said = REFUSED[fault]
     path = tmp_path / "snapshot"
     async with pod() as faulty:
@@ -237,7 +235,9 @@ async def grown(faulty: FaultyEngine, path: Path) -> None:
         await caught_up(service, faulty)
 
 
-async def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
+async def test_a_missing_snapshot_directory_is_reported_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(SnapshotError, match="there is no directory"):
         async with running_service(
             local_configuration(snapshot={"path": str(tmp_path / "no" / "snapshot")})
@@ -248,7 +248,7 @@ async def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_
 # While it is being written
 
 
-async def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
+async def test_requests_are_answered_and_no_event_is_lost_while_a_snapshot_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "snapshot"
@@ -282,7 +282,7 @@ async def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
             assert last_frame(path) == before - 1
 
 
-async def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path: Path) -> None:
+async def test_snapshots_are_written_periodically_and_failures_are_counted(tmp_path: Path) -> None:
     directory = tmp_path / "disk"
     directory.mkdir()
     path = directory / "snapshot"
@@ -304,12 +304,14 @@ async def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path
 # Killed
 
 
-async def test_killed_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
+async def test_a_service_killed_while_it_writes_a_snapshot_has_the_one_before(
+    tmp_path: Path,
+) -> None:
     await kill(tmp_path, times=5)
 
 
 @pytest.mark.soak
-async def test_killed_fifty_times_while_writing_it_has_what_was_written_before(
+async def test_a_service_killed_fifty_times_while_it_writes_a_snapshot_has_the_one_before(
     tmp_path: Path,
 ) -> None:
     await kill(tmp_path, times=50)

@@ -119,7 +119,7 @@ async def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess
         assert not of.writer.failing
 
 
-async def test_a_store_that_drops_keys_is_found_out(redis: StoreProcess) -> None:
+async def test_a_store_that_evicts_keys_is_detected(redis: StoreProcess) -> None:
     async with Server(parse_address(redis.url)) as server:
         assert not await server.drops_keys()
         with redis.client() as client:
@@ -141,7 +141,7 @@ async def test_a_store_that_is_read_only_is_reported_and_survived(redis: StorePr
         assert await of.matched() == 20
 
 
-async def test_nobody_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
+async def test_no_call_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
     async with owner(redis.url) as of:
         of.stored(0, 10)
         await of.written()
@@ -172,7 +172,7 @@ async def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess
         assert await of.matched() == 20
 
 
-async def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StoreProcess) -> None:
+async def test_bits_of_a_lost_registry_are_given_to_no_other_worker(redis: StoreProcess) -> None:
     async with owner(redis.url) as first:
         first.stored(0, 10)
         await first.written()
@@ -194,7 +194,9 @@ async def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StorePr
         assert (await first.matched(), await second.matched()) == (10, 20)
 
 
-async def test_a_wrong_password_is_refused_and_a_right_one_is_not(redis: StoreProcess) -> None:
+async def test_the_store_refuses_a_wrong_password_and_takes_the_right_one(
+    redis: StoreProcess,
+) -> None:
     with redis.client() as client:
         client.config_set("requirepass", "secret")
     with pytest.raises(StoreError) as raised:
@@ -207,7 +209,7 @@ async def test_a_wrong_password_is_refused_and_a_right_one_is_not(redis: StorePr
         assert await of.matched() == 10
 
 
-async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+async def test_a_store_works_over_a_unix_socket(tmp_path: Path) -> None:
     if server_program("valkey") is None:
         pytest.skip("there is no valkey-server on this machine")
     socket = tmp_path / "s"
@@ -218,7 +220,7 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
             assert await of.matched() == 10
 
 
-async def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
+async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
     if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     _certificates(tmp_path)

@@ -35,7 +35,9 @@ def subject() -> Iterator[ReplicatedIndexes]:
         subject.close()
 
 
-def test_entries_that_were_passed_over_are_made_good(subject: ReplicatedIndexes) -> None:
+def test_a_follower_that_missed_journal_entries_loads_the_worker_again(
+    subject: ReplicatedIndexes,
+) -> None:
     """One is taken for dead, reads of its own succession, and then gives up what it never lost."""
     one, two = subject.replicas
     subject.join(WORKER, MODELS[WORKER.pod])
@@ -83,7 +85,7 @@ class Flaky(Store):
 
 
 @pytest.mark.parametrize("failing", ["pages", "state", "bulletin"])
-def test_what_was_read_by_halves_is_not_taken_for_the_whole(
+def test_a_follower_never_takes_a_half_read_worker_for_the_whole(
     subject: ReplicatedIndexes, failing: str
 ) -> None:
     one, _ = subject.replicas

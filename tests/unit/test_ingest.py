@@ -89,7 +89,7 @@ class Fleet:
         return self.stream.trust_status(time.monotonic() + later)[:2]
 
 
-def test_silence_is_told_after_the_configured_time() -> None:
+def test_a_pod_is_stale_after_the_configured_silence() -> None:
     fleet = Fleet(EventPolicy(stale_after=60.0))
     fleet.publish(0)
     assert fleet.state(later=59.0) == (TrustState.EXACT, "")
@@ -98,7 +98,7 @@ def test_silence_is_told_after_the_configured_time() -> None:
     assert fleet.state() == (TrustState.EXACT, "")
 
 
-def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
+def test_a_silent_pod_is_not_stale_while_its_connection_is_up() -> None:
     fleet = Fleet(EventPolicy(stale_after=60.0))
     fleet.ingest.on_connected(BOUND, 1)
     fleet.publish(0)
@@ -107,7 +107,7 @@ def test_a_connection_that_is_up_is_a_sign_of_life() -> None:
     assert fleet.state() == (TrustState.STALE, "disconnected")
 
 
-def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
+def test_a_lost_connection_touches_the_streams_of_that_connection_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet = Fleet()
@@ -129,7 +129,7 @@ def test_a_lost_connection_costs_a_look_at_its_own_streams_alone(
     assert fleet.state() == (TrustState.STALE, "disconnected")
 
 
-def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
+def test_a_pod_that_is_silent_for_long_departs_with_its_blocks() -> None:
     fleet = Fleet(EventPolicy(departed_after=300.0))
     fleet.publish(0)
     fleet.ingest.tick(time.monotonic() + 299.0)
@@ -142,7 +142,7 @@ def test_who_is_silent_for_long_is_gone_with_its_blocks() -> None:
     assert fleet.state()[0] is TrustState.PARTIAL  # as one that was joined late
 
 
-def test_a_gap_that_nobody_can_fill_is_kept_and_marked() -> None:
+def test_blocks_before_an_unfillable_gap_are_kept_and_the_pod_is_marked() -> None:
     fleet = Fleet()
     fleet.publish(0)
     fleet.publish(2)
@@ -156,7 +156,7 @@ def test_a_gap_that_nobody_can_fill_is_kept_and_marked() -> None:
     assert (counts.gaps, counts.missed) == (1, 1)
 
 
-def test_or_forgotten_if_that_is_the_policy() -> None:
+def test_blocks_before_an_unfillable_gap_are_forgotten_where_that_is_the_policy() -> None:
     fleet = Fleet(EventPolicy(forget_on_doubt=True))
     fleet.publish(0)
     fleet.publish(2)
@@ -167,7 +167,7 @@ def test_or_forgotten_if_that_is_the_policy() -> None:
     assert 0 < fleet.blocks < 199
 
 
-def test_live_frames_are_held_for_a_replay_within_bounds_and_never_dropped() -> None:
+def test_live_frames_wait_for_a_replay_within_bounds_and_are_never_dropped() -> None:
     fleet = Fleet(EventPolicy(waiting_bytes=20_000))
     fleet.ingest.add_source(REPLAYED)
     fleet.ingest.on_connected(REPLAYED, 1)
@@ -216,7 +216,7 @@ def test_a_child_joins_the_index_when_its_parent_is_known() -> None:
     assert not fleet.stream.applier.orphans
 
 
-def test_forgetting_a_pod_leaves_the_others() -> None:
+def test_forgetting_a_pod_leaves_the_other_pods() -> None:
     fleet = Fleet()
     fleet.publish(0)
     payload = msgpack.packb([0.0, [], 0])
@@ -227,7 +227,7 @@ def test_forgetting_a_pod_leaves_the_others() -> None:
     assert fleet.index.pods_of("m") == ["b:1"]
 
 
-def test_a_pod_taken_over_while_it_is_connected_is_asked_once_whether_all_is_well() -> None:
+def test_a_pod_taken_over_while_connected_is_polled_once() -> None:
     before = Fleet()
     before.ingest.add_source(REPLAYED)
     before.publish(0, source=REPLAYED)
