@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: a running service, and a pod that has connected to it."""
+"""Fixtures of the integration tests: a service with a pod, and a store that tests share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.services.one_pod import service_with_pod
+from support.stores.servers import StoreProcess, server_program, store_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from support.engines.publisher import Publisher
     from support.services.running import RunningService
@@ -32,3 +33,12 @@ def service(service_and_pod: tuple[RunningService, Publisher]) -> RunningService
 @pytest.fixture
 def pod(service_and_pod: tuple[RunningService, Publisher]) -> Publisher:
     return service_and_pod[1]
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[StoreProcess]:
+    """A Redis server that all tests share; each uses a namespace of its own."""
+    if server_program("redis") is None:
+        pytest.skip("there is no redis-server on this machine")
+    with store_process("redis") as process:
+        yield process

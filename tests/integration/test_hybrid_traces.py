@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from support.engines.recorded import (
     score_request_of,
 )
 from support.services.running import RunningService, local_configuration, running_service
-from support.stores.servers import StoreProcess, server_program, store_process
+from support.stores.servers import StoreProcess
 
 EXACT = [
     "vllm-0.33-hybrid-swa-first",
@@ -118,14 +117,6 @@ async def test_groups_of_unequal_block_sizes_are_never_overrated() -> None:
     assert outcome["all"] == 102
     assert outcome["blocks"] >= 90
     assert outcome["reusable"] >= 90
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[StoreProcess]:
-    if server_program("redis") is None:
-        pytest.skip("there is no redis-server on this machine")
-    with store_process("redis") as process:
-        yield process
 
 
 def check(found: list[tuple[Any, Any, Any]]) -> None:

@@ -12,14 +12,18 @@ import grpc
 import pytest
 import zmq
 from grpc_health.v1 import health_pb2
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
+from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2_grpc
+from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
-from support.engines.simulated import Prompt, SimulatedEngine
 from support.engines.workload import served_workload
 from support.services.replica_process import ReplicaProcess
-from support.services.running import RunningService, local_configuration, running_service
+from support.services.replicated_fleet import (
+    MODEL,
+    replicated_fleet,
+    score_request,
+)
+from support.services.running import local_configuration, running_service
 from support.stores.proxy import CuttableProxy
 from support.stores.servers import StoreProcess, free_port, server_program, store_process
 
@@ -27,211 +31,37 @@ from indexer import Worker
 from store import rendezvous_owner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
-
-NAMESPACES = itertools.count()
-MODEL = "sim/model"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[StoreProcess]:
-    if server_program("redis") is None:
-        pytest.skip("there is no redis-server on this machine")
-    with store_process("redis") as process:
-        yield process
-
-
-class Fleet:
-    """Engines that publish, and replicas that listen to each of them."""
-
-    def __init__(self, url: str, stack: AsyncExitStack, engines: list[SimulatedEngine]) -> None:
-        self._stack = stack
-        self.engines = engines
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        stack.callback(self.context.term)
-        self.publishers = [Publisher(self.context) for _ in engines]
-        for publisher in self.publishers:
-            stack.callback(publisher.close)
-        self.sent = [0] * len(engines)
-        self.url = url
-        self.namespace = f"replicas{next(NAMESPACES)}"
-        self.replicas: dict[str, RunningService] = {}
-        self._stacks: dict[str, AsyncExitStack] = {}
-
-    def settings(self, name: str, block_size: int = 8, **more: Any) -> dict[str, Any]:
-        sources = [
-            {"endpoint": publisher.endpoint, "pod": engine.name, "model": MODEL}
-            for publisher, engine in zip(self.publishers, self.engines, strict=True)
-        ]
-        store = {
-            "url": self.url,
-            "namespace": self.namespace,
-            "replica": name,
-            "lease_seconds": 0.6,
-            **more,
-        }
-        return {"sources": sources, "index": {"block_size": block_size}, "store": store}
-
-    async def start(self, name: str, **more: Any) -> RunningService:
-        stack = await self._stack.enter_async_context(AsyncExitStack())
-        service = await stack.enter_async_context(
-            running_service(local_configuration(**self.settings(name, **more)))
-        )
-        self.replicas[name], self._stacks[name] = service, stack
-        return service
-
-    async def stop(self, name: str) -> None:
-        del self.replicas[name]
-        await self._stacks.pop(name).aclose()
-
-    async def connected(self) -> None:
-        """Wait until each engine has a subscriber, and all agree on whose it is."""
-        for publisher in self.publishers:
-            await publisher.until_subscribed()
-        names = sorted(self.replicas)
-        want = self.shares()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                answers = {name: await self.listed(name) for name in names}
-                if all(
-                    list(answer.shared_index.live_replicas) == names
-                    and self.owners(name, answer) == want
-                    and not is_recovering(answer)
-                    for name, answer in answers.items()
-                ):
-                    return
-
-    def shares(self) -> dict[str, str]:
-        """Pod -> the replica whose it is to be."""
-        names = sorted(self.replicas)
-        return {
-            engine.name: rendezvous_owner(publisher.endpoint, names) or ""
-            for publisher, engine in zip(self.publishers, self.engines, strict=True)
-        }
-
-    async def settled(self, prompts: list[Prompt]) -> None:
-        """Wait until everybody is certain of everything again; in between nobody is wrongly so."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await self.ask(prompts))[1]:
-                pass
-
-    async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
-        stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
-        answer: fleet_pb2.ListPodsResponse = await stub.ListPods(fleet_pb2.ListPodsRequest())
-        return answer
-
-    @staticmethod
-    def owners(name: str, answer: fleet_pb2.ListPodsResponse) -> dict[str, str]:
-        """Pod -> the replica that applies its events."""
-        return {pod.pod: rank.owner or name for pod in answer.pods for rank in pod.ranks}
-
-    def publish(self) -> None:
-        for number, (engine, publisher) in enumerate(
-            zip(self.engines, self.publishers, strict=True)
-        ):
-            for frame in engine.frames[self.sent[number] :]:
-                publisher.send(frame)
-            self.sent[number] = len(engine.frames)
-
-    async def agreed(self, state: int = TRUST_STATE_EXACT) -> None:
-        """Wait until every replica has applied everything, and says so."""
-        want = {(e.name, 0): len(e.frames) - 1 for e in self.engines if e.frames}
-        for service in self.replicas.values():
-            await service.until(
-                lambda pods: all(
-                    worker in pods
-                    and pods[worker].HasField("last_sequence")
-                    and pods[worker].last_sequence == last
-                    and pods[worker].trust_state == state
-                    for worker, last in want.items()
-                )
-            )
-
-    async def check(self, prompts: list[Prompt]) -> int:
-        """Every replica scores every prompt as the engines hold it; how many were held."""
-        found, doubted = await self.ask(prompts)
-        assert not doubted
-        return found
-
-    async def doubted(self) -> dict[str, str]:
-        """Pod -> its replica, of those that another does not believe for its settings."""
-        return {
-            pod.pod: rank.owner
-            for name in self.replicas
-            for pod in (await self.listed(name)).pods
-            for rank in pod.ranks
-            if rank.trust_reason == "other_settings"
-        }
-
-    async def ask(self, prompts: list[Prompt]) -> tuple[int, int]:
-        """How many prompts were held, and how many pods were not called exact, by any replica."""
-        found = doubted = 0
-        for service in self.replicas.values():
-            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-            for prompt in prompts:
-                request = score_request(prompt)
-                request.pods.extend(engine.name for engine in self.engines)
-                answer = await stub.Score(request)
-                assert not answer.unknown_pods
-                for engine, score in zip(self.engines, answer.pods, strict=True):
-                    exact = score.trust_state == TRUST_STATE_EXACT
-                    assert not exact or score.matched_blocks == engine.resident(prompt)
-                    found += score.matched_blocks > 0
-                    doubted += not exact
-        return found, doubted
-
-
-def is_recovering(answer: fleet_pb2.ListPodsResponse) -> bool:
-    states = [rank.trust_state for pod in answer.pods for rank in pod.ranks]
-    return TRUST_STATE_RECOVERING in states
-
-
-@asynccontextmanager
-async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prompt]]]:
-    """Three engines that have served a workload, of which nothing is published yet."""
-    async with AsyncExitStack() as stack:
-        engines, prompts = served_workload(
-            seed, 8, 1, pods=3, requests=40, images=False, now=time.time
-        )
-        yield Fleet(url, stack, engines), prompts
 
 
 @pytest.mark.parametrize("copy_blocks", [True, False])
 async def test_every_replica_answers_every_score_alike(
     redis: StoreProcess, copy_blocks: bool
 ) -> None:
-    async with fleet(redis.url) as (of, prompts):
+    async with replicated_fleet(redis.url) as (fleet, prompts):
         for name in "abc":
-            await of.start(name, copy_blocks=copy_blocks)
-        await of.connected()
-        of.publish()
-        await of.agreed()
-        assert await of.check(prompts) > 30
+            await fleet.start(name, copy_blocks=copy_blocks)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        assert await fleet.check(prompts) > 30
 
 
 async def test_the_workers_of_a_replica_that_stops_are_taken_over_at_once(
     redis: StoreProcess,
 ) -> None:
-    async with fleet(redis.url, seed=2) as (of, _):
+    async with replicated_fleet(redis.url, seed=2) as (fleet, _):
         for name in "ab":
-            await of.start(name)
-        await of.connected()
-        of.publish()
-        await of.agreed()
-        await of.stop("a")
-        pods = await of.replicas["b"].pods()
+            await fleet.start(name)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        await fleet.stop("a")
+        pods = await fleet.replicas["b"].pods()
         assert {rank.last_sequence for rank in pods.values()} == {
-            len(engine.frames) - 1 for engine in of.engines
+            len(engine.frames) - 1 for engine in fleet.engines
         }
-
-
-def score_request(prompt: Prompt) -> scoring_pb2.ScoreRequest:
-    request = scoring_pb2.ScoreRequest(
-        model=MODEL, lora_name=prompt.lora_name or "", cache_salt=prompt.cache_salt or ""
-    )
-    request.prompt.token_ids.ids.extend(prompt.tokens)
-    return request
 
 
 @asynccontextmanager
@@ -244,15 +74,17 @@ async def own_store() -> AsyncIterator[StoreProcess]:
 
 
 async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_so() -> None:
-    async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
+    async with own_store() as store, replicated_fleet(store.url, seed=3) as (fleet, prompts):
         for name in "ab":
-            await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
-        await of.connected()
-        of.publish()
-        await of.agreed()
+            await fleet.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
         store.kill()
-        asked = "a" if "b" in of.shares().values() else "b"  # who has somebody else's pods
-        stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas[asked].channel)
+        asked = (
+            "a" if "b" in fleet.expected_owners().values() else "b"
+        )  # who has somebody else's pods
+        stub = scoring_pb2_grpc.ScoringServiceStub(fleet.replicas[asked].channel)
         request = score_request(prompts[0])
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
@@ -261,24 +93,24 @@ async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_
                 if "copy_behind" in states.values():
                     break
         assert answer.copy_behind_seconds > 0.3
-        own = {pod for pod, owner in of.shares().items() if owner == asked}
-        engines = {engine.name: engine for engine in of.engines}
+        own = {pod for pod, owner in fleet.expected_owners().items() if owner == asked}
+        engines = {engine.name: engine for engine in fleet.engines}
         assert {score.pod for score in answer.pods} == set(engines)
         for score in answer.pods:
             engine = engines[score.pod]
             assert score.matched_blocks == engine.resident(prompts[0])
             assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
         await asyncio.to_thread(store.start)
-        await of.settled(prompts)
-        await of.agreed()
-        assert await of.check(prompts) > 30
+        await fleet.until_exact(prompts)
+        await fleet.until_agreed()
+        assert await fleet.check(prompts) > 30
 
 
 async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a_restart(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
-    async with fleet(redis.url, seed=8) as (of, _):
-        endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
+    async with replicated_fleet(redis.url, seed=8) as (fleet, _):
+        endpoint, pod = fleet.publishers[0].endpoint, fleet.engines[0].name
         names = map(str, itertools.count())
         other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
         text = f"""
@@ -288,7 +120,7 @@ async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a
                 model = "{MODEL}"
                 [store]
                 url = "{redis.url}"
-                namespace = "{of.namespace}"
+                namespace = "{fleet.namespace}"
                 replica = "a"
                 lease_seconds = 60
                 """
@@ -298,7 +130,7 @@ async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a
             await killed.until_serving()
             await killed.as_service().until(lambda pods: (pod, 0) in pods)
             killed.kill()
-            service = await of.start(other, lease_seconds=60)
+            service = await fleet.start(other, lease_seconds=60)
             killed.start()
             await killed.until_serving()
             await service.until(
@@ -311,65 +143,65 @@ async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a
 
 
 async def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
-    async with fleet(redis.url, seed=9) as (of, prompts):
-        endpoints = [publisher.endpoint for publisher in of.publishers]
+    async with replicated_fleet(redis.url, seed=9) as (fleet, prompts):
+        endpoints = [publisher.endpoint for publisher in fleet.publishers]
         other = next(  # both have a share
             name
             for name in map(str, itertools.count())
             if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
         )
-        await of.start("a")
-        await of.connected()
-        of.publish()
-        await of.agreed()
-        await of.start(other, block_size=16)
-        shares = of.shares()
-        while await of.doubted() != shares:
-            for engine in of.engines:
+        await fleet.start("a")
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        await fleet.start(other, block_size=16)
+        shares = fleet.expected_owners()
+        while await fleet.distrusted() != shares:
+            for engine in fleet.engines:
                 engine.serve(prompts[0])
-            of.publish()
-        for name, service in of.replicas.items():
+            fleet.publish()
+        for name, service in fleet.replicas.items():
             stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
             answer = await stub.Score(score_request(prompts[0]))
             for score in answer.pods:
                 is_own = shares[score.pod] == name
                 assert (score.trust_reason == "other_settings") != is_own
-        await of.stop("a")
-        await of.replicas[other].until(
+        await fleet.stop("a")
+        await fleet.replicas[other].until(
             lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
         )
 
 
 async def test_a_pod_that_the_store_has_lost_is_still_known_to_the_replicas() -> None:
-    async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
+    async with own_store() as store, replicated_fleet(store.url, seed=3) as (fleet, prompts):
         for name in "ab":
-            await of.start(name, copy_blocks=False)
-        await of.connected()
-        of.publish()
-        await of.agreed()
-        assert not (await of.ask(prompts))[1]
+            await fleet.start(name, copy_blocks=False)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        assert not (await fleet.ask(prompts))[1]
         with store.client() as client:
             client.flushall()
-        _, doubted = await of.ask(prompts)
+        _, doubted = await fleet.ask(prompts)
         assert doubted
-        await of.settled(prompts)
+        await fleet.until_exact(prompts)
 
 
 async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away() -> None:
-    async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
-        await of.start("a", copy_blocks=False)
-        await of.connected()
-        of.publish()
-        await of.agreed()
+    async with own_store() as store, replicated_fleet(store.url, seed=4) as (fleet, prompts):
+        await fleet.start("a", copy_blocks=False)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
         store.kill()
-        stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
+        stub = scoring_pb2_grpc.ScoringServiceStub(fleet.replicas["a"].channel)
         for _ in range(20):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await stub.Score(score_request(prompts[0]), timeout=1.0)
             assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
             assert "store" in str(raised.value.details())
         await asyncio.to_thread(store.start)
-        await of.agreed()
+        await fleet.until_agreed()
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 try:
@@ -378,37 +210,37 @@ async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away()
                     assert error.code() == grpc.StatusCode.UNAVAILABLE
                     continue
                 break
-        await of.settled(prompts)
+        await fleet.until_exact(prompts)
 
 
 async def test_an_operator_s_command_works_at_any_replica(redis: StoreProcess) -> None:
-    async with fleet(redis.url, seed=5) as (of, _):
+    async with replicated_fleet(redis.url, seed=5) as (fleet, _):
         for name in "ab":
-            await of.start(name)
-        await of.connected()
-        of.publish()
-        await of.agreed()
-        pod, owner = next(iter(of.shares().items()))
+            await fleet.start(name)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        pod, owner = next(iter(fleet.expected_owners().items()))
         other = "b" if owner == "a" else "a"
-        stub = fleet_pb2_grpc.FleetServiceStub(of.replicas[other].channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(fleet.replicas[other].channel)
         answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
         assert list(answer.emptied_ranks) == [0]  # there is no replay socket
-        for service in of.replicas.values():
+        for service in fleet.replicas.values():
             await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
             await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
         await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
-        assert (pod, 0) not in await of.replicas[other].pods()
-        await of.replicas[owner].until(
+        assert (pod, 0) not in await fleet.replicas[other].pods()
+        await fleet.replicas[owner].until(
             lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
         )
 
 
 async def test_a_pod_that_every_replica_has_lost_is_expected_again(redis: StoreProcess) -> None:
     """A replica took it, lost the store, and the store lost what it knew of that."""
-    async with fleet(redis.url, seed=10) as (of, _):
-        service = await of.start("a")
-        await of.connected()
-        pod = of.engines[0].name
+    async with replicated_fleet(redis.url, seed=10) as (fleet, _):
+        service = await fleet.start("a")
+        await fleet.until_connected()
+        pod = fleet.engines[0].name
         lost = service.application.replica
         assert lost is not None
         before = lost.writer.owned[Worker(pod, 0)].epoch
@@ -418,7 +250,7 @@ async def test_a_pod_that_every_replica_has_lost_is_expected_again(redis: StoreP
             while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
                 again.epoch == before
             ):
-                await of.listed("a")
+                await fleet.listed("a")
 
 
 async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
@@ -426,7 +258,7 @@ async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
 ) -> None:
     engines, prompts = served_workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
     (engine,) = engines
-    namespace = f"replicas{next(NAMESPACES)}"
+    namespace = "connecting-pods"
     sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
 
     def settings(name: str) -> Any:
@@ -475,18 +307,21 @@ async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
 async def test_a_new_replica_is_ready_when_its_copy_is_warm(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
-    async with fleet(redis.url, seed=7) as (of, prompts), CuttableProxy(redis.port) as proxy:
-        await of.start("a")
-        await of.connected()
-        of.publish()
-        await of.agreed()
+    async with (
+        replicated_fleet(redis.url, seed=7) as (fleet, prompts),
+        CuttableProxy(redis.port) as proxy,
+    ):
+        await fleet.start("a")
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
         proxy.silence()
         text = f"""
                 [index]
                 block_size = 8
                 [store]
                 url = "redis://127.0.0.1:{proxy.port}"
-                namespace = "{of.namespace}"
+                namespace = "{fleet.namespace}"
                 ready_seconds = 60
                 """
         replica = ReplicaProcess("b", text, free_port(), tmp_path)
@@ -500,7 +335,7 @@ async def test_a_new_replica_is_ready_when_its_copy_is_warm(
             for prompt in prompts[:5]:  # right from the first answer on
                 answer = await stub.Score(score_request(prompt))
                 held = {score.pod: score.matched_blocks for score in answer.pods}
-                assert held == {engine.name: engine.resident(prompt) for engine in of.engines}
+                assert held == {engine.name: engine.resident(prompt) for engine in fleet.engines}
                 assert answer.HasField("copy_behind_seconds")
         finally:
             await replica.close()

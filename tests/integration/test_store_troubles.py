@@ -44,7 +44,7 @@ KEYS = array("Q", range(1000, 1100))
 
 
 class Owner:
-    """A replica that owns one worker, and nothing else."""
+    """A replica that owns one worker and does nothing but write and look it up."""
 
     def __init__(self, server: Server, version: int = VERSION, worker: Worker = WORKER) -> None:
         self.worker = worker
@@ -63,7 +63,7 @@ class Owner:
     def on_fenced(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], afresh=False)
         assert not isinstance(owned, str)
         self.index.join(self.worker, MODEL)
@@ -79,18 +79,18 @@ class Owner:
         match = found.match.best_of(self.worker.pod)
         return -1 if match is None else match.matched_blocks
 
-    async def written(self) -> None:
+    async def until_written(self) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not await self.writer.write_all(self.writer.owned[self.worker]):
                 pass
 
 
 @asynccontextmanager
-async def owner(url: str, **more: Any) -> AsyncIterator[Owner]:
+async def running_owner(url: str, **more: Any) -> AsyncIterator[Owner]:
     address = replace(parse_address(url), timeout=0.3, **more)
     async with Server(address) as server:
         found = Owner(server)
-        await found.take()
+        await found.acquire()
         yield found
 
 
@@ -103,20 +103,20 @@ def redis() -> Iterator[StoreProcess]:
 
 
 async def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess) -> None:
-    async with owner(redis.url) as of:
-        of.stored(0, 10)
-        await of.written()
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
         with redis.client() as client:
             client.config_set("maxmemory", "1")
-            of.stored(10, 10)
-            assert not await of.writer.write()
-            assert of.writer.failing == "full"
-            assert await of.matched() == 10  # as it was, all of it
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
+            assert owner.writer.failing == "full"
+            assert await owner.matched() == 10  # as it was, all of it
             client.config_set("maxmemory", "0")
-        await of.written()
-        assert await of.matched() == 20
-        assert of.writer.failures["full"] >= 1
-        assert not of.writer.failing
+        await owner.until_written()
+        assert await owner.matched() == 20
+        assert owner.writer.failures["full"] >= 1
+        assert not owner.writer.failing
 
 
 async def test_a_store_that_evicts_keys_is_detected(redis: StoreProcess) -> None:
@@ -128,69 +128,69 @@ async def test_a_store_that_evicts_keys_is_detected(redis: StoreProcess) -> None
 
 
 async def test_a_store_that_is_read_only_is_reported_and_survived(redis: StoreProcess) -> None:
-    async with owner(redis.url) as of:
-        of.stored(0, 10)
-        await of.written()
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
         with redis.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", free_port())
-            of.stored(10, 10)
-            assert not await of.writer.write()
-            assert of.writer.failing == "read_only"
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
+            assert owner.writer.failing == "read_only"
             client.execute_command("REPLICAOF", "NO", "ONE")
-        await of.written()
-        assert await of.matched() == 20
+        await owner.until_written()
+        assert await owner.matched() == 20
 
 
 async def test_no_call_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
-    async with owner(redis.url) as of:
-        of.stored(0, 10)
-        await of.written()
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
         redis.pause()
         async with asyncio.timeout(3.0):
             with pytest.raises(StoreError) as raised:
-                await of.matched()
+                await owner.matched()
             assert raised.value.kind == "timeout"
-            of.stored(10, 10)
-            assert not await of.writer.write()
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
         redis.resume()
-        await of.written()
-        assert await of.matched() == 20
+        await owner.until_written()
+        assert await owner.matched() == 20
 
 
 async def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess) -> None:
-    async with owner(redis.url) as of:
-        of.stored(0, 10)
-        await of.written()
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
         redis.kill()
         with pytest.raises(StoreError) as raised:
-            await of.matched()
+            await owner.matched()
         assert raised.value.kind == "unreachable"
-        of.stored(10, 10)
-        assert not await of.writer.write()
+        owner.stored(10, 10)
+        assert not await owner.writer.write()
         redis.start()
-        await of.written()
-        assert await of.matched() == 20
+        await owner.until_written()
+        assert await owner.matched() == 20
 
 
 async def test_bits_of_a_lost_registry_are_given_to_no_other_worker(redis: StoreProcess) -> None:
-    async with owner(redis.url) as first:
+    async with running_owner(redis.url) as first:
         first.stored(0, 10)
-        await first.written()
+        await first.until_written()
         with redis.client() as client:  # as where a cluster has lost one server of several
             names = [name for name in client.keys("*") if b":slots:" in name]
             names += [name for name in client.keys("*") if b":taken:" in name]
             client.delete(*names, *client.keys("*:registry"))
         second = Owner(first.store.server, worker=Worker("0:1", 0))
-        await second.take()
+        await second.acquire()
         second.stored(0, 20)
-        await second.written()
+        await second.until_written()
         found = await first.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
-        slots = [list(of.places) for of in found.records.values()]
+        slots = [list(record.places) for record in found.records.values()]
         assert slots[0] == slots[1]
         assert found.in_flight == {WORKER}  # whose owner has not found out yet
         assert await second.matched() == 20
         await first.writer.verify()
-        await first.written()
+        await first.until_written()
         assert (await first.matched(), await second.matched()) == (10, 20)
 
 
@@ -200,13 +200,13 @@ async def test_the_store_refuses_a_wrong_password_and_takes_the_right_one(
     with redis.client() as client:
         client.config_set("requirepass", "secret")
     with pytest.raises(StoreError) as raised:
-        async with owner(redis.url):
+        async with running_owner(redis.url):
             pass
     assert raised.value.kind == "refused"
-    async with owner(redis.url.replace("//", "//:secret@")) as of:
-        of.stored(0, 10)
-        await of.written()
-        assert await of.matched() == 10
+    async with running_owner(redis.url.replace("//", "//:secret@")) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
+        assert await owner.matched() == 10
 
 
 async def test_a_store_works_over_a_unix_socket(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ async def test_a_store_works_over_a_unix_socket(tmp_path: Path) -> None:
         pytest.skip("there is no valkey-server on this machine")
     socket = tmp_path / "s"
     with store_process("valkey", "--unixsocket", str(socket)):
-        async with owner(f"unix://{socket}") as of:
-            of.stored(0, 10)
-            await of.written()
-            assert await of.matched() == 10
+        async with running_owner(f"unix://{socket}") as owner:
+            owner.stored(0, 10)
+            await owner.until_written()
+            assert await owner.matched() == 10
 
 
 async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
@@ -240,12 +240,12 @@ async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: 
         "key_file": tmp_path / "host.key",
     }
     with store_process("redis", *options):
-        async with owner(f"rediss://localhost:{port}", **files) as of:
-            of.stored(0, 10)
-            await of.written()
-            assert await of.matched() == 10
+        async with running_owner(f"rediss://localhost:{port}", **files) as owner:
+            owner.stored(0, 10)
+            await owner.until_written()
+            assert await owner.matched() == 10
         with pytest.raises(StoreError):  # the server wants to know who we are
-            async with owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
+            async with running_owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
                 pass
 
 
@@ -283,10 +283,10 @@ async def test_sentinels_know_where_the_store_is(sentinel: str) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
-                async with owner(sentinel) as of:
-                    of.stored(0, 10)
-                    await of.written()
-                    assert await of.matched() == 10
+                async with running_owner(sentinel) as owner:
+                    owner.stored(0, 10)
+                    await owner.until_written()
+                    assert await owner.matched() == 10
                     return
             except StoreError as error:
                 assert error.kind == "unreachable"  # the sentinel does not answer yet
@@ -297,18 +297,18 @@ async def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
     if server_program(kind) is None:
         pytest.skip(f"there is no {kind}-server on this machine")
     with cluster_processes(kind, primaries=3, spare=1) as cluster:
-        async with owner(cluster.url) as of:
+        async with running_owner(cluster.url) as owner:
             moving = asyncio.create_task(asyncio.to_thread(cluster.move_slots, 0, 3))
             stored = asked = 0
             while not moving.done() or stored < len(KEYS):
                 if stored < len(KEYS):
-                    of.stored(stored, 1)
+                    owner.stored(stored, 1)
                     stored += 1
                 else:
-                    of.as_of += 1
-                await of.written()
+                    owner.as_of += 1
+                await owner.until_written()
                 try:
-                    found = await of.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
+                    found = await owner.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
                 except StoreError as error:  # a shard is on its way
                     assert error.kind in ("resharding", "unreachable")
                     continue
@@ -317,9 +317,9 @@ async def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
                     assert match.matched_blocks == stored
                     asked += 1
             await moving
-            assert await of.matched() == len(KEYS)
+            assert await owner.matched() == len(KEYS)
             assert asked
-            assert not of.writer.failing
+            assert not owner.writer.failing
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey cluster"])
@@ -337,12 +337,12 @@ async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str)
             url, processes = process.url, [process]
         async with Server(parse_address(url)) as server:
             old, new = Owner(server, version=1), Owner(server, version=2)
-            for number, of in enumerate((old, new)):
-                await of.store.register_layout()
-                await of.store.heartbeat(f"replica {number}", 30.0)
-                await of.take()
-                of.stored(0, 50)
-                await of.written()
+            for number, owner in enumerate((old, new)):
+                await owner.store.register_layout()
+                await owner.store.heartbeat(f"replica {number}", 30.0)
+                await owner.acquire()
+                owner.stored(0, 50)
+                await owner.until_written()
             # Side by side, while the fleet is rolled.
             assert await old.matched() == await new.matched() == 50
             (older,) = await older_versions(new.store)

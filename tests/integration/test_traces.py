@@ -102,7 +102,7 @@ async def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
     await replay_bound(name)
 
 
-def test_the_traces_hold_restarts_resets_and_evictions() -> None:
+def test_the_traces_hold_salted_multimodal_adapted_and_long_prompts() -> None:
     probes = [probe for name in TRACES for probe in read_trace(name)[-1]["probes"]]
     assert sum(1 for probe in probes if probe["cache_salt"]) >= 10
     assert sum(1 for probe in probes if probe["mm"]) >= 5

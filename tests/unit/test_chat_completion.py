@@ -30,9 +30,7 @@ def test_chat_options_default_to_the_engine_s() -> None:
     assert render() == ["<s>null", "null", "True", "", "", "", "hi;"]
 
 
-def test_template_arguments_of_the_request_override_the_server_s_and_its_fields_override_both() -> (
-    None
-):
+def test_template_arguments_of_a_request_override_the_server_s() -> None:
     options = ChatOptions(arguments={"mood": "good", "bos_token": "<t>"})
     assert render(options)[5] == "good"
     assert render(options)[0] == "<t>null"
