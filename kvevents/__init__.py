@@ -26,7 +26,7 @@ from kvevents.listener import Listener
 from kvevents.pending import Owner, Ownership
 from kvevents.router import FrameRouter
 from kvevents.source import Publisher, Source, UnknownPublisherError
-from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream
+from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream, report_of
 from kvevents.tools import (
     PlaybackError,
     RecordedFrame,
@@ -79,4 +79,5 @@ __all__ = [
     "parse_frame",
     "play",
     "read_recording",
+    "report_of",
 ]

@@ -1,4 +1,4 @@
-"""Skips are visible here, and not allowed where everything there is to test with was installed."""
+"""What holds for all tests: coroutines run on asyncio, and skips can be forbidden."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests and fixtures run on asyncio alone."""
+    return "asyncio"
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,30 +1,146 @@
-"""What the house promises: names, floors of packages, examples that run."""
+"""What the repository promises of itself: names, maps of packages, sizes, examples that run."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from support.paths import ROOT
+from support.shipped import DIRECTORIES, PACKAGES
 
 import indexer
 from service.cli.main import parser
 
-ROOT = Path(__file__).parents[1]
-OURS = ["indexer", "kvatlas", "kvevents", "service", "store", "tokenization"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_FILES = 12
+"""Modules of a package, at most; sub-packages do not count."""
+
+MAX_LINES = 300
+"""Lines of a product file, at most."""
+
+MAX_FUNCTION_LINES = 40
+"""Lines of a function, from `def` to its last one, at most."""
+
+# What does not keep the rules yet. An entry that has become needless fails the test.
+UNMAPPED = {
+    "indexer",
+    "indexer/kernel",
+    "service/replication",
+    "store",
+    "store/read",
+    "store/write",
+}
+LONG_FILES = {
+    "indexer/kernel/prefix.py",
+    "indexer/kernel/table.py",
+    "indexer/memory.py",
+    "indexer/replicated.py",
+    "service/application.py",
+    "store/read/follower.py",
+    "store/write/writer.py",
+}
+LONG_FUNCTIONS = {
+    "indexer/kernel/keys.py:block_keys",
+    "indexer/kernel/prefix.py:walk",
+    "kvevents/kernel/event_fields.py:read_tokens",
+    "service/application.py:_start",
+    "service/metrics/replication.py:collect",
+    "store/write/write_batch.py:make_write_batch",
+}
+
+
+def packages() -> list[str]:
+    """Every package with a map: those of the product, and the tests' support."""
+    roots = [*(ROOT / name for name in DIRECTORIES if name != "proto"), ROOT / "tests" / "support"]
+    return sorted(
+        path.parent.relative_to(ROOT).as_posix()
+        for root in roots
+        for path in root.rglob("__init__.py")
+    )
+
+
+def mapped(package: str) -> list[str]:
+    """The names that a package's docstring maps: lines of `    name    text`.
+
+    Where all lines are indented, ruff format takes the indentation away: so it may be missing.
+    """
+    module = ast.parse((ROOT / package / "__init__.py").read_text())
+    docstring = ast.get_docstring(module, clean=False) or ""
+    return re.findall(r"^(?: {4}(?=\w+/? +\S)|(?=\w+/? {2,}\S))(\w+)", docstring, re.MULTILINE)
+
+
+def entries(package: str) -> list[str]:
+    """What lies in a package: modules, sub-packages and directories of scripts."""
+    names = [
+        path.stem
+        for path in (ROOT / package).iterdir()
+        if path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")
+    ]
+    return sorted(name for name in names if not name.startswith("__"))
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_docstring_of_a_package_maps_its_files(package: str) -> None:
+    is_mapped = sorted(mapped(package)) == entries(package)
+    if package in UNMAPPED:
+        assert not is_mapped, f"{package} is mapped: take it off UNMAPPED"
+    else:
+        assert sorted(mapped(package)) == entries(package)
+
+
+@pytest.mark.parametrize("package", packages())
+def test_a_package_has_few_enough_files_to_be_read_at_a_glance(package: str) -> None:
+    files = [path.name for path in (ROOT / package).glob("[a-z]*.py")]
+    assert len(files) <= MAX_FILES, files
+
+
+def product_files() -> list[Path]:
+    """Every source file of the product that people write."""
+    suffixes = {".py", ".pxd", ".lua"}
+    return [
+        path
+        for name in DIRECTORIES
+        for path in sorted((ROOT / name).rglob("*"))
+        if path.suffix in suffixes and not re.search(r"_pb2(_grpc)?\.py$", path.name)
+    ]
+
+
+def test_no_product_file_is_long() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for path in product_files()
+    }
+    long = {name for name, length in lengths.items() if length > MAX_LINES}
+    assert long == LONG_FILES, "split what is new here, take off LONG_FILES what is short now"
+
+
+def test_no_product_function_is_long() -> None:
+    long = {
+        f"{path.relative_to(ROOT).as_posix()}:{node.name}"
+        for path in product_files()
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_FUNCTION_LINES
+    }
+    assert long == LONG_FUNCTIONS, "split what is new, take off LONG_FUNCTIONS what is short now"
 
 
 def test_our_package_names_belong_to_nobody_else() -> None:
     owners = packages_distributions()
-    for package in OURS:
+    for package in PACKAGES:
         assert set(owners.get(package, ["kvatlas"])) == {"kvatlas"}, package
         assert find_spec(package) is not None
 
 
-def test_proto_is_no_package_of_ours() -> None:
+def test_the_directory_proto_is_no_package_of_ours() -> None:
     assert "kvatlas" not in packages_distributions().get("proto", [])
 
 

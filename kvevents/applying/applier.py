@@ -50,8 +50,7 @@ class Applier:
 
     Args:
         index: where the blocks are written.
-        worker: whose events these are.
-        scheme: makes the worker's block keys.
+        worker, scheme: whose events these are; makes the worker's block keys.
         trust: only read, to tell contradictions; changes are returned.
         orphans: blocks of the worker that wait.
         extra_strings: how plain strings among extra keys are read.
@@ -185,10 +184,8 @@ class Applier:
     ) -> Sequence[TrustChange]:
         """Drop everything that is claimed in tiers of these classes.
 
-        Args:
-            classes: the classes of tiers.
-            forget_hashes: whether to forget what engine hashes mean, too, because another engine
-                may have given them another meaning.
+        forget_hashes: whether to forget what engine hashes mean, too, because another engine may
+        have given them another meaning.
         """
         tiers = [tier for tier in self._places.tiers if class_of(tier) in classes]
         if forget_hashes:

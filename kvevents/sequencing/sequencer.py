@@ -75,6 +75,12 @@ class FrameSequencer:
         return None if self._state.replay is None else self._state.replay.request
 
     @property
+    def is_rebuilding(self) -> bool:
+        """Whether the replay under way applies everything again, to make up for losses."""
+        replay = self._state.replay
+        return replay is not None and replay.request.reason is ReplayReason.REBUILD
+
+    @property
     def replay_failed(self) -> bool:
         """Whether the last replay ended without a complete answer."""
         return self._replay_answers.failed

@@ -20,7 +20,7 @@ from kvevents.stream.dump import dump_stream
 from kvevents.stream.environment import EventPolicy
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.replays import Replays
-from kvevents.stream.report import StreamReport
+from kvevents.stream.report import StreamReport, report_of
 from kvevents.stream.worker import WorkerStream
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "StreamReport",
     "WorkerStream",
     "dump_stream",
+    "report_of",
 ]

@@ -13,13 +13,12 @@ from kvevents.sequencing import (
     EngineRestarted,
     FrameSequencer,
     Incarnation,
-    ReplayReason,
     ReplayRequest,
     StartOver,
 )
 from kvevents.stream.polling import PollSchedule
 from kvevents.stream.received import fingerprint_of, received_frame
-from kvevents.stream.report import report_of, trust_status_of
+from kvevents.stream.report import trust_status_of
 from kvevents.stream.signs_of_life import SignsOfLife
 from kvevents.trust import Downgrade
 from kvevents.wire import ALL_TIER_CLASSES, class_of
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from kvevents.source import Source
     from kvevents.stream.connections import SourceConnections
     from kvevents.stream.environment import StreamEnvironment
-    from kvevents.stream.report import StreamReport
     from kvevents.transport import Frame
     from kvevents.trust import Trust, TrustChange
     from kvevents.wire import Batch
@@ -45,8 +43,7 @@ class WorkerStream:
     """The stream of one worker. It is the only one that changes the worker's trust.
 
     Args:
-        worker: whose stream this is.
-        model: the model that the worker serves.
+        worker, model: whose stream this is, and the model that the worker serves.
         applier: writes the worker's events to the index.
         trust: the worker's trust.
         environment: what streams share: policy, memory, callbacks.
@@ -55,11 +52,7 @@ class WorkerStream:
         source: where its frames come from; None before the first `attach`.
         connection: the connection it speaks through; None before the first.
         rivals: other live connections through which somebody speaks in the worker's name.
-        live_frames: how many live frames have come.
-        signs_of_life: when it was last heard.
-        is_closed: whether the stream was removed.
-        foreign_replay: what is wrong if the replay socket answers with another worker's frames;
-            empty otherwise.
+        foreign_replay: what is wrong if the replay socket has another worker's frames, else empty.
     """
 
     def __init__(
@@ -95,11 +88,10 @@ class WorkerStream:
         self.source = source
         self.applier.read_extra_strings_as(source.extra_strings)
         self.sequencer.on_source_changed(can_replay=self.replay_endpoint is not None)
-        if self.source_connections is not connections:
-            if self.source_connections is not None:
-                self.source_connections.streams.discard(self)
-            self.source_connections = connections
-            connections.streams.add(self)
+        if self.source_connections is not None:
+            self.source_connections.streams.discard(self)
+        self.source_connections = connections
+        connections.streams.add(self)
 
     @property
     def replay_endpoint(self) -> str | None:
@@ -124,9 +116,7 @@ class WorkerStream:
     def on_connection_changed(self, connection: int, *, is_lost: bool = False) -> None:
         """The worker speaks through another connection, so it may be another publisher.
 
-        Args:
-            connection: its number.
-            is_lost: whether it is lost by now, and a frame was left of it.
+        is_lost: whether that connection is lost by now.
         """
         if connection == self.connection:
             return
@@ -161,13 +151,11 @@ class WorkerStream:
         """A frame was published; `batch` is None if its payload could not be decoded."""
         self.live_frames += 1
         self.signs_of_life.on_frame()
-        fingerprint = fingerprint_of(frame.payload)
+        accept_next, fingerprint = self.sequencer.accept_next, fingerprint_of(frame.payload)
         if (
             batch is not None
             and not batch.skipped
-            and self.sequencer.accept_next(
-                frame.sequence, frame.epoch, fingerprint, batch.timestamp
-            )
+            and accept_next(frame.sequence, frame.epoch, fingerprint, batch.timestamp)
         ):
             self._apply(batch)
             if self.trust.state is not self._reported_state:
@@ -214,9 +202,8 @@ class WorkerStream:
 
     def on_evicted(self, tier: str) -> None:
         """Blocks of the worker in `tier` were evicted from the index for the memory limit."""
-        self.trust.follow(
-            Downgrade(TrustState.PARTIAL, "evicted", [class_of(tier)], recoverable=False)
-        )
+        classes = [class_of(tier)]
+        self.trust.follow(Downgrade(TrustState.PARTIAL, "evicted", classes, recoverable=False))
 
     # Actions
 
@@ -228,7 +215,7 @@ class WorkerStream:
                 case ReplayRequest():
                     self._environment.request_replay(self, action)
                 case EngineRestarted():
-                    _log.info("worker_restarted", pod=self.worker.pod, rank=self.worker.rank)
+                    self._log("worker_restarted")
                     self._follow(self.applier.on_engine_restarted())
                 case StartOver():
                     self._follow(self.applier.on_engine_restarted())
@@ -238,17 +225,16 @@ class WorkerStream:
         if self.trust.state is not self._reported_state:
             self._on_trust_changed()
 
-    def _follow(self, changes: Iterable[TrustChange]) -> None:
-        for change in changes:
-            self.trust.follow(change)
-
     def _apply(self, batch: Batch | None) -> None:
         if batch is None:
             self.applier.counts.skipped["undecodable_frame"] += 1
             return
-        for change in self.applier.apply_batch(batch):
-            self.trust.follow(change)
+        self._follow(self.applier.apply_batch(batch))
         self._environment.on_change()
+
+    def _follow(self, changes: Iterable[TrustChange]) -> None:
+        for change in changes:
+            self.trust.follow(change)
 
     def _on_trust_changed(self) -> None:
         trust = self.trust
@@ -263,16 +249,13 @@ class WorkerStream:
         elif trust.reason == "contradiction":
             self._polls.poll_at_once()
         if trust.state is not self._reported_state:
-            _log.info(
-                "pod_state",
-                pod=self.worker.pod,
-                rank=self.worker.rank,
-                state=trust.state.value,
-                was=self._reported_state.value,
-                reason=trust.reason,
-            )
+            was = self._reported_state.value
+            self._log("pod_state", state=trust.state.value, was=was, reason=trust.reason)
             self._reported_state = trust.state
         self._environment.on_change()
+
+    def _log(self, event: str, **values: Any) -> None:
+        _log.info(event, pod=self.worker.pod, rank=self.worker.rank, **values)
 
     # Time
 
@@ -284,15 +267,12 @@ class WorkerStream:
         self._polls.on_polled(now, poll_seconds, hasty=hasty)
         rebuild = self.trust.recoverable and self._polls.allows_rebuild(now)
         actions = self.sequencer.on_poll(rebuild=rebuild)
-        if any(isinstance(a, ReplayRequest) and a.reason is ReplayReason.REBUILD for a in actions):
+        if actions and self.sequencer.is_rebuilding:
             self._polls.on_rebuild(now, poll_seconds)
         self._perform(actions)
 
     def silent_for(self, now: float) -> float | None:
-        """Seconds since the last sign of life; None if there never was one.
-
-        Frames, answers to replays and a live connection are signs of life.
-        """
+        """Seconds since the last frame, answer or live connection; None if there was none."""
         if self.connection and self.connection in self._environment.live_connections:
             return 0.0
         return self.signs_of_life.silent_for(now)
@@ -301,18 +281,12 @@ class WorkerStream:
         """How far what is claimed of the worker can be trusted at `now` (`time.monotonic`)."""
         return trust_status_of(self, now, self._environment.policy.stale_after)
 
-    def report(self, now: float) -> StreamReport:
-        """The stream as an operator sees it at `now` (`time.monotonic`)."""
-        return report_of(self, now)
-
     # Snapshots and hand-over; see `kvevents.stream.dump`
 
     def restore(self, dumped: dict[str, Any], connection: int | None = None) -> None:
         """Go on where the dumped stream had got to, once the engine is known to be the same.
 
-        Args:
-            dumped: as `dump_stream` returned it; the index must hold what it held then.
-            connection: the connection that the worker speaks through, if it is up already.
+        dumped: as `dump_stream` returned it; the index must hold what it held then.
         """
         self.signs_of_life.on_restored()
         self.connection, self._is_connection_lost = connection, False

@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily as GaugeFamily
 from prometheus_client.registry import Collector
 
 from indexer import COMPILED
+from kvevents import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -254,7 +255,7 @@ class StateCollector(Collector):
     def _rank_families(self) -> Iterator[Metric]:
         now = time.monotonic()
         ranks = [
-            _Rank(worker, stream.report(now), stream.trust_status(now))
+            _Rank(worker, report_of(stream, now), stream.trust_status(now))
             for worker, stream in self._router.streams.items()
         ]
         for table in _RANKS:

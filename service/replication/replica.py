@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from indexer import TrustState, TrustStatus
-from kvevents import dump_stream
+from kvevents import dump_stream, report_of
 from service.replication.assignment import SourceAssignment
 from service.replication.worker_status import ReplicatedWorkers
 from store import (
@@ -242,7 +242,7 @@ class Replica:
             of = self.writer.owned.get(blocks.worker)
             stream = self._ingest.streams.get(blocks.worker)
             if of is not None and stream is not None:
-                report = {**asdict(stream.report(now)), "blocks": blocks.by_tier}
+                report = {**asdict(report_of(stream, now)), "blocks": blocks.by_tier}
                 reports[blocks.worker] = (of.epoch, pack(report))
         wishes = await self.store.renew_reports(reports)
         for worker in list(self._ingest.streams):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from indexer import TrustState, TrustStatus
-from kvevents import StreamReport
+from kvevents import StreamReport, report_of
 from store import replica_name, unpack
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LocalWorkers:
 
     def report(self, worker: Worker, now: float) -> StreamReport:
         """See `Workers`."""
-        return self._streams[worker].report(now)
+        return report_of(self._streams[worker], now)
 
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
         """See `Workers`."""
@@ -158,7 +158,7 @@ class ReplicatedWorkers:
         """See `Workers`."""
         stream = self._streams.get(worker)
         if stream is not None:
-            return stream.report(now)
+            return report_of(stream, now)
         followed = self._follower.remote_workers.get(worker)
         if followed is None or not followed.report:
             return StreamReport()

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.rows import row
 from support.given_keys import GivenKeys
-from support.servers import StoreProcess, binary, store_process
+from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
 from store import Lookup, OwnedWorker, Server, Store, Writer, parse_address
@@ -43,7 +43,7 @@ class _Streams:
 
 def store_rows() -> None:
     """All of them."""
-    if binary("redis") is None:
+    if server_program("redis") is None:
         print("shared index: there is no redis-server on this machine")
         return
     for pods, share in ((8, "<= 1/12"), (64, "<= 1/40")):

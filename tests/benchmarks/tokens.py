@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tokenizers
 from benchmarks.rows import row
-from support.fetched import model_files
+from support.models.fetched import model_files
 
 from tokenization.chat.chat_completion import ChatOptions, render_chat
 from tokenization.encode.encoders import HuggingFace

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.given_keys import GivenKeys
-from support.naive_index import (
+from support.naive.index import (
     CHAIN,
     MODELS,
     PLACES,
@@ -34,9 +34,9 @@ from support.naive_index import (
     NaiveIndex,
     engine_hash,
 )
-from support.naive_reuse import LAYOUTS
-from support.servers import StoreProcess, binary, cluster_processes, store_process
-from support.shared_index import SharedSubject
+from support.naive.reuse import LAYOUTS
+from support.stores.replicated import ReplicatedIndexes
+from support.stores.servers import StoreProcess, cluster_processes, server_program, store_process
 
 from indexer import EngineHash, MemoryIndex, Place, Worker
 
@@ -83,7 +83,7 @@ class IndexMachine(RuleBasedStateMachine):
             self.subject.join(worker, MODELS[worker.pod])
             self.subject.of(worker).describe(worker, LAYOUTS["plain"])
 
-    def make_subject(self, count_copies: bool) -> MemorySubject | SharedSubject:
+    def make_subject(self, count_copies: bool) -> MemorySubject | ReplicatedIndexes:
         return MemorySubject(count_copies)
 
     def _blocks(
@@ -219,11 +219,11 @@ class SharedMachine(IndexMachine):
     processes: tuple[StoreProcess, ...] = ()
     namespaces = itertools.count()
 
-    def make_subject(self, count_copies: bool) -> SharedSubject:
-        return SharedSubject(self.url, f"test{next(self.namespaces)}", count_copies)
+    def make_subject(self, count_copies: bool) -> ReplicatedIndexes:
+        return ReplicatedIndexes(self.url, f"test{next(self.namespaces)}", count_copies)
 
-    def _shared(self) -> SharedSubject:
-        assert isinstance(self.subject, SharedSubject)
+    def _shared(self) -> ReplicatedIndexes:
+        assert isinstance(self.subject, ReplicatedIndexes)
         return self.subject
 
     @rule(worker=workers)
@@ -264,7 +264,7 @@ class SharedMachine(IndexMachine):
             self._shared().close()
 
 
-def test_the_embedded_index() -> None:
+def test_the_embedded_index_answers_as_the_naive_one() -> None:
     run_state_machine_as_test(MemoryMachine, settings=_settings(60, 40))
 
 
@@ -272,7 +272,7 @@ def test_the_embedded_index() -> None:
 def store(kind: str) -> Iterator[tuple[str, tuple[StoreProcess, ...]]]:
     """URL and processes of `redis`, `valkey`, or a cluster of either."""
     program, _, cluster = kind.partition(" ")
-    if binary(program) is None:
+    if server_program(program) is None:
         pytest.skip(f"there is no {program}-server on this machine")
     if cluster:
         with cluster_processes(program) as processes:
@@ -286,7 +286,7 @@ KINDS = ["redis", "valkey", "redis cluster", "valkey cluster"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_index_that_is_shared(kind: str) -> None:
+def test_replicas_and_their_store_answer_as_the_naive_index(kind: str) -> None:
     with store(kind) as (url, processes):
         machine = type("Machine", (SharedMachine,), {"url": url, "processes": processes})
         run_state_machine_as_test(machine, settings=_settings(8, 25))
@@ -294,7 +294,7 @@ def test_an_index_that_is_shared(kind: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_index_that_is_shared_for_long(kind: str) -> None:
+def test_replicas_and_their_store_answer_as_the_naive_index_in_long_runs(kind: str) -> None:
     with store(kind) as (url, processes):
         machine = type("Machine", (SharedMachine,), {"url": url, "processes": processes})
         run_state_machine_as_test(machine, settings=_settings(300, 40))

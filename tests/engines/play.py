@@ -25,7 +25,7 @@ import grpc
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TrustState
-from support.fleet import configure, running
+from support.services.running import local_configuration, running_service
 
 MODEL = "sim/qwen"
 BLOCK_SIZE = 32  # attention on a CPU wants a multiple of it
@@ -216,7 +216,7 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
     try:
         for server in servers:
             server.start()
-        settings = configure(
+        settings = local_configuration(
             index={"block_size": BLOCK_SIZE},
             models=[{"name": MODEL, "tokenizer": str(folder / kind)}],
             sources=[
@@ -224,7 +224,7 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
                 for s in servers
             ],
         )
-        async with running(settings) as service:
+        async with running_service(settings) as service:
             for server in servers:
                 await server.ready()
             await exact(service.channel, context, servers)

@@ -13,9 +13,9 @@ import grpc
 import pytest
 import tokenizers
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
-from support.fleet import Running, configure, running
-from support.one_pod import MODEL, blocks, frame, one_pod, stored
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.one_pod import MODEL, block_stored, frame, matched_blocks, service_with_pod
+from support.services.running import RunningService, local_configuration, running_service
 
 from tokenization import ModelFiles, Text, TokenizationLimits, Tokenizers, TokenizersBusyError
 
@@ -47,129 +47,107 @@ def models(files: Path, **chat: Any) -> list[dict[str, Any]]:
     return [{"name": MODEL, "tokenizer": str(files), "chat": chat}]
 
 
-async def tokenize(service: Running, **request: Any) -> tokenization_pb2.TokenizeResponse:
+async def tokenize(service: RunningService, **request: Any) -> tokenization_pb2.TokenizeResponse:
     stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
     answer = await stub.Tokenize(tokenization_pb2.TokenizeRequest(model=MODEL, **request))
     assert isinstance(answer, tokenization_pb2.TokenizeResponse)
     return answer
 
 
-def test_a_chat_is_found_where_the_engine_has_cached_it(files: Path) -> None:
+async def test_a_chat_is_matched_where_the_engine_has_cached_it(files: Path) -> None:
     ids = reference(files).encode(RENDERED, add_special_tokens=False).ids
     assert len(ids) >= 48
-
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, pod):
-            pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            request = scoring_pb2.ScoreRequest(model=MODEL)
-            request.prompt.chat_completion = json.dumps(CHAT)
-            assert await blocks(service, request) == len(ids) // 16
-            request.prompt.completion = json.dumps({"prompt": ids})
-            assert await blocks(service, request) == len(ids) // 16
-            answer = await tokenize(service, chat_completion=json.dumps(CHAT))
-            assert answer.text == RENDERED
-            assert list(answer.token_ids) == ids
-
-    asyncio.run(main())
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids[: len(ids) // 16 * 16])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        request = scoring_pb2.ScoreRequest(model=MODEL)
+        request.prompt.chat_completion = json.dumps(CHAT)
+        assert await matched_blocks(service, request) == len(ids) // 16
+        request.prompt.completion = json.dumps({"prompt": ids})
+        assert await matched_blocks(service, request) == len(ids) // 16
+        answer = await tokenize(service, chat_completion=json.dumps(CHAT))
+        assert answer.text == RENDERED
+        assert list(answer.token_ids) == ids
 
 
-def test_a_chat_in_anthropics_form_is_the_same_chat(files: Path) -> None:
+async def test_a_chat_in_anthropics_form_is_the_same_chat(files: Path) -> None:
     body = {"system": TEXT[1], "messages": [{"role": "user", "content": TEXT[0]}]}
+    async with service_with_pod(models=models(files)) as (service, pod):
+        answer = await tokenize(service, messages=json.dumps(body))
+        assert answer.text == RENDERED
+        ids = list(answer.token_ids)
+        pod.send(frame(0, block_stored(ids[: len(ids) // 16 * 16])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        request = scoring_pb2.ScoreRequest(model=MODEL)
+        request.prompt.messages = json.dumps(body)
+        assert await matched_blocks(service, request) == len(ids) // 16
 
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, pod):
-            answer = await tokenize(service, messages=json.dumps(body))
-            assert answer.text == RENDERED
-            ids = list(answer.token_ids)
-            pod.send(frame(0, stored(ids[: len(ids) // 16 * 16])))
-            await service.heard({("10.0.0.1:8000", 0): 0})
+
+async def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
+    ids = list(range(32))
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids)))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+        request = scoring_pb2.ScoreManyRequest()
+        for count in (32, 20, 7):
+            each = request.requests.add(model=MODEL)
+            each.prompt.token_ids.ids.extend(ids[:count])
+        answer = await stub.ScoreMany(request)
+        assert [each.pods[0].matched_blocks for each in answer.responses] == [2, 1, 0]
+        request.requests.add(model=MODEL)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.ScoreMany(request)
+        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "requests[3]: prompt is empty" in str(raised.value.details())
+
+
+async def test_the_salt_of_a_request_is_part_of_its_first_block(files: Path) -> None:
+    ids = list(range(32))
+    async with service_with_pod(models=models(files)) as (service, pod):
+        pod.send(frame(0, block_stored(ids, extra_keys=[["tenant"], None])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        for salt, held in (("tenant", 2), (None, 0), ("other", 0)):
             request = scoring_pb2.ScoreRequest(model=MODEL)
-            request.prompt.messages = json.dumps(body)
-            assert await blocks(service, request) == len(ids) // 16
-
-    asyncio.run(main())
-
-
-def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
-    ids = list(range(32))
-
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, pod):
-            pod.send(frame(0, stored(ids)))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-            request = scoring_pb2.ScoreManyRequest()
-            for count in (32, 20, 7):
-                each = request.requests.add(model=MODEL)
-                each.prompt.token_ids.ids.extend(ids[:count])
-            answer = await stub.ScoreMany(request)
-            assert [each.pods[0].matched_blocks for each in answer.responses] == [2, 1, 0]
-            request.requests.add(model=MODEL)
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await stub.ScoreMany(request)
-            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-            assert "requests[3]: prompt is empty" in str(raised.value.details())
-
-    asyncio.run(main())
+            request.prompt.completion = json.dumps({"prompt": ids, "cache_salt": salt})
+            assert await matched_blocks(service, request) == held
+        request.cache_salt = "tenant"  # what the call says counts more
+        assert await matched_blocks(service, request) == 2
 
 
-def test_the_salt_of_a_request_is_part_of_its_first_block(files: Path) -> None:
-    ids = list(range(32))
-
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, pod):
-            pod.send(frame(0, stored(ids, extra_keys=[["tenant"], None])))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            for salt, held in (("tenant", 2), (None, 0), ("other", 0)):
-                request = scoring_pb2.ScoreRequest(model=MODEL)
-                request.prompt.completion = json.dumps({"prompt": ids, "cache_salt": salt})
-                assert await blocks(service, request) == held
-            request.cache_salt = "tenant"  # what the call says counts more
-            assert await blocks(service, request) == 2
-
-    asyncio.run(main())
-
-
-def test_completions_add_special_tokens_and_chats_do_not_unless_they_are_asked_to(
+async def test_completions_add_special_tokens_and_chats_do_not_unless_they_are_asked_to(
     files: Path,
 ) -> None:
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, _):
-            for said, completion, chat in ((None, 0, 1), (True, 0, 0), (False, 1, 1)):
-                own = {} if said is None else {"add_special_tokens": said}
-                with_start = reference(files).encode(TEXT[0]).ids
-                answer = await tokenize(
-                    service, completion=json.dumps({"prompt": [TEXT[0]], **own})
-                )
-                assert list(answer.token_ids) == with_start[completion:]
-                assert not answer.text
-                rendered = reference(files).encode(RENDERED).ids
-                answer = await tokenize(service, chat_completion=json.dumps({**CHAT, **own}))
-                assert list(answer.token_ids) == rendered[chat:]
-            cut = json.dumps({"prompt": TEXT[0], "truncate_prompt_tokens": 5})
-            answer = await tokenize(service, completion=cut)
-            assert list(answer.token_ids) == [0, *with_start[-4:]]
-            given = json.dumps({**CHAT, "kv_transfer_params": {"prompt_token_ids": [5, 6]}})
-            assert list((await tokenize(service, chat_completion=given)).token_ids) == [5, 6]
-
-    asyncio.run(main())
+    async with service_with_pod(models=models(files)) as (service, _):
+        for said, completion, chat in ((None, 0, 1), (True, 0, 0), (False, 1, 1)):
+            own = {} if said is None else {"add_special_tokens": said}
+            with_start = reference(files).encode(TEXT[0]).ids
+            answer = await tokenize(service, completion=json.dumps({"prompt": [TEXT[0]], **own}))
+            assert list(answer.token_ids) == with_start[completion:]
+            assert not answer.text
+            rendered = reference(files).encode(RENDERED).ids
+            answer = await tokenize(service, chat_completion=json.dumps({**CHAT, **own}))
+            assert list(answer.token_ids) == rendered[chat:]
+        cut = json.dumps({"prompt": TEXT[0], "truncate_prompt_tokens": 5})
+        answer = await tokenize(service, completion=cut)
+        assert list(answer.token_ids) == [0, *with_start[-4:]]
+        given = json.dumps({**CHAT, "kv_transfer_params": {"prompt_token_ids": [5, 6]}})
+        assert list((await tokenize(service, chat_completion=given)).token_ids) == [5, 6]
 
 
-def test_a_model_is_configured_as_its_engine_was_started(files: Path) -> None:
+async def test_a_model_is_configured_as_its_engine_was_started(files: Path) -> None:
     (files / "mine.jinja").write_text("{{ mood }}{{ messages[0].content[0] }}")
     chat = {"template": str(files / "mine.jinja"), "template_arguments": {"mood": "good"}}
+    async with service_with_pod(models=models(files, content_format="openai", **chat)) as (
+        service,
+        _,
+    ):
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+        answer = await tokenize(service, chat_completion=json.dumps(body))
+        assert answer.text == "good{'type': 'text', 'text': 'hi'}"
 
-    async def main() -> None:
-        async with one_pod(models=models(files, content_format="openai", **chat)) as (service, _):
-            body = {"messages": [{"role": "user", "content": "hi"}]}
-            answer = await tokenize(service, chat_completion=json.dumps(body))
-            assert answer.text == "good{'type': 'text', 'text': 'hi'}"
 
-    asyncio.run(main())
-
-
-def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
+async def test_the_refusal_of_a_chat_says_what_is_wrong_with_it(files: Path) -> None:
     image = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}
     invalid, precondition = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
     cases: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
@@ -185,42 +163,35 @@ def test_what_is_wrong_with_a_request_is_said(files: Path) -> None:
         ({"completion": json.dumps({"prompt": "a", "suffix": "b"})}, invalid, "suffix"),
         ({"completion": json.dumps({"prompt": "\ud800"})}, invalid, "no Unicode text"),
     ]
-
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, _):
-            for request, status, words in cases:
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await tokenize(service, **request)
-                assert raised.value.code() == status, request
-                assert words in str(raised.value.details())
-        (files / "chat_template.jinja").write_text("{% for %}")
-        async with one_pod(models=models(files)) as (service, _):
+    async with service_with_pod(models=models(files)) as (service, _):
+        for request, status, words in cases:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await tokenize(service, chat_completion=json.dumps(CHAT))
-            assert raised.value.code() == precondition
+                await tokenize(service, **request)
+            assert raised.value.code() == status, request
+            assert words in str(raised.value.details())
+    (files / "chat_template.jinja").write_text("{% for %}")
+    async with service_with_pod(models=models(files)) as (service, _):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await tokenize(service, chat_completion=json.dumps(CHAT))
+        assert raised.value.code() == precondition
 
-    asyncio.run(main())
 
-
-def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
-    async def main() -> None:
-        async with one_pod(models=models(files)) as (service, _):
-            for _ in range(2):
-                await tokenize(service, chat_completion=json.dumps(CHAT))
-            with pytest.raises(grpc.aio.AioRpcError):
-                await tokenize(service, chat_completion=json.dumps({"messages": []}))
-            url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
-            text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
-        label = f'model="{MODEL}"'
-        assert "kvatlas_tokenizations_total 2.0" in text
-        assert "kvatlas_tokenizations_failed_total 1.0" in text
-        assert "kvatlas_tokenizations_under_way 0.0" in text
-        assert f'kvatlas_tokenizer_loaded{{by="fastokens",cached="yes",{label}}} 1.0' in text
-        assert f'kvatlas_tokenization_segments_total{{{label},outcome="found"}} 3.0' in text
-        assert f'kvatlas_tokenization_segments_total{{{label},outcome="encoded"}} 3.0' in text
-        assert "kvatlas_tokenization_seconds_total" in text
-
-    asyncio.run(main())
+async def test_metrics_count_what_the_segment_cache_has_saved(files: Path) -> None:
+    async with service_with_pod(models=models(files)) as (service, _):
+        for _ in range(2):
+            await tokenize(service, chat_completion=json.dumps(CHAT))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await tokenize(service, chat_completion=json.dumps({"messages": []}))
+        url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    label = f'model="{MODEL}"'
+    assert "kvatlas_tokenizations_total 2.0" in text
+    assert "kvatlas_tokenizations_failed_total 1.0" in text
+    assert "kvatlas_tokenizations_under_way 0.0" in text
+    assert f'kvatlas_tokenizer_loaded{{by="fastokens",cached="yes",{label}}} 1.0' in text
+    assert f'kvatlas_tokenization_segments_total{{{label},outcome="found"}} 3.0' in text
+    assert f'kvatlas_tokenization_segments_total{{{label},outcome="encoded"}} 3.0' in text
+    assert "kvatlas_tokenization_seconds_total" in text
 
 
 @pytest.mark.parametrize(
@@ -231,31 +202,24 @@ def test_metrics_tell_what_the_cache_has_saved(files: Path) -> None:
         ("tekken.json", "{}", "FAILED_PRECONDITION.*mistral-common"),
     ],
 )
-def test_chats_that_no_template_renders_are_not_guessed(
+async def test_a_chat_that_no_template_renders_is_refused(
     files: Path, name: str, said: str, words: str
 ) -> None:
     (files / name).write_text(said)
-
-    async def main() -> None:
-        settings = {"directories": [str(files.parent)], "aliases": {MODEL: files.name}}
-        async with running(configure(tokenization=settings)) as service:
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await tokenize(service, chat_completion=json.dumps(CHAT))
-            found = f"{raised.value.code().name}: {raised.value.details()}"
-            assert re.match(words, found), found
-
-    asyncio.run(main())
+    settings = {"directories": [str(files.parent)], "aliases": {MODEL: files.name}}
+    async with running_service(local_configuration(tokenization=settings)) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await tokenize(service, chat_completion=json.dumps(CHAT))
+        found = f"{raised.value.code().name}: {raised.value.details()}"
+        assert re.match(words, found), found
 
 
-def test_more_than_may_wait_is_refused_at_once(files: Path) -> None:
-    async def main() -> None:
-        limits = TokenizationLimits(threads=1, queue=1)
-        async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
-            calls = [found.tokenize(MODEL, Text("a")) for _ in range(3)]
-            *served, refused = await asyncio.gather(*calls, return_exceptions=True)
-            assert isinstance(refused, TokenizersBusyError)
-            assert not [each for each in served if isinstance(each, BaseException)]
-            await found.tokenize(MODEL, Text("a"))  # there is room again
-            assert (found.counts.done, found.counts.refused) == (3, 1)
-
-    asyncio.run(main())
+async def test_a_prompt_beyond_those_that_may_wait_is_refused_at_once(files: Path) -> None:
+    limits = TokenizationLimits(threads=1, queue=1)
+    async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
+        calls = [found.tokenize(MODEL, Text("a")) for _ in range(3)]
+        *served, refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(refused, TokenizersBusyError)
+        assert not [each for each in served if isinstance(each, BaseException)]
+        await found.tokenize(MODEL, Text("a"))  # there is room again
+        assert (found.counts.done, found.counts.refused) == (3, 1)

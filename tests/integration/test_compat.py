@@ -11,8 +11,8 @@ import pytest
 import tokenizers
 from kvatlas.compat import tokenization_pb2 as compat
 from kvatlas.compat.tokenization_pb2_grpc import TokenizationServiceStub
-from support.fleet import configure, running
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.running import local_configuration, running_service
 
 MODEL = "sim/model"
 TEMPLATE = (
@@ -34,7 +34,7 @@ def call(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         "grpc": {"listen": [address], "drain_seconds": 0.1},
     }
     with asyncio.Runner() as runner:
-        service = running(configure(**settings))
+        service = running_service(local_configuration(**settings))
         started = runner.run(service.__aenter__())
         stub = TokenizationServiceStub(started.channel)
 
@@ -57,7 +57,9 @@ def plain(reference: tokenizers.Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def test_a_text_has_ids_and_offsets(call: Any, reference: tokenizers.Tokenizer) -> None:
+def test_llmd_s_tokenize_answers_ids_and_offsets(
+    call: Any, reference: tokenizers.Tokenizer
+) -> None:
     for special in (True, False):
         expected = reference.encode(TEXT[4], add_special_tokens=special)
         request = compat.TokenizeRequest(
@@ -70,7 +72,7 @@ def test_a_text_has_ids_and_offsets(call: Any, reference: tokenizers.Tokenizer) 
         assert list(zip(pairs[::2], pairs[1::2], strict=True)) == expected.offsets
 
 
-def test_a_completion_has_ids(call: Any, reference: tokenizers.Tokenizer) -> None:
+def test_llmd_s_render_completion_answers_ids(call: Any, reference: tokenizers.Tokenizer) -> None:
     assert call("InitializeTokenizer", compat.InitializeTokenizerRequest(model_name=MODEL)).success
     request = compat.RenderCompletionRequest(model_name=MODEL, prompt=TEXT[0])
     first, second = (call("RenderCompletion", request) for _ in range(2))
@@ -80,7 +82,9 @@ def test_a_completion_has_ids(call: Any, reference: tokenizers.Tokenizer) -> Non
     assert first.request_id != second.request_id
 
 
-def test_a_chat_is_rendered_and_tokenized(call: Any, reference: tokenizers.Tokenizer) -> None:
+def test_llmd_s_render_chat_answers_the_chat_s_ids(
+    call: Any, reference: tokenizers.Tokenizer
+) -> None:
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     request = compat.RenderChatCompletionRequest(
         model_name=MODEL,
@@ -107,7 +111,7 @@ def test_a_chat_is_rendered_and_tokenized(call: Any, reference: tokenizers.Token
     assert not answer.features.mm_hashes
 
 
-def test_the_older_form_of_a_chat_is_rendered(call: Any) -> None:
+def test_llmd_s_older_form_of_a_chat_is_rendered(call: Any) -> None:
     function = compat.StructValue(fields={"name": compat.Value(string_value="f")})
     request = compat.ChatTemplateRequest(
         model_name=MODEL,
@@ -144,7 +148,7 @@ def test_the_older_form_of_a_chat_is_rendered(call: Any) -> None:
     assert call("RenderChatTemplate", request).rendered_prompt.endswith("</s>assistant> ")
 
 
-def test_what_is_wrong_is_said_in_the_answer(call: Any) -> None:
+def test_an_answer_to_llmd_says_what_is_wrong_with_the_request(call: Any) -> None:
     image = compat.ContentPart(type="image_url", image_url=compat.ImageUrl(url="http://x"))
     message = compat.ChatMessage(role="user", content="a")
     chat = compat.RenderChatCompletionRequest

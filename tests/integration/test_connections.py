@@ -61,52 +61,45 @@ async def publisher(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> z
     return socket
 
 
-def test_each_publisher_has_a_connection_of_its_own() -> None:
-    async def main() -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        heard = Heard()
-        source = Source("tcp://127.0.0.1:*", bind=True)
-        async with Subscriber(context, source, heard) as subscriber:
-            first = await publisher(context, subscriber.endpoint)
-            second = await publisher(context, subscriber.endpoint)
-            for _ in range(3):
-                first.send_multipart([b"first", b""])
-                second.send_multipart([b"second", b""])
-            await heard.until(lambda: len(heard.messages) == 6)
-            assert len(heard.through(b"first")) == len(heard.through(b"second")) == 1
-            both = heard.through(b"first") | heard.through(b"second")
-            await heard.until(lambda: heard.up == both)
-            first.close()
-            await heard.until(lambda: heard.up == heard.through(b"second"))
-            second.close()
-        context.term()
-
-    asyncio.run(main())
+async def test_each_publisher_has_a_connection_of_its_own() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = Heard()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    async with Subscriber(context, source, heard) as subscriber:
+        first = await publisher(context, subscriber.endpoint)
+        second = await publisher(context, subscriber.endpoint)
+        for _ in range(3):
+            first.send_multipart([b"first", b""])
+            second.send_multipart([b"second", b""])
+        await heard.until(lambda: len(heard.messages) == 6)
+        assert len(heard.through(b"first")) == len(heard.through(b"second")) == 1
+        both = heard.through(b"first") | heard.through(b"second")
+        await heard.until(lambda: heard.up == both)
+        first.close()
+        await heard.until(lambda: heard.up == heard.through(b"second"))
+        second.close()
+    context.term()
 
 
-def test_a_successor_is_told_apart_even_if_the_descriptor_is_used_again() -> None:
+async def test_a_publisher_that_reuses_a_descriptor_has_a_connection_of_its_own() -> None:
     """All of it happens while nothing is read: the system gives out the lowest number anew."""
-
-    async def main() -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        heard = Heard()
-        source = Source("tcp://127.0.0.1:*", bind=True)
-        async with Subscriber(context, source, heard) as subscriber:
-            former = await publisher(context, subscriber.endpoint)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = Heard()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    async with Subscriber(context, source, heard) as subscriber:
+        former = await publisher(context, subscriber.endpoint)
+        subscriber.pause()
+        former.send_multipart([b"former", b""])
+        former.close()
+        subscriber.resume()
+        await heard.until(lambda: heard.changes >= 2)
+        for _ in range(5):
+            latter = await publisher(context, subscriber.endpoint)
             subscriber.pause()
-            former.send_multipart([b"former", b""])
-            former.close()
+            latter.send_multipart([b"latter", b""])
+            latter.close()
             subscriber.resume()
-            await heard.until(lambda: heard.changes >= 2)
-            for _ in range(5):
-                latter = await publisher(context, subscriber.endpoint)
-                subscriber.pause()
-                latter.send_multipart([b"latter", b""])
-                latter.close()
-                subscriber.resume()
-            await heard.until(lambda: len(heard.messages) == 6)
-            assert not heard.through(b"former") & heard.through(b"latter")
-            assert len(heard.through(b"latter")) == 5
-        context.term()
-
-    asyncio.run(main())
+        await heard.until(lambda: len(heard.messages) == 6)
+        assert not heard.through(b"former") & heard.through(b"latter")
+        assert len(heard.through(b"latter")) == 5
+    context.term()

@@ -6,7 +6,6 @@ never more than that. Every story that can end well does.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -26,9 +25,11 @@ from kvatlas.v1.trust_pb2 import (
     TRUST_STATE_RECOVERING,
     TrustState,
 )
-from support.engine import NaiveEngine, Prompt, next_prompt
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import PATIENCE, Running, configure, running
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.engines.workload import related_prompt
+from support.services.running import RunningService, local_configuration, running_service
 
 SEEDS = [*range(24), 1113]  # 1113: the new engine gives out the hashes of the old one again
 SOAK_SEEDS = range(1000, 1400)
@@ -77,7 +78,7 @@ class Schedule:
             self.configuration = self._configure(engines, ports)
             self.service = AsyncExitStack()
             stack.push_async_callback(self.service.aclose)
-            service = await self.service.enter_async_context(running(self.configuration))
+            service = await self.service.enter_async_context(running_service(self.configuration))
             for engine, port in zip(engines, ports, strict=False):
                 faulty = FaultyEngine(
                     context,
@@ -92,16 +93,16 @@ class Schedule:
                 stack.push_async_callback(faulty.close)
                 await faulty.start()
             for faulty in self.engines:
-                await faulty.subscribed()
+                await faulty.until_subscribed()
             for _ in range(30):
                 service = await self._restart_service(service)
                 await self._step(service)
             await self._end(service)
 
-    def _engines(self) -> list[NaiveEngine]:
+    def _engines(self) -> list[SimulatedEngine]:
         clock = itertools.count(1)
         return [
-            NaiveEngine(
+            SimulatedEngine(
                 f"127.0.0.{number}:8000",
                 MODEL,
                 SIZE,
@@ -119,7 +120,7 @@ class Schedule:
     def _replay_port(self, ports: list[int]) -> int:
         return ports[-1]
 
-    def _configure(self, engines: list[NaiveEngine], ports: list[int]) -> Any:
+    def _configure(self, engines: list[SimulatedEngine], ports: list[int]) -> Any:
         replay = "" if self.replay == "none" else f"tcp://{{host}}:{self._replay_port(ports)}"
         source: dict[str, Any] = {"replay": replay}
         if self.binds:
@@ -135,14 +136,14 @@ class Schedule:
             "policy": self.policy,
             "stale_seconds": 0,
         }
-        return configure(
+        return local_configuration(
             sources=sources,
             index={"block_size": SIZE},
             events=events,
             snapshot={"path": str(self.path)} if self.service_restarts else {},
         )
 
-    async def _restart_service(self, service: Running) -> Running:
+    async def _restart_service(self, service: RunningService) -> RunningService:
         """Sometimes stop it and start it again, sometimes as if it had died some time ago."""
         if self.source.random() >= self.service_restarts:
             return service
@@ -161,12 +162,12 @@ class Schedule:
                 faulty.engine.serve(self._prompt())
                 faulty.publish(perfectly=True)
             faulty.sent = 0
-        service = await self.service.enter_async_context(running(self.configuration))
+        service = await self.service.enter_async_context(running_service(self.configuration))
         for faulty in self.engines:
-            await faulty.subscribed()
+            await faulty.until_subscribed()
         return service
 
-    async def _step(self, service: Running) -> None:
+    async def _step(self, service: RunningService) -> None:
         faulty = self.source.choice(self.engines)
         if self.source.random() < self.restarts:
             await self._restart(faulty)
@@ -184,15 +185,15 @@ class Schedule:
         unheard = self.source.choice([0, 0, 1, len(faulty.engine.frames), 3])
         await faulty.restart(unheard)
         if not self.binds or self.source.random() < 0.8:
-            await faulty.subscribed()
+            await faulty.until_subscribed()
         while len(faulty.engine.frames) < unheard:
             faulty.engine.serve(self._prompt())
 
     def _prompt(self) -> Prompt:
-        self.prompts.append(next_prompt(self.source, self.prompts, SIZE))
+        self.prompts.append(related_prompt(self.source, self.prompts, SIZE))
         return self.prompts[-1]
 
-    async def _taken(self, service: Running) -> None:
+    async def _taken(self, service: RunningService) -> None:
         """Wait until what was sent has been taken, unless a connection has eaten it."""
         if any(faulty.happened["restart"] for faulty in self.engines):
             return
@@ -209,7 +210,7 @@ class Schedule:
 
     # What must hold
 
-    async def check(self, service: Running) -> None:
+    async def check(self, service: RunningService) -> None:
         """What is answered for a few prompts, against what each engine has held."""
         if not self.prompts:
             return
@@ -228,7 +229,7 @@ class Schedule:
                 (faulty,) = [f for f in self.engines if f.engine.name == score.pod]
                 faulty.check(prompt, score, self.describe())
 
-    async def _end(self, service: Running) -> None:
+    async def _end(self, service: RunningService) -> None:
         """The faults are over. Whoever can be exact again is, and all claims are of this life."""
         for faulty in self.engines:
             faulty.faults = Faults(replay=self.replay, topic=self.faults.topic)
@@ -242,7 +243,7 @@ class Schedule:
         for _ in range(8):
             await self.check(service)
 
-    async def _settled(self, service: Running) -> None:
+    async def _settled(self, service: RunningService) -> None:
         await service.until(
             lambda pods: all(
                 (rank := pods.get((faulty.engine.name, 0))) is not None
@@ -252,9 +253,9 @@ class Schedule:
             )
         )
 
-    async def _noticed(self, service: Running) -> None:
+    async def _noticed(self, service: RunningService) -> None:
         """Wait until nothing is claimed of a life that is over: a poll or a message shows it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             pods = await service.pods()
             if all(
@@ -289,31 +290,37 @@ def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int
     return ports
 
 
-def run(seed: int, faultless: bool = False) -> Schedule:
-    schedule = Schedule(seed, faultless)
-    asyncio.run(schedule.run())
+def _report(seed: int, schedule: Schedule) -> None:
+    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
     report = os.environ.get("KVATLAS_FAULTS_REPORT")
-    if report:
-        happened: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)
-        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
-        with Path(report).open("a") as file:
-            file.write(json.dumps({"seed": seed, "faults": happened, "answers": states}) + "\n")
+    if not report:
+        return
+    faults: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)
+    answers = {TrustState.Name(state): count for state, count in schedule.states.items()}
+    with Path(report).open("a") as file:
+        file.write(json.dumps({"seed": seed, "faults": faults, "answers": answers}) + "\n")
+
+
+async def run(seed: int, faultless: bool = False) -> Schedule:
+    schedule = Schedule(seed, faultless)
+    await schedule.run()
+    _report(seed, schedule)
     return schedule
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_certain_that_is_not_so(seed: int) -> None:
-    run(seed)
+async def test_no_score_is_called_certain_that_the_engine_contradicts(seed: int) -> None:
+    await run(seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_without_faults_all_is_exact_all_the_time(seed: int) -> None:
-    schedule = run(seed, faultless=True)
+async def test_without_faults_every_score_is_exact_all_the_time(seed: int) -> None:
+    schedule = await run(seed, faultless=True)
     assert schedule.states[TRUST_STATE_EXACT] > 50
     assert set(schedule.states) <= {TRUST_STATE_EXACT, 6}  # unknown, before the first frame
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_schedules_of_faults(seed: int) -> None:
-    run(seed)
+async def test_no_score_of_many_fault_schedules_is_called_certain_that_is_wrong(seed: int) -> None:
+    await run(seed)

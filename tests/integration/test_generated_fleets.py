@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
-from support.engine import NaiveEngine, Prompt, workload
-from support.fleet import Publisher, Running, configure, running
+from support.engines.publisher import Publisher
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.engines.workload import served_workload
+from support.services.running import RunningService, local_configuration, running_service
 
 SEEDS = range(3)
 SOAK_SEEDS = range(100, 400)
 
 
-def request_of(prompt: Prompt, engines: list[NaiveEngine]) -> scoring_pb2.ScoreRequest:
+def request_of(prompt: Prompt, engines: list[SimulatedEngine]) -> scoring_pb2.ScoreRequest:
     request = scoring_pb2.ScoreRequest(
         model="sim/model",
         lora_name=prompt.lora_name or "",
@@ -31,11 +31,11 @@ async def check_fleet(seed: int, engine_size: int, our_size: int) -> None:
     # Which of our blocks an image is in cannot be told from engine blocks larger than ours.
     images = engine_size <= our_size
     scale = max(1, our_size // engine_size)
-    engines, prompts = workload(seed, engine_size, scale, pods=4, requests=80, images=images)
+    engines, prompts = served_workload(seed, engine_size, scale, pods=4, requests=80, images=images)
     with zmq.Context() as context:
         source = {"endpoint": "tcp://127.0.0.1:0", "bind": True}
-        settings = configure(sources=[source], index={"block_size": our_size})
-        async with running(settings) as service:
+        settings = local_configuration(sources=[source], index={"block_size": our_size})
+        async with running_service(settings) as service:
             await publish(context, service, engines)
             stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
             found = 0
@@ -51,40 +51,44 @@ async def check_fleet(seed: int, engine_size: int, our_size: int) -> None:
 
 
 async def publish(
-    context: zmq.Context[zmq.Socket[bytes]], service: Running, engines: list[NaiveEngine]
+    context: zmq.Context[zmq.Socket[bytes]], service: RunningService, engines: list[SimulatedEngine]
 ) -> None:
     publishers = []
     for engine in engines:
         publisher = Publisher(context, connect=service.application.endpoints[0])
         publishers.append(publisher)
-        await publisher.subscribed()
+        await publisher.until_subscribed()
         for frame in engine.frames:
             publisher.send(frame)
-    await service.heard({(e.name, 0): len(e.frames) - 1 for e in engines if e.frames})
+    await service.until_applied({(e.name, 0): len(e.frames) - 1 for e in engines if e.frames})
     for publisher in publishers:
         publisher.close()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("size", [8, 32, 64])
-def test_engines_of_any_block_size_score_exactly(size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, size, size))
+async def test_engines_of_any_block_size_score_exactly(size: int, seed: int) -> None:
+    await check_fleet(seed, size, size)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("engine_size", "our_size"), [(8, 32), (1, 16), (16, 64)])
-def test_many_engine_blocks_make_one_of_ours(engine_size: int, our_size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, engine_size, our_size))
+async def test_many_engine_blocks_make_one_of_ours(
+    engine_size: int, our_size: int, seed: int
+) -> None:
+    await check_fleet(seed, engine_size, our_size)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("engine_size", "our_size"), [(32, 8), (64, 16)])
-def test_one_engine_block_makes_many_of_ours(engine_size: int, our_size: int, seed: int) -> None:
-    asyncio.run(check_fleet(seed, engine_size, our_size))
+async def test_one_engine_block_makes_many_of_ours(
+    engine_size: int, our_size: int, seed: int
+) -> None:
+    await check_fleet(seed, engine_size, our_size)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_generated_fleets_score_exactly(seed: int) -> None:
+async def test_many_generated_fleets_score_exactly(seed: int) -> None:
     sizes = [(16, 16), (8, 8), (64, 64), (8, 32), (1, 16), (32, 16)]
-    asyncio.run(check_fleet(seed, *sizes[seed % len(sizes)]))
+    await check_fleet(seed, *sizes[seed % len(sizes)])

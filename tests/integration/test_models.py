@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
-from support.fleet import configure, running
-from support.one_pod import MODEL, TOKENS, ask, frame, one_pod, score, stored
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.one_pod import (
+    MODEL,
+    TOKENS,
+    block_stored,
+    frame,
+    score,
+    score_request,
+    service_with_pod,
+)
+from support.services.running import local_configuration, running_service
 
 from tokenization import (
     ChatCompletion,
@@ -29,7 +37,7 @@ def model_at(directory: Path) -> Path:
     return write_tokenizer(directory)
 
 
-def test_models_lie_in_the_layouts_people_have(tmp_path: Path) -> None:
+def test_models_are_found_in_every_directory_layout(tmp_path: Path) -> None:
     nested = model_at(tmp_path / "org" / "nested")
     cached = model_at(tmp_path / "models--org--cached" / "snapshots" / "abc")
     (tmp_path / "models--org--cached" / "refs").mkdir()
@@ -50,34 +58,24 @@ def test_models_lie_in_the_layouts_people_have(tmp_path: Path) -> None:
     assert ModelFiles(hub_cache=tmp_path).find("org/cached") == cached
 
 
-def test_no_models_tokenizer_is_used_for_another(tmp_path: Path) -> None:
+async def test_a_model_s_tokenizer_is_never_used_for_another_model(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
-
-    async def main() -> None:
-        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            await found.tokenize("a", Text("x"))
-            with pytest.raises(TokenizerMissingError):
-                await found.tokenize("b", Text("x"))
-            assert [model.name for model in found.models()] == ["a"]
-
-    asyncio.run(main())
+    async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+        await found.tokenize("a", Text("x"))
+        with pytest.raises(TokenizerMissingError):
+            await found.tokenize("b", Text("x"))
+        assert [model.name for model in found.models()] == ["a"]
 
 
-def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) -> None:
+async def test_a_template_that_is_the_processor_s_alone_is_used(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
     (tmp_path / "a" / "chat_template.json").write_text('{"chat_template": "the processor\'s"}')
     request = {"messages": [{"role": "user", "content": "x"}]}
-
-    async def main() -> None:
-        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (
-                await found.tokenize("a", ChatCompletion(request))
-            ).rendered == "the processor's"
-
-    asyncio.run(main())
+    async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+        assert (await found.tokenize("a", ChatCompletion(request))).rendered == "the processor's"
 
 
-def test_files_that_change_are_loaded_again(
+async def test_tokenizer_files_that_change_are_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokenization.tokenizers._CHECK_SECONDS", 0.0)
@@ -85,95 +83,75 @@ def test_files_that_change_are_loaded_again(
     template = tmp_path / "a" / "chat_template.jinja"
     template.write_text("one")
     request = {"messages": [{"role": "user", "content": "x"}]}
-
-    async def main() -> None:
-        async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
-            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
-            (first,) = found.models()
-            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
-            assert found.models() == [first]
-            template.write_text("two")
-            os.utime(template, ns=(1, 1))
-            assert (await found.tokenize("a", ChatCompletion(request))).rendered == "two"
-
-    asyncio.run(main())
+    async with Tokenizers(ModelFiles(directories=[tmp_path])) as found:
+        assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
+        (first,) = found.models()
+        assert (await found.tokenize("a", ChatCompletion(request))).rendered == "one"
+        assert found.models() == [first]
+        template.write_text("two")
+        os.utime(template, ns=(1, 1))
+        assert (await found.tokenize("a", ChatCompletion(request))).rendered == "two"
 
 
-def test_the_longest_unused_models_make_room(tmp_path: Path) -> None:
+async def test_the_longest_unused_models_are_unloaded_for_others(tmp_path: Path) -> None:
     for name in "abc":
         model_at(tmp_path / name)
     size = (tmp_path / "a" / "tokenizer.json").stat().st_size
-
-    async def main() -> None:
-        limits = TokenizationLimits(models_bytes=60 * size, cache_bytes=0)
-        async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
-            for name in "abac":
-                await found.tokenize(name, Text("x"))
-            assert [model.name for model in found.models()] == ["a", "c"]
-            assert found.counts.evicted == 1
-            await found.tokenize("b", Text("x"))
-            assert [model.name for model in found.models()] == ["c", "b"]
-
-    asyncio.run(main())
+    limits = TokenizationLimits(models_bytes=60 * size, cache_bytes=0)
+    async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
+        for name in "abac":
+            await found.tokenize(name, Text("x"))
+        assert [model.name for model in found.models()] == ["a", "c"]
+        assert found.counts.evicted == 1
+        await found.tokenize("b", Text("x"))
+        assert [model.name for model in found.models()] == ["c", "b"]
 
 
-def test_who_cannot_wait_so_long_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_prompt_that_cannot_wait_for_its_turn_is_refused_at_once(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
-
-    async def main() -> None:
-        limits = TokenizationLimits(threads=1, cache_bytes=0)
-        async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
-            text = " ".join(TEXT) * 200
-            await found.tokenize("a", Text(text))
-            longer = [asyncio.create_task(found.tokenize("a", Text(text))) for _ in range(5)]
-            await asyncio.sleep(0)  # they have begun
-            with pytest.raises(TokenizersBusyError, match="5 prompts"):
-                await found.tokenize("a", Text("x"), timeout=1e-6)
-            patient = found.tokenize("a", Text("x"), timeout=1000.0)
-            await asyncio.gather(patient, *longer)
-            assert (found.counts.done, found.counts.refused) == (7, 1)
-
-    asyncio.run(main())
+    limits = TokenizationLimits(threads=1, cache_bytes=0)
+    async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
+        text = " ".join(TEXT) * 200
+        await found.tokenize("a", Text(text))
+        longer = [asyncio.create_task(found.tokenize("a", Text(text))) for _ in range(5)]
+        await asyncio.sleep(0)  # they have begun
+        with pytest.raises(TokenizersBusyError, match="5 prompts"):
+            await found.tokenize("a", Text("x"), timeout=1e-6)
+        patient = found.tokenize("a", Text("x"), timeout=1000.0)
+        await asyncio.gather(patient, *longer)
+        assert (found.counts.done, found.counts.refused) == (7, 1)
 
 
-def test_token_ids_wait_for_no_text(tmp_path: Path) -> None:
+async def test_a_prompt_of_token_ids_does_not_wait_behind_texts(tmp_path: Path) -> None:
     """While every thread is busy with texts, prompts of ids are answered."""
     model_at(tmp_path / "a")
     settings = {
         "models": [{"name": MODEL, "tokenizer": str(tmp_path / "a")}],
         "tokenization": {"threads": 1, "queue": 4},
     }
-
-    async def main() -> None:
-        async with one_pod(**settings) as (service, pod):
-            pod.send(frame(0, stored(TOKENS)))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            done = threading.Event()
-            service.application.tokenizers._pool.submit(done.wait)
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            request = tokenization_pb2.TokenizeRequest(model=MODEL, text="x")
-            calls = [asyncio.ensure_future(stub.Tokenize(request)) for _ in range(6)]
-            (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            assert "5 prompts" in str(refused.exception())
-            for _ in range(10):
-                answer = await score(service, ask(TOKENS))
-                assert answer.pods[0].matched_blocks == 4
-            assert not any(call.done() for call in waiting)
-            done.set()
-            await asyncio.gather(*waiting)
-
-    asyncio.run(main())
+    async with service_with_pod(**settings) as (service, pod):
+        pod.send(frame(0, block_stored(TOKENS)))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        done = threading.Event()
+        service.application.tokenizers._pool.submit(done.wait)
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+        request = tokenization_pb2.TokenizeRequest(model=MODEL, text="x")
+        calls = [asyncio.ensure_future(stub.Tokenize(request)) for _ in range(6)]
+        (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert "5 prompts" in str(refused.exception())
+        for _ in range(10):
+            answer = await score(service, score_request(TOKENS))
+            assert answer.pods[0].matched_blocks == 4
+        assert not any(call.done() for call in waiting)
+        done.set()
+        await asyncio.gather(*waiting)
 
 
-def test_a_directory_of_models_is_configured(tmp_path: Path) -> None:
+async def test_the_models_of_a_configured_directory_are_served(tmp_path: Path) -> None:
     model_at(tmp_path / "org" / "a")
     settings = {"directories": [str(tmp_path)], "aliases": {"served": "org/a"}}
-
-    async def main() -> None:
-        async with running(configure(tokenization=settings)) as service:
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            for name in ("org/a", "served"):
-                request = tokenization_pb2.TokenizeRequest(model=name, text="x")
-                assert (await stub.Tokenize(request)).token_ids[0] == 0
-
-    asyncio.run(main())
+    async with running_service(local_configuration(tokenization=settings)) as service:
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+        for name in ("org/a", "served"):
+            request = tokenization_pb2.TokenizeRequest(model=name, text="x")
+            assert (await stub.Tokenize(request)).token_ids[0] == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from support.process import KVATLAS, Service
+from support.services.process import KVATLAS_COMMAND, ServiceProcess
 
 POD = "10.0.0.1:8000"
 TOKENS = ",".join(map(str, range(64)))
@@ -20,7 +20,7 @@ TOKENS = ",".join(map(str, range(64)))
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*KVATLAS, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*KVATLAS_COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -39,7 +39,7 @@ def stored(sequence: int) -> list[bytes]:
 
 
 @contextmanager
-def publisher(service: Service) -> Iterator[Callable[[int], object]]:
+def publisher(service: ServiceProcess) -> Iterator[Callable[[int], object]]:
     """A function that publishes the frame of a number."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.connect(service.events)
@@ -48,36 +48,36 @@ def publisher(service: Service) -> Iterator[Callable[[int], object]]:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    running = Service()
+def service() -> Iterator[ServiceProcess]:
+    running = ServiceProcess()
     yield running
     running.stop()
 
 
-def pods(service: Service) -> dict[str, object]:
+def pods(service: ServiceProcess) -> dict[str, object]:
     answer = json.loads(run("pods", "--json", f"--server={service.address}").stdout)
     return {pod["pod"]: pod["ranks"][0] for pod in answer["pods"]}
 
 
-def test_a_pod_is_forgotten_by_hand(service: Service) -> None:
+def test_an_operator_can_forget_a_pod(service: ServiceProcess) -> None:
     with publisher(service) as publish:
         publish(0)
-        service.until("worker_joined")
+        service.until_logged("worker_joined")
         done = run("pods", f"--server={service.address}", "forget", POD)
         assert (done.returncode, done.stdout) == (0, f"{POD} is forgotten\n")
         assert pods(service) == {}
         publish(1)
-        service.until("worker_joined")
+        service.until_logged("worker_joined")
         assert pods(service)[POD]["trust_state"] == "TRUST_STATE_PARTIAL"  # type: ignore[index]
     again = run("pods", "forget", "nobody:1", "--server", service.address)
     assert again.returncode == 1
     assert "NOT_FOUND: there is no pod 'nobody:1'" in again.stderr
 
 
-def test_a_pod_without_a_replay_socket_is_emptied_by_a_resync(service: Service) -> None:
+def test_a_pod_without_a_replay_socket_is_emptied_by_a_resync(service: ServiceProcess) -> None:
     with publisher(service) as publish:
         publish(0)
-        service.until("worker_joined")
+        service.until_logged("worker_joined")
         done = run("pods", "resync", POD, f"--server={service.address}")
         assert done.returncode == 0, done.stderr
         assert f"{POD} rank 0: no replay socket" in done.stdout
@@ -87,11 +87,13 @@ def test_a_pod_without_a_replay_socket_is_emptied_by_a_resync(service: Service) 
 
 
 @pytest.mark.parametrize("name", ["frames.jsonl", "frames.jsonl.gz"])
-def test_what_is_recorded_can_be_replayed(service: Service, tmp_path: Path, name: str) -> None:
+def test_a_recording_plays_back_to_the_same_scores(
+    service: ServiceProcess, tmp_path: Path, name: str
+) -> None:
     file = str(tmp_path / name)
     recorder = subprocess.Popen(
         [
-            *KVATLAS,
+            *KVATLAS_COMMAND,
             *("record", f"--server={service.address}", "--output", file, "--frames", "4"),
         ],
         stderr=subprocess.PIPE,
@@ -104,12 +106,12 @@ def test_what_is_recorded_can_be_replayed(service: Service, tmp_path: Path, name
             publish(sequence)
         _, said = recorder.communicate(timeout=30)
     assert (recorder.returncode, said) == (0, "kvatlas: recorded 4 frame(s)\n")
-    other = Service()
+    other = ServiceProcess()
     try:
         done = run("replay", file, "--connect", other.events)
         assert done.returncode == 0, done.stderr
         assert "replayed 4 frame(s)" in done.stderr
-        other.until("worker_joined")
+        other.until_logged("worker_joined")
         score = run("score", "--model=m", f"--server={other.address}", "--tokens", TOKENS)
         assert f"{POD}    4.0" in score.stdout, score.stdout
         assert "stale (disconnected)" in score.stdout  # whoever published it has gone
@@ -128,7 +130,7 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
             for frame in frames
         )
     )
-    service = Service()
+    service = ServiceProcess()
     try:
         done = run("replay", str(file), "--connect", service.events)
         assert done.returncode == 0, done.stderr
@@ -145,7 +147,7 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
         service.stop()
 
 
-def test_recordings_say_what_is_wrong(service: Service, tmp_path: Path) -> None:
+def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: Path) -> None:
     server = f"--server={service.address}"
     nowhere = run("record", server, "--endpoint=tcp://nowhere:1")
     assert nowhere.returncode == 1

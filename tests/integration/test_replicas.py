@@ -12,516 +12,330 @@ import grpc
 import pytest
 import zmq
 from grpc_health.v1 import health_pb2
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
-from support.engine import NaiveEngine, Prompt, workload
-from support.fleet import PATIENCE, Publisher, Running, configure, running
-from support.proxy import Proxy
-from support.replica_process import ReplicaProcess
-from support.servers import StoreProcess, binary, free_port, store_process
+from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2_grpc
+from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.publisher import Publisher
+from support.engines.workload import served_workload
+from support.services.replica_process import ReplicaProcess
+from support.services.replicated_fleet import (
+    MODEL,
+    replicated_fleet,
+    score_request,
+)
+from support.services.running import local_configuration, running_service
+from support.stores.proxy import CuttableProxy
+from support.stores.servers import StoreProcess, free_port, server_program, store_process
 
 from indexer import Worker
 from store import rendezvous_owner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
-
-NAMESPACES = itertools.count()
-MODEL = "sim/model"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[StoreProcess]:
-    if binary("redis") is None:
-        pytest.skip("there is no redis-server on this machine")
-    with store_process("redis") as process:
-        yield process
-
-
-class Fleet:
-    """Engines that publish, and replicas that listen to each of them."""
-
-    def __init__(self, url: str, stack: AsyncExitStack, engines: list[NaiveEngine]) -> None:
-        self._stack = stack
-        self.engines = engines
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        stack.callback(self.context.term)
-        self.publishers = [Publisher(self.context) for _ in engines]
-        for publisher in self.publishers:
-            stack.callback(publisher.close)
-        self.sent = [0] * len(engines)
-        self.url = url
-        self.namespace = f"replicas{next(NAMESPACES)}"
-        self.replicas: dict[str, Running] = {}
-        self._stacks: dict[str, AsyncExitStack] = {}
-
-    def settings(self, name: str, block_size: int = 8, **more: Any) -> dict[str, Any]:
-        sources = [
-            {"endpoint": publisher.endpoint, "pod": engine.name, "model": MODEL}
-            for publisher, engine in zip(self.publishers, self.engines, strict=True)
-        ]
-        store = {
-            "url": self.url,
-            "namespace": self.namespace,
-            "replica": name,
-            "lease_seconds": 0.6,
-            **more,
-        }
-        return {"sources": sources, "index": {"block_size": block_size}, "store": store}
-
-    async def start(self, name: str, **more: Any) -> Running:
-        stack = await self._stack.enter_async_context(AsyncExitStack())
-        service = await stack.enter_async_context(running(configure(**self.settings(name, **more))))
-        self.replicas[name], self._stacks[name] = service, stack
-        return service
-
-    async def stop(self, name: str) -> None:
-        del self.replicas[name]
-        await self._stacks.pop(name).aclose()
-
-    async def connected(self) -> None:
-        """Wait until each engine has a subscriber, and all agree on whose it is."""
-        for publisher in self.publishers:
-            await publisher.subscribed()
-        names = sorted(self.replicas)
-        want = self.shares()
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                answers = {name: await self.listed(name) for name in names}
-                if all(
-                    list(answer.shared_index.live_replicas) == names
-                    and self.owners(name, answer) == want
-                    and not is_recovering(answer)
-                    for name, answer in answers.items()
-                ):
-                    return
-
-    def shares(self) -> dict[str, str]:
-        """Pod -> the replica whose it is to be."""
-        names = sorted(self.replicas)
-        return {
-            engine.name: rendezvous_owner(publisher.endpoint, names) or ""
-            for publisher, engine in zip(self.publishers, self.engines, strict=True)
-        }
-
-    async def settled(self, prompts: list[Prompt]) -> None:
-        """Wait until everybody is certain of everything again; in between nobody is wrongly so."""
-        async with asyncio.timeout(PATIENCE):
-            while (await self.ask(prompts))[1]:
-                pass
-
-    async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
-        stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
-        answer: fleet_pb2.ListPodsResponse = await stub.ListPods(fleet_pb2.ListPodsRequest())
-        return answer
-
-    @staticmethod
-    def owners(name: str, answer: fleet_pb2.ListPodsResponse) -> dict[str, str]:
-        """Pod -> the replica that applies its events."""
-        return {pod.pod: rank.owner or name for pod in answer.pods for rank in pod.ranks}
-
-    def publish(self) -> None:
-        for number, (engine, publisher) in enumerate(
-            zip(self.engines, self.publishers, strict=True)
-        ):
-            for frame in engine.frames[self.sent[number] :]:
-                publisher.send(frame)
-            self.sent[number] = len(engine.frames)
-
-    async def agreed(self, state: int = TRUST_STATE_EXACT) -> None:
-        """Wait until every replica has applied everything, and says so."""
-        want = {(e.name, 0): len(e.frames) - 1 for e in self.engines if e.frames}
-        for service in self.replicas.values():
-            await service.until(
-                lambda pods: all(
-                    worker in pods
-                    and pods[worker].HasField("last_sequence")
-                    and pods[worker].last_sequence == last
-                    and pods[worker].trust_state == state
-                    for worker, last in want.items()
-                )
-            )
-
-    async def check(self, prompts: list[Prompt]) -> int:
-        """Every replica scores every prompt as the engines hold it; how many were held."""
-        found, doubted = await self.ask(prompts)
-        assert not doubted
-        return found
-
-    async def doubted(self) -> dict[str, str]:
-        """Pod -> its replica, of those that another does not believe for its settings."""
-        return {
-            pod.pod: rank.owner
-            for name in self.replicas
-            for pod in (await self.listed(name)).pods
-            for rank in pod.ranks
-            if rank.trust_reason == "other_settings"
-        }
-
-    async def ask(self, prompts: list[Prompt]) -> tuple[int, int]:
-        """How many prompts were held, and how many pods were not called exact, by any replica."""
-        found = doubted = 0
-        for service in self.replicas.values():
-            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-            for prompt in prompts:
-                request = score_request(prompt)
-                request.pods.extend(engine.name for engine in self.engines)
-                answer = await stub.Score(request)
-                assert not answer.unknown_pods
-                for engine, score in zip(self.engines, answer.pods, strict=True):
-                    exact = score.trust_state == TRUST_STATE_EXACT
-                    assert not exact or score.matched_blocks == engine.resident(prompt)
-                    found += score.matched_blocks > 0
-                    doubted += not exact
-        return found, doubted
-
-
-def is_recovering(answer: fleet_pb2.ListPodsResponse) -> bool:
-    states = [rank.trust_state for pod in answer.pods for rank in pod.ranks]
-    return TRUST_STATE_RECOVERING in states
-
-
-@asynccontextmanager
-async def fleet(url: str, seed: int = 1) -> AsyncIterator[tuple[Fleet, list[Prompt]]]:
-    """Three engines that have served a workload, of which nothing is published yet."""
-    async with AsyncExitStack() as stack:
-        engines, prompts = workload(seed, 8, 1, pods=3, requests=40, images=False, now=time.time)
-        yield Fleet(url, stack, engines), prompts
 
 
 @pytest.mark.parametrize("copy_blocks", [True, False])
-def test_every_replica_says_the_same(redis: StoreProcess, copy_blocks: bool) -> None:
-    async def main() -> None:
-        async with fleet(redis.url) as (of, prompts):
-            for name in "abc":
-                await of.start(name, copy_blocks=copy_blocks)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            assert await of.check(prompts) > 30
-
-    asyncio.run(main())
-
-
-def test_a_replica_that_stops_is_succeeded_at_once(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=2) as (of, _):
-            for name in "ab":
-                await of.start(name)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            await of.stop("a")
-            pods = await of.replicas["b"].pods()
-            assert {rank.last_sequence for rank in pods.values()} == {
-                len(engine.frames) - 1 for engine in of.engines
-            }
-
-    asyncio.run(main())
+async def test_every_replica_answers_every_score_alike(
+    redis: StoreProcess, copy_blocks: bool
+) -> None:
+    async with replicated_fleet(redis.url) as (fleet, prompts):
+        for name in "abc":
+            await fleet.start(name, copy_blocks=copy_blocks)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        assert await fleet.check(prompts) > 30
 
 
-def score_request(prompt: Prompt) -> scoring_pb2.ScoreRequest:
-    request = scoring_pb2.ScoreRequest(
-        model=MODEL, lora_name=prompt.lora_name or "", cache_salt=prompt.cache_salt or ""
-    )
-    request.prompt.token_ids.ids.extend(prompt.tokens)
-    return request
+async def test_the_workers_of_a_replica_that_stops_are_taken_over_at_once(
+    redis: StoreProcess,
+) -> None:
+    async with replicated_fleet(redis.url, seed=2) as (fleet, _):
+        for name in "ab":
+            await fleet.start(name)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        await fleet.stop("a")
+        pods = await fleet.replicas["b"].pods()
+        assert {rank.last_sequence for rank in pods.values()} == {
+            len(engine.frames) - 1 for engine in fleet.engines
+        }
 
 
 @asynccontextmanager
 async def own_store() -> AsyncIterator[StoreProcess]:
     """A store for one test, to be killed."""
-    if binary("valkey") is None:
+    if server_program("valkey") is None:
         pytest.skip("there is no valkey-server on this machine")
     with store_process("valkey") as process:
         yield process
 
 
-def test_while_the_store_is_away_a_copy_answers_and_says_so() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
-            for name in "ab":
-                await of.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            store.kill()
-            asked = "a" if "b" in of.shares().values() else "b"  # who has somebody else's pods
-            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas[asked].channel)
-            request = score_request(prompts[0])
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    answer = await stub.Score(request, timeout=2.0)
-                    states = {score.pod: score.trust_reason for score in answer.pods}
-                    if "copy_behind" in states.values():
-                        break
-            assert answer.copy_behind_seconds > 0.3
-            own = {pod for pod, owner in of.shares().items() if owner == asked}
-            engines = {engine.name: engine for engine in of.engines}
-            assert {score.pod for score in answer.pods} == set(engines)
-            for score in answer.pods:
-                engine = engines[score.pod]
-                assert score.matched_blocks == engine.resident(prompts[0])
-                assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
-            await asyncio.to_thread(store.start)
-            await of.settled(prompts)
-            await of.agreed()
-            assert await of.check(prompts) > 30
+async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_so() -> None:
+    async with own_store() as store, replicated_fleet(store.url, seed=3) as (fleet, prompts):
+        for name in "ab":
+            await fleet.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        store.kill()
+        asked = (
+            "a" if "b" in fleet.expected_owners().values() else "b"
+        )  # who has somebody else's pods
+        stub = scoring_pb2_grpc.ScoringServiceStub(fleet.replicas[asked].channel)
+        request = score_request(prompts[0])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                answer = await stub.Score(request, timeout=2.0)
+                states = {score.pod: score.trust_reason for score in answer.pods}
+                if "copy_behind" in states.values():
+                    break
+        assert answer.copy_behind_seconds > 0.3
+        own = {pod for pod, owner in fleet.expected_owners().items() if owner == asked}
+        engines = {engine.name: engine for engine in fleet.engines}
+        assert {score.pod for score in answer.pods} == set(engines)
+        for score in answer.pods:
+            engine = engines[score.pod]
+            assert score.matched_blocks == engine.resident(prompts[0])
+            assert (score.trust_state == TRUST_STATE_EXACT) == (score.pod in own)
+        await asyncio.to_thread(store.start)
+        await fleet.until_exact(prompts)
+        await fleet.until_agreed()
+        assert await fleet.check(prompts) > 30
 
-    asyncio.run(main())
 
-
-def test_what_a_replica_owned_before_it_was_killed_is_not_its_own_when_it_is_started_again(
+async def test_a_replica_that_was_killed_does_not_own_its_former_workers_after_a_restart(
     redis: StoreProcess, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=8) as (of, _):
-            endpoint, pod = of.publishers[0].endpoint, of.engines[0].name
-            names = map(str, itertools.count())
-            other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
-            text = f"""
+    async with replicated_fleet(redis.url, seed=8) as (fleet, _):
+        endpoint, pod = fleet.publishers[0].endpoint, fleet.engines[0].name
+        names = map(str, itertools.count())
+        other = next(name for name in names if rendezvous_owner(endpoint, ["a", name]) == name)
+        text = f"""
                 [[sources]]
                 endpoint = "{endpoint}"
                 pod = "{pod}"
                 model = "{MODEL}"
                 [store]
                 url = "{redis.url}"
-                namespace = "{of.namespace}"
+                namespace = "{fleet.namespace}"
                 replica = "a"
                 lease_seconds = 60
                 """
-            killed = ReplicaProcess("a", text, free_port(), tmp_path)
-            try:
-                killed.start()
-                await killed.serving()
-                await killed.as_running().until(lambda pods: (pod, 0) in pods)
-                killed.kill()
-                service = await of.start(other, lease_seconds=60)
-                killed.start()
-                await killed.serving()
-                await service.until(
-                    lambda pods: (
-                        (pod, 0) in pods
-                        and not pods[pod, 0].owner
-                        and pods[pod, 0].silent_seconds == 0
-                    )
+        killed = ReplicaProcess("a", text, free_port(), tmp_path)
+        try:
+            killed.start()
+            await killed.until_serving()
+            await killed.as_service().until(lambda pods: (pod, 0) in pods)
+            killed.kill()
+            service = await fleet.start(other, lease_seconds=60)
+            killed.start()
+            await killed.until_serving()
+            await service.until(
+                lambda pods: (
+                    (pod, 0) in pods and not pods[pod, 0].owner and pods[pod, 0].silent_seconds == 0
                 )
-            finally:
-                await killed.close()
-
-    asyncio.run(main())
-
-
-def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=9) as (of, prompts):
-            endpoints = [publisher.endpoint for publisher in of.publishers]
-            other = next(  # both have a share
-                name
-                for name in map(str, itertools.count())
-                if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
             )
-            await of.start("a")
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            await of.start(other, block_size=16)
-            shares = of.shares()
-            while await of.doubted() != shares:
-                for engine in of.engines:
-                    engine.serve(prompts[0])
-                of.publish()
-            for name, service in of.replicas.items():
-                stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
-                answer = await stub.Score(score_request(prompts[0]))
-                for score in answer.pods:
-                    is_own = shares[score.pod] == name
-                    assert (score.trust_reason == "other_settings") != is_own
-            await of.stop("a")
-            await of.replicas[other].until(
-                lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
-            )
-
-    asyncio.run(main())
+        finally:
+            await killed.close()
 
 
-def test_a_pod_that_the_store_has_forgotten_is_not_unknown() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=3) as (of, prompts):
-            for name in "ab":
-                await of.start(name, copy_blocks=False)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            assert not (await of.ask(prompts))[1]
-            with store.client() as client:
-                client.flushall()
-            _, doubted = await of.ask(prompts)
-            assert doubted
-            await of.settled(prompts)
-
-    asyncio.run(main())
-
-
-def test_without_a_copy_a_store_that_is_away_is_said_at_once() -> None:
-    async def main() -> None:
-        async with own_store() as store, fleet(store.url, seed=4) as (of, prompts):
-            await of.start("a", copy_blocks=False)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            store.kill()
-            stub = scoring_pb2_grpc.ScoringServiceStub(of.replicas["a"].channel)
-            for _ in range(20):
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await stub.Score(score_request(prompts[0]), timeout=1.0)
-                assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
-                assert "store" in str(raised.value.details())
-            await asyncio.to_thread(store.start)
-            await of.agreed()
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    try:
-                        await stub.Score(score_request(prompts[0]))
-                    except grpc.aio.AioRpcError as error:
-                        assert error.code() == grpc.StatusCode.UNAVAILABLE
-                        continue
-                    break
-            await of.settled(prompts)
-
-    asyncio.run(main())
+async def test_replicas_of_other_settings_do_not_believe_each_other(redis: StoreProcess) -> None:
+    async with replicated_fleet(redis.url, seed=9) as (fleet, prompts):
+        endpoints = [publisher.endpoint for publisher in fleet.publishers]
+        other = next(  # both have a share
+            name
+            for name in map(str, itertools.count())
+            if len({rendezvous_owner(endpoint, ["a", name]) for endpoint in endpoints}) == 2
+        )
+        await fleet.start("a")
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        await fleet.start(other, block_size=16)
+        shares = fleet.expected_owners()
+        while await fleet.distrusted() != shares:
+            for engine in fleet.engines:
+                engine.serve(prompts[0])
+            fleet.publish()
+        for name, service in fleet.replicas.items():
+            stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+            answer = await stub.Score(score_request(prompts[0]))
+            for score in answer.pods:
+                is_own = shares[score.pod] == name
+                assert (score.trust_reason == "other_settings") != is_own
+        await fleet.stop("a")
+        await fleet.replicas[other].until(
+            lambda pods: "other_settings" not in {r.trust_reason for r in pods.values()}
+        )
 
 
-def test_an_operator_may_ask_any_replica(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=5) as (of, _):
-            for name in "ab":
-                await of.start(name)
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            pod, owner = next(iter(of.shares().items()))
-            other = "b" if owner == "a" else "a"
-            stub = fleet_pb2_grpc.FleetServiceStub(of.replicas[other].channel)
-            answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
-            assert list(answer.emptied_ranks) == [0]  # there is no replay socket
-            for service in of.replicas.values():
-                await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
-                await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
-            await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
-            assert (pod, 0) not in await of.replicas[other].pods()
-            await of.replicas[owner].until(
-                lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
-            )
-
-    asyncio.run(main())
+async def test_a_pod_that_the_store_has_lost_is_still_known_to_the_replicas() -> None:
+    async with own_store() as store, replicated_fleet(store.url, seed=3) as (fleet, prompts):
+        for name in "ab":
+            await fleet.start(name, copy_blocks=False)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        assert not (await fleet.ask(prompts))[1]
+        with store.client() as client:
+            client.flushall()
+        _, doubted = await fleet.ask(prompts)
+        assert doubted
+        await fleet.until_exact(prompts)
 
 
-def test_a_pod_that_everybody_has_lost_is_expected_again(redis: StoreProcess) -> None:
+async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away() -> None:
+    async with own_store() as store, replicated_fleet(store.url, seed=4) as (fleet, prompts):
+        await fleet.start("a", copy_blocks=False)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        store.kill()
+        stub = scoring_pb2_grpc.ScoringServiceStub(fleet.replicas["a"].channel)
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.Score(score_request(prompts[0]), timeout=1.0)
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "store" in str(raised.value.details())
+        await asyncio.to_thread(store.start)
+        await fleet.until_agreed()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                try:
+                    await stub.Score(score_request(prompts[0]))
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() == grpc.StatusCode.UNAVAILABLE
+                    continue
+                break
+        await fleet.until_exact(prompts)
+
+
+async def test_an_operator_s_command_works_at_any_replica(redis: StoreProcess) -> None:
+    async with replicated_fleet(redis.url, seed=5) as (fleet, _):
+        for name in "ab":
+            await fleet.start(name)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        pod, owner = next(iter(fleet.expected_owners().items()))
+        other = "b" if owner == "a" else "a"
+        stub = fleet_pb2_grpc.FleetServiceStub(fleet.replicas[other].channel)
+        answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
+        assert list(answer.emptied_ranks) == [0]  # there is no replay socket
+        for service in fleet.replicas.values():
+            await service.until(lambda pods: pods[pod, 0].trust_reason == "resync")
+            await service.until(lambda pods: not sum(pods[pod, 0].blocks_by_tier.values()))
+        await stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=pod))
+        assert (pod, 0) not in await fleet.replicas[other].pods()
+        await fleet.replicas[owner].until(
+            lambda pods: (pod, 0) not in pods or not pods[pod, 0].HasField("last_sequence")
+        )
+
+
+async def test_a_pod_that_every_replica_has_lost_is_expected_again(redis: StoreProcess) -> None:
     """A replica took it, lost the store, and the store lost what it knew of that."""
-
-    async def main() -> None:
-        async with fleet(redis.url, seed=10) as (of, _):
-            service = await of.start("a")
-            await of.connected()
-            pod = of.engines[0].name
-            lost = service.application.replica
-            assert lost is not None
-            before = lost.writer.owned[Worker(pod, 0)].epoch
-            await lost.store.remove_worker(Worker(pod, 0), None)
-            await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
-            async with asyncio.timeout(PATIENCE):
-                while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
-                    again.epoch == before
-                ):
-                    await of.listed("a")
-
-    asyncio.run(main())
+    async with replicated_fleet(redis.url, seed=10) as (fleet, _):
+        service = await fleet.start("a")
+        await fleet.until_connected()
+        pod = fleet.engines[0].name
+        lost = service.application.replica
+        assert lost is not None
+        before = lost.writer.owned[Worker(pod, 0)].epoch
+        await lost.store.remove_worker(Worker(pod, 0), None)
+        await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (again := lost.writer.owned.get(Worker(pod, 0))) is None or (
+                again.epoch == before
+            ):
+                await fleet.listed("a")
 
 
-def test_pods_that_connect_are_those_of_whoever_hears_them(redis: StoreProcess) -> None:
-    async def main() -> None:
-        engines, prompts = workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
-        (engine,) = engines
-        namespace = f"replicas{next(NAMESPACES)}"
-        sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
+async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
+    redis: StoreProcess,
+) -> None:
+    engines, prompts = served_workload(6, 8, 1, pods=1, requests=30, images=False, now=time.time)
+    (engine,) = engines
+    namespace = "connecting-pods"
+    sources = [{"endpoint": "tcp://127.0.0.1:0", "bind": True}]
 
-        def settings(name: str) -> Any:
-            store = {"url": redis.url, "namespace": namespace, "replica": name}
-            store |= {"lease_seconds": "0.6"}
-            return configure(sources=sources, index={"block_size": 8}, store=store)
+    def settings(name: str) -> Any:
+        store = {"url": redis.url, "namespace": namespace, "replica": name}
+        store |= {"lease_seconds": "0.6"}
+        return local_configuration(sources=sources, index={"block_size": 8}, store=store)
 
-        async with AsyncExitStack() as stack:
-            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-            stack.callback(context.term)
-            one = await stack.enter_async_context(AsyncExitStack())
-            a = await one.enter_async_context(running(settings("a")))
-            b = await stack.enter_async_context(running(settings("b")))
-            first, second = (
-                Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
-            )
-            stack.callback(first.close)
-            stack.callback(second.close)
-            await first.subscribed()
-            await second.subscribed()
-            half = len(engine.frames) // 2
-            for frame in engine.frames[:half]:
-                first.send(frame)
-            for service in (a, b):
-                await service.heard({(engine.name, 0): half - 1})
-            assert (await b.pods())[engine.name, 0].owner == "a"
-            second.send(engine.frames[half])  # somebody else's: counted, and not applied
-            ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
-            async with asyncio.timeout(PATIENCE):
-                while not ingest.skipped["owned_elsewhere"]:
-                    await b.pods()
-            await one.aclose()
-            stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
-            async with asyncio.timeout(PATIENCE):
-                while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
-                    pass
-            for frame in engine.frames[half:]:
-                second.send(frame)
-            await b.heard({(engine.name, 0): len(engine.frames) - 1})
-            scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
-            for prompt in prompts:
-                answer = await scoring.Score(score_request(prompt))
-                assert answer.pods[0].matched_blocks == engine.resident(prompt)
-
-    asyncio.run(main())
+    async with AsyncExitStack() as stack:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.term)
+        one = await stack.enter_async_context(AsyncExitStack())
+        a = await one.enter_async_context(running_service(settings("a")))
+        b = await stack.enter_async_context(running_service(settings("b")))
+        first, second = (
+            Publisher(context, connect=service.application.endpoints[0]) for service in (a, b)
+        )
+        stack.callback(first.close)
+        stack.callback(second.close)
+        await first.until_subscribed()
+        await second.until_subscribed()
+        half = len(engine.frames) // 2
+        for frame in engine.frames[:half]:
+            first.send(frame)
+        for service in (a, b):
+            await service.until_applied({(engine.name, 0): half - 1})
+        assert (await b.pods())[engine.name, 0].owner == "a"
+        second.send(engine.frames[half])  # somebody else's: counted, and not applied
+        ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not ingest.skipped["owned_elsewhere"]:
+                await b.pods()
+        await one.aclose()
+        stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
+                pass
+        for frame in engine.frames[half:]:
+            second.send(frame)
+        await b.until_applied({(engine.name, 0): len(engine.frames) - 1})
+        scoring = scoring_pb2_grpc.ScoringServiceStub(b.channel)
+        for prompt in prompts:
+            answer = await scoring.Score(score_request(prompt))
+            assert answer.pods[0].matched_blocks == engine.resident(prompt)
 
 
-def test_a_new_replica_is_ready_when_its_copy_is_warm(redis: StoreProcess, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with fleet(redis.url, seed=7) as (of, prompts), Proxy(redis.port) as proxy:
-            await of.start("a")
-            await of.connected()
-            of.publish()
-            await of.agreed()
-            proxy.silence()
-            text = f"""
+async def test_a_new_replica_is_ready_when_its_copy_is_warm(
+    redis: StoreProcess, tmp_path: Path
+) -> None:
+    async with (
+        replicated_fleet(redis.url, seed=7) as (fleet, prompts),
+        CuttableProxy(redis.port) as proxy,
+    ):
+        await fleet.start("a")
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        proxy.silence()
+        text = f"""
                 [index]
                 block_size = 8
                 [store]
                 url = "redis://127.0.0.1:{proxy.port}"
-                namespace = "{of.namespace}"
+                namespace = "{fleet.namespace}"
                 ready_seconds = 60
                 """
-            replica = ReplicaProcess("b", text, free_port(), tmp_path)
-            try:
-                replica.start()
-                for _ in range(3):
-                    assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
-                proxy.heal()
-                await replica.serving()
-                stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
-                for prompt in prompts[:5]:  # right from the first answer on
-                    answer = await stub.Score(score_request(prompt))
-                    held = {score.pod: score.matched_blocks for score in answer.pods}
-                    assert held == {engine.name: engine.resident(prompt) for engine in of.engines}
-                    assert answer.HasField("copy_behind_seconds")
-            finally:
-                await replica.close()
-
-    asyncio.run(main())
+        replica = ReplicaProcess("b", text, free_port(), tmp_path)
+        try:
+            replica.start()
+            for _ in range(3):
+                assert await replica.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+            proxy.heal()
+            await replica.until_serving()
+            stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
+            for prompt in prompts[:5]:  # right from the first answer on
+                answer = await stub.Score(score_request(prompt))
+                held = {score.pod: score.matched_blocks for score in answer.pods}
+                assert held == {engine.name: engine.resident(prompt) for engine in fleet.engines}
+                assert answer.HasField("copy_behind_seconds")
+        finally:
+            await replica.close()

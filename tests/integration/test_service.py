@@ -18,20 +18,33 @@ from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc
-from support.fleet import Publisher, Running, configure, running
+from support.engines.publisher import Publisher
 from support.given_keys import GivenKeys
-from support.one_pod import MODEL, TOKENS, ask, blocks, frame, one_pod, pod_test, score, stored
-from support.tokenizer_files import TEXT, write_tokenizer
+from support.models.trained import TEXT, write_tokenizer
+from support.services.one_pod import (
+    MODEL,
+    TOKENS,
+    block_stored,
+    frame,
+    matched_blocks,
+    score,
+    score_request,
+    service_with_pod,
+)
+from support.services.running import RunningService, local_configuration, running_service
 
 from indexer.kernel.keys import FNV_OFFSET_BASIS, fnv1a_64
 from service.application import Application, ListenError
 
 
-@pod_test()
-async def test_a_score_answers_counts_and_names_strangers(service: Running, pod: Publisher) -> None:
-    pod.send(frame(0, stored(TOKENS[:48])))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    answer = await score(service, ask([*TOKENS, 1], pods=["10.0.0.1:8000", "10.9.9.9:8000"]))
+async def test_a_score_answers_counts_and_names_strangers(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS[:48])))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    answer = await score(
+        service, score_request([*TOKENS, 1], pods=["10.0.0.1:8000", "10.9.9.9:8000"])
+    )
     assert (answer.total_blocks, answer.total_tokens, answer.block_size) == (4, 65, 16)
     assert list(answer.unknown_pods) == ["10.9.9.9:8000"]
     (found,) = answer.pods
@@ -39,66 +52,74 @@ async def test_a_score_answers_counts_and_names_strangers(service: Running, pod:
     assert (found.matched_tokens, dict(found.matched_blocks_by_tier)) == (48, {"gpu": 3})
 
 
-@pod_test()
-async def test_all_three_forms_of_a_prompt_score_alike(service: Running, pod: Publisher) -> None:
-    pod.send(frame(0, stored(TOKENS)))
-    await service.heard({("10.0.0.1:8000", 0): 0})
+async def test_all_three_forms_of_a_prompt_score_alike(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS)))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
     packed = scoring_pb2.ScoreRequest(model=MODEL)
     packed.prompt.packed_token_ids = struct.pack(f"<{len(TOKENS)}I", *TOKENS)
-    assert await blocks(service, packed) == await blocks(service, ask(TOKENS)) == 4
+    assert (
+        await matched_blocks(service, packed)
+        == await matched_blocks(service, score_request(TOKENS))
+        == 4
+    )
 
 
-@pod_test()
 async def test_two_images_over_the_same_tokens_share_nothing_from_there_on(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     """An image lies in blocks 1 and 2 of 4; vLLM says so in extra_keys."""
     extra_keys = [None, [["image-a", 4]], [["image-a", -12]], None]
-    pod.send(frame(0, stored(TOKENS, extra_keys=extra_keys)))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    assert await blocks(service, ask(TOKENS, ("image-a", 20, 20))) == 4
-    assert await blocks(service, ask(TOKENS, ("image-b", 20, 20))) == 1
-    assert await blocks(service, ask(TOKENS)) == 1
+    pod.send(frame(0, block_stored(TOKENS, extra_keys=extra_keys)))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    assert await matched_blocks(service, score_request(TOKENS, ("image-a", 20, 20))) == 4
+    assert await matched_blocks(service, score_request(TOKENS, ("image-b", 20, 20))) == 1
+    assert await matched_blocks(service, score_request(TOKENS)) == 1
 
 
-@pod_test()
-async def test_a_salt_and_an_adapter_keep_prompts_apart(service: Running, pod: Publisher) -> None:
+async def test_a_salt_and_an_adapter_keep_prompts_apart(
+    service: RunningService, pod: Publisher
+) -> None:
     pod.send(
         frame(
             0,
-            stored(TOKENS[:16], 1, extra_keys=[["tenant-a"]]),
-            stored(TOKENS[:32], 11, lora_id=1, lora_name="x", extra_keys=[["x"], ["x"]]),
-            stored(TOKENS[:48], 21, cache_salt="tenant-b"),  # as SGLang says it
+            block_stored(TOKENS[:16], 1, extra_keys=[["tenant-a"]]),
+            block_stored(TOKENS[:32], 11, lora_id=1, lora_name="x", extra_keys=[["x"], ["x"]]),
+            block_stored(TOKENS[:48], 21, cache_salt="tenant-b"),  # as SGLang says it
         )
     )
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    assert await blocks(service, ask(TOKENS)) == 0
-    assert await blocks(service, ask(TOKENS, cache_salt="tenant-a")) == 1
-    assert await blocks(service, ask(TOKENS, lora_name="x")) == 2
-    assert await blocks(service, ask(TOKENS, cache_salt="tenant-b")) == 3
-    assert await blocks(service, ask(TOKENS, lora_name="x", cache_salt="tenant-a")) == 0
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    assert await matched_blocks(service, score_request(TOKENS)) == 0
+    assert await matched_blocks(service, score_request(TOKENS, cache_salt="tenant-a")) == 1
+    assert await matched_blocks(service, score_request(TOKENS, lora_name="x")) == 2
+    assert await matched_blocks(service, score_request(TOKENS, cache_salt="tenant-b")) == 3
+    assert (
+        await matched_blocks(service, score_request(TOKENS, lora_name="x", cache_salt="tenant-a"))
+        == 0
+    )
 
 
-@pod_test()
-async def test_two_copies_need_two_removals(service: Running, pod: Publisher) -> None:
+async def test_a_block_with_two_copies_needs_two_removals(
+    service: RunningService, pod: Publisher
+) -> None:
     removed = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU", "group_idx": 0}
-    pod.send(frame(0, stored(TOKENS), stored(TOKENS[:16])))
+    pod.send(frame(0, block_stored(TOKENS), block_stored(TOKENS[:16])))
     pod.send(frame(1, removed))
-    await service.heard({("10.0.0.1:8000", 0): 1})
-    assert await blocks(service, ask(TOKENS)) == 4
+    await service.until_applied({("10.0.0.1:8000", 0): 1})
+    assert await matched_blocks(service, score_request(TOKENS)) == 4
     pod.send(frame(2, removed))
-    await service.heard({("10.0.0.1:8000", 0): 2})
-    assert await blocks(service, ask(TOKENS)) == 0
+    await service.until_applied({("10.0.0.1:8000", 0): 2})
+    assert await matched_blocks(service, score_request(TOKENS)) == 0
 
 
-@pod_test()
-async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
-    service: Running, pod: Publisher
+async def test_the_service_matches_block_keys_that_cbor2_alone_made(
+    service: RunningService, pod: Publisher
 ) -> None:
     """Were both lines wrong alike, scores would not show it: so look the keys up from outside."""
     extra_keys = [[["img", 8], "salt"], [["img", -8]]]
-    pod.send(frame(0, stored(TOKENS[:32], extra_keys=extra_keys)))
-    await service.heard({("10.0.0.1:8000", 0): 0})
+    pod.send(frame(0, block_stored(TOKENS[:32], extra_keys=extra_keys)))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
     key = fnv1a_64(cbor2.dumps([FNV_OFFSET_BASIS, None, MODEL], canonical=True), FNV_OFFSET_BASIS)
     keys = []
     for index, extra in enumerate([[{"Hash": "img"}, {"Salt": "salt"}], [{"Hash": "img"}]]):
@@ -109,22 +130,24 @@ async def test_both_lines_agree_with_keys_made_by_cbor2_alone(
     best = match.best_of("10.0.0.1:8000")
     assert best is not None
     assert best.matched_blocks == 2
-    assert await blocks(service, ask(TOKENS[:32], ("img", 8, 16), cache_salt="salt")) == 2
+    assert (
+        await matched_blocks(service, score_request(TOKENS[:32], ("img", 8, 16), cache_salt="salt"))
+        == 2
+    )
 
 
-@pod_test()
 async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     pod.send([b"one part"])
     pod.send([b"kv@a@b", b"short", b""])
     pod.send([b"kv@p@m", bytes(8), b"\xc1\xff\x00"])
-    pod.send([b"", bytes(8), msgpack.packb([1.0, [stored(TOKENS)], 0])])
+    pod.send([b"", bytes(8), msgpack.packb([1.0, [block_stored(TOKENS)], 0])])
     pod.send([b"kv@pod-without-model", bytes(8), msgpack.packb([1.0, [], 0])])
     pod.send([b"\xff\xfe", bytes(8), msgpack.packb([1.0, [], 0])])
-    pod.send(frame(0, {"type": "Unheard"}, stored(TOKENS), {"type": "BlockStored"}))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    assert await blocks(service, ask(TOKENS)) == 4
+    pod.send(frame(0, {"type": "Unheard"}, block_stored(TOKENS), {"type": "BlockStored"}))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    assert await matched_blocks(service, score_request(TOKENS)) == 4
     assert service.application.ingest.skipped == {
         "frame_parts": 1,
         "frame_sequence": 1,
@@ -136,58 +159,59 @@ async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
     assert dict(rank.skipped) == {"unknown_event": 1, "broken_event": 1}
 
 
-@pod_test(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
-async def test_names_in_topics_are_mapped_and_a_default_model_serves(
-    service: Running, pod: Publisher
+@pytest.mark.settings(pod_names={"pod-a": "10.0.0.1:8000"}, default_model=MODEL)
+async def test_pod_names_in_topics_are_mapped_and_a_default_model_stands_in(
+    service: RunningService, pod: Publisher
 ) -> None:
-    pod.send(frame(0, stored(TOKENS), topic="kv@pod-a"))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    assert await blocks(service, ask(TOKENS)) == 4
+    pod.send(frame(0, block_stored(TOKENS), topic="kv@pod-a"))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    assert await matched_blocks(service, score_request(TOKENS)) == 4
 
 
-@pod_test()
-async def test_lost_and_repeated_frames_are_counted(service: Running, pod: Publisher) -> None:
-    pod.send(frame(0, stored(TOKENS)))
+async def test_lost_and_repeated_frames_are_counted(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS)))
     pod.send(frame(5, {"type": "AllBlocksCleared"}))
     pod.send(frame(5, {"type": "AllBlocksCleared"}))
-    pod.send(frame(6, stored(TOKENS[:16])))
-    await service.heard({("10.0.0.1:8000", 0): 6})
+    pod.send(frame(6, block_stored(TOKENS[:16])))
+    await service.until_applied({("10.0.0.1:8000", 0): 6})
     rank = (await service.pods())["10.0.0.1:8000", 0]
     assert (rank.gaps, rank.missed_frames, rank.duplicate_frames) == (1, 4, 1)
     assert dict(rank.blocks_by_tier) == {"gpu": 1}
     assert dict(rank.events) == {"BlockStored": 2, "AllBlocksCleared": 1}
 
 
-@pod_test()
-async def test_absurd_ranks_and_sequences_break_no_answer(service: Running, pod: Publisher) -> None:
+async def test_absurd_ranks_and_sequences_break_no_answer(
+    service: RunningService, pod: Publisher
+) -> None:
     topic = f"kv@10.0.0.1:8000@{MODEL}".encode()
-    absurd = msgpack.packb([1.0, [stored(TOKENS)], 2**40])
+    absurd = msgpack.packb([1.0, [block_stored(TOKENS)], 2**40])
     pod.send([topic, (2**64 - 2).to_bytes(8, "big"), absurd])
     pod.send([topic, bytes(8), absurd])
     pod.send([topic, (2**64 - 2).to_bytes(8, "big"), absurd])
     pod.send([topic, bytes(8), absurd])
     pod.send([topic, (2**64 - 1).to_bytes(8, "big"), absurd])
-    await service.heard({("10.0.0.1:8000", 0): 2**64 - 1})
-    assert await blocks(service, ask(TOKENS)) == 4
+    await service.until_applied({("10.0.0.1:8000", 0): 2**64 - 1})
+    assert await matched_blocks(service, score_request(TOKENS)) == 4
     assert (await service.pods())["10.0.0.1:8000", 0].missed_frames == 2**64 - 3
 
 
-@pod_test()
 async def test_a_payload_cut_short_counts_for_the_rank_that_sent_it(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
     topic = f"kv@10.0.0.1:8000@{MODEL}".encode()
-    whole = msgpack.packb([1.0, [stored(TOKENS[:16]), stored(TOKENS, 11)], 1])
+    whole = msgpack.packb([1.0, [block_stored(TOKENS[:16]), block_stored(TOKENS, 11)], 1])
     pod.send([topic, bytes(8), msgpack.packb([1.0, [], 1])])
     pod.send([topic, (1).to_bytes(8, "big"), whole[:-40]])
-    await service.heard({("10.0.0.1:8000", 1): 1})
+    await service.until_applied({("10.0.0.1:8000", 1): 1})
     pods = await service.pods()
     assert set(pods) == {("10.0.0.1:8000", 1)}
     assert dict(pods["10.0.0.1:8000", 1].skipped) == {"truncated_payload": 1}
-    assert await blocks(service, ask(TOKENS)) == 1
+    assert await matched_blocks(service, score_request(TOKENS)) == 1
 
 
-async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]:
+async def refusal(service: RunningService, request: Any) -> tuple[grpc.StatusCode, str]:
     if isinstance(request, scoring_pb2.ScoreRequest):
         call = scoring_pb2_grpc.ScoringServiceStub(service.channel).Score
     else:
@@ -197,12 +221,12 @@ async def refusal(service: Running, request: Any) -> tuple[grpc.StatusCode, str]
     return caught.value.code(), caught.value.details() or ""
 
 
-@pod_test(limits={"prompt_tokens": 100, "text_bytes": 200})
+@pytest.mark.settings(limits={"prompt_tokens": 100, "text_bytes": 200})
 async def test_bad_requests_are_refused_with_status_and_reason(
-    service: Running, pod: Publisher
+    service: RunningService, pod: Publisher
 ) -> None:
-    pod.send(frame(0, stored(TOKENS)))
-    await service.heard({("10.0.0.1:8000", 0): 0})
+    pod.send(frame(0, block_stored(TOKENS)))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
     broken = scoring_pb2.ScoreRequest(model=MODEL)
     broken.prompt.packed_token_ids = b"12345"
     empty = scoring_pb2.ScoreRequest(model=MODEL)
@@ -211,16 +235,24 @@ async def test_bad_requests_are_refused_with_status_and_reason(
     text.prompt.text = "Hello"
     tokenize = tokenization_pb2.TokenizeRequest
     cases: list[tuple[Any, grpc.StatusCode, str]] = [
-        (ask(TOKENS, model=""), grpc.StatusCode.INVALID_ARGUMENT, "model is not set"),
+        (score_request(TOKENS, model=""), grpc.StatusCode.INVALID_ARGUMENT, "model is not set"),
         (scoring_pb2.ScoreRequest(model=MODEL), grpc.StatusCode.INVALID_ARGUMENT, "prompt.text"),
-        (ask([]), grpc.StatusCode.INVALID_ARGUMENT, "prompt"),
+        (score_request([]), grpc.StatusCode.INVALID_ARGUMENT, "prompt"),
         (empty, grpc.StatusCode.INVALID_ARGUMENT, "no tokens"),
         (broken, grpc.StatusCode.INVALID_ARGUMENT, "5 bytes"),
-        (ask(TOKENS, ("", 0, 1)), grpc.StatusCode.INVALID_ARGUMENT, "multimodal_items[0]"),
-        (ask(TOKENS, ("a", 0, 40), ("b", 1, 40)), grpc.StatusCode.INVALID_ARGUMENT, "overlap"),
-        (ask(TOKENS, model="nobody"), grpc.StatusCode.NOT_FOUND, MODEL),
+        (
+            score_request(TOKENS, ("", 0, 1)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "multimodal_items[0]",
+        ),
+        (
+            score_request(TOKENS, ("a", 0, 40), ("b", 1, 40)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "overlap",
+        ),
+        (score_request(TOKENS, model="nobody"), grpc.StatusCode.NOT_FOUND, MODEL),
         (text, grpc.StatusCode.FAILED_PRECONDITION, "no tokenizer"),
-        (ask(list(range(101))), grpc.StatusCode.RESOURCE_EXHAUSTED, "101 tokens"),
+        (score_request(list(range(101))), grpc.StatusCode.RESOURCE_EXHAUSTED, "101 tokens"),
         (tokenize(text="x"), grpc.StatusCode.INVALID_ARGUMENT, "model"),
         (tokenize(model=MODEL), grpc.StatusCode.INVALID_ARGUMENT, "empty"),
         (tokenize(model="../../etc", text="x"), grpc.StatusCode.FAILED_PRECONDITION, "tokenizer"),
@@ -230,10 +262,10 @@ async def test_bad_requests_are_refused_with_status_and_reason(
         found, detail = await refusal(service, request)
         assert found == status, request
         assert words in detail
-    assert await blocks(service, ask(TOKENS)) == 4
+    assert await matched_blocks(service, score_request(TOKENS)) == 4
 
 
-def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
+async def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
     path = write_tokenizer(tmp_path)
     reference = tokenizers.Tokenizer.from_file(str(path))
     reference.no_truncation()
@@ -241,40 +273,39 @@ def test_text_is_tokenized_as_the_file_says_and_scored(tmp_path: Path) -> None:
     expected = reference.encode(text).ids
     assert expected[0] == 0
     assert len(expected) > 64
-
-    async def main() -> None:
-        models = [{"name": MODEL, "tokenizer": str(tmp_path)}]
-        async with one_pod(models=models) as (service, pod):
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            request = tokenization_pb2.TokenizeRequest(model=MODEL, text=text)
-            assert list((await stub.Tokenize(request)).token_ids) == expected
-            request.add_special_tokens = False
-            assert list((await stub.Tokenize(request)).token_ids) == expected[1:]
-            pod.send(frame(0, stored(expected[:64])))
-            await service.heard({("10.0.0.1:8000", 0): 0})
-            ask_text = scoring_pb2.ScoreRequest(model=MODEL)
-            ask_text.prompt.text = text
-            assert await blocks(service, ask_text) == 4
-
-    asyncio.run(main())
+    models = [{"name": MODEL, "tokenizer": str(tmp_path)}]
+    async with service_with_pod(models=models) as (service, pod):
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+        request = tokenization_pb2.TokenizeRequest(model=MODEL, text=text)
+        assert list((await stub.Tokenize(request)).token_ids) == expected
+        request.add_special_tokens = False
+        assert list((await stub.Tokenize(request)).token_ids) == expected[1:]
+        pod.send(frame(0, block_stored(expected[:64])))
+        await service.until_applied({("10.0.0.1:8000", 0): 0})
+        ask_text = scoring_pb2.ScoreRequest(model=MODEL)
+        ask_text.prompt.text = text
+        assert await matched_blocks(service, ask_text) == 4
 
 
-@pod_test(models=[{"name": "configured"}])
-async def test_a_configured_model_without_pods_is_known(service: Running, pod: Publisher) -> None:
-    answer = await score(service, ask(TOKENS, model="configured"))
+@pytest.mark.settings(models=[{"name": "configured"}])
+async def test_a_configured_model_without_pods_is_known(
+    service: RunningService, pod: Publisher
+) -> None:
+    answer = await score(service, score_request(TOKENS, model="configured"))
     assert (len(answer.pods), answer.total_blocks) == (0, 4)
 
 
-@pod_test(models=[{"name": MODEL, "block_size": 32}])
-async def test_a_model_may_have_a_block_size_of_its_own(service: Running, pod: Publisher) -> None:
-    pod.send(frame(0, stored(TOKENS)))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    answer = await score(service, ask(TOKENS))
+@pytest.mark.settings(models=[{"name": MODEL, "block_size": 32}])
+async def test_a_model_may_have_a_block_size_of_its_own(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS)))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    answer = await score(service, score_request(TOKENS))
     assert (answer.block_size, answer.pods[0].matched_blocks) == (32, 2)
 
 
-@pod_test()
-async def test_health_and_both_reflections_answer(service: Running, pod: Publisher) -> None:
+async def test_health_and_both_reflections_answer(service: RunningService, pod: Publisher) -> None:
     health: Any = health_pb2_grpc.HealthStub(service.channel)
     for name in ("", "kvatlas.v1.ScoringService"):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
@@ -300,12 +331,13 @@ async def test_health_and_both_reflections_answer(service: Running, pod: Publish
         assert described.name == "kvatlas/v1/scoring.proto"
 
 
-@pod_test()
-async def test_metrics_tell_what_happened(service: Running, pod: Publisher) -> None:
-    pod.send(frame(0, stored(TOKENS), {"type": "Unheard"}))
-    await service.heard({("10.0.0.1:8000", 0): 0})
-    await blocks(service, ask(TOKENS))
-    await refusal(service, ask([]))
+async def test_metrics_count_calls_events_skips_and_blocks(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS), {"type": "Unheard"}))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    await matched_blocks(service, score_request(TOKENS))
+    await refusal(service, score_request([]))
     url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
     page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
     for line in (
@@ -320,51 +352,45 @@ async def test_metrics_tell_what_happened(service: Running, pod: Publisher) -> N
         assert line in page
 
 
-def test_a_unix_socket_serves(tmp_path: Path) -> None:
+async def test_the_service_answers_on_a_unix_socket(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/kvatlas.sock"
-
-    async def main() -> None:
-        source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
-        async with running(configure(sources=[source], grpc={"listen": [address]})) as service:
-            assert service.application.addresses == [address]
-            assert await blocks(service, ask(TOKENS)) == 0  # configured, but silent so far
-
-    asyncio.run(main())
-
-
-def test_a_taken_address_is_named() -> None:
-    async def main() -> None:
-        async with running(configure()) as service:
-            taken = service.application.addresses[0]
-            with pytest.raises(ListenError, match=taken):
-                async with Application(configure(grpc={"listen": [taken]})):
-                    pass
-
-    asyncio.run(main())
+    source = {"endpoint": "tcp://127.0.0.1:9", "pod": "10.0.0.1:8000", "model": MODEL}
+    async with running_service(
+        local_configuration(sources=[source], grpc={"listen": [address]})
+    ) as service:
+        assert service.application.addresses == [address]
+        assert (
+            await matched_blocks(service, score_request(TOKENS)) == 0
+        )  # configured, but silent so far
 
 
-def test_a_publisher_that_comes_back_is_heard_again() -> None:
-    async def main() -> None:
-        with zmq.Context() as context:
-            first = Publisher(context)
-            endpoint = first.endpoint
-            source = {"endpoint": endpoint, "pod": "10.0.0.1:8000", "model": MODEL}
-            async with running(configure(sources=[source])) as service:
-                await first.subscribed()
-                first.send(frame(0, stored(TOKENS[:16])))
-                await service.heard({("10.0.0.1:8000", 0): 0})
-                first.close()
-                second = context.socket(zmq.XPUB)
-                while True:
-                    try:
-                        second.bind(endpoint)
-                        break
-                    except zmq.ZMQError:
-                        await asyncio.sleep(0.01)
-                assert await asyncio.to_thread(second.poll, 30_000)
-                second.send_multipart(frame(1, stored(TOKENS)))
-                await service.heard({("10.0.0.1:8000", 0): 1})
-                assert await blocks(service, ask(TOKENS)) == 4
-                second.close(linger=0)
+async def test_a_start_on_a_taken_address_fails_and_names_it() -> None:
+    async with running_service(local_configuration()) as service:
+        taken = service.application.addresses[0]
+        with pytest.raises(ListenError, match=taken):
+            async with Application(local_configuration(grpc={"listen": [taken]})):
+                pass
 
-    asyncio.run(main())
+
+async def test_a_publisher_that_comes_back_is_heard_again() -> None:
+    with zmq.Context() as context:
+        first = Publisher(context)
+        endpoint = first.endpoint
+        source = {"endpoint": endpoint, "pod": "10.0.0.1:8000", "model": MODEL}
+        async with running_service(local_configuration(sources=[source])) as service:
+            await first.until_subscribed()
+            first.send(frame(0, block_stored(TOKENS[:16])))
+            await service.until_applied({("10.0.0.1:8000", 0): 0})
+            first.close()
+            second = context.socket(zmq.XPUB)
+            while True:
+                try:
+                    second.bind(endpoint)
+                    break
+                except zmq.ZMQError:
+                    await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(second.poll, 30_000)
+            second.send_multipart(frame(1, block_stored(TOKENS)))
+            await service.until_applied({("10.0.0.1:8000", 0): 1})
+            assert await matched_blocks(service, score_request(TOKENS)) == 4
+            second.close(linger=0)

@@ -23,12 +23,19 @@ import pytest
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING, TrustState
-from support.engine import NaiveEngine, Prompt, next_prompt
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import PATIENCE
-from support.proxy import Proxy
-from support.replica_process import ReplicaProcess
-from support.servers import StoreProcess, binary, cluster_processes, free_port, store_process
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.simulated import Prompt, SimulatedEngine
+from support.engines.workload import related_prompt
+from support.services.replica_process import ReplicaProcess
+from support.stores.proxy import CuttableProxy
+from support.stores.servers import (
+    StoreProcess,
+    cluster_processes,
+    free_port,
+    server_program,
+    store_process,
+)
 
 from store import rendezvous_owner
 
@@ -74,7 +81,7 @@ class Schedule:
         self.prompts: list[Prompt] = []
         self.engines: list[FaultyEngine] = []
         self.replicas: list[ReplicaProcess] = []
-        self.proxies: list[Proxy] = []
+        self.proxies: list[CuttableProxy] = []
         self.stores: list[StoreProcess] = []
         self.healing: list[tuple[float, str, int]] = []
 
@@ -87,7 +94,7 @@ class Schedule:
             await self._start_engines(context, stack)
             for name in NAMES:
                 if not self.is_cluster:  # whose servers would tell the way around it
-                    proxy = Proxy(self.stores[0].port)
+                    proxy = CuttableProxy(self.stores[0].port)
                     self.proxies.append(await stack.enter_async_context(proxy))
                     urls = f"redis://127.0.0.1:{proxy.port}"
                 text = self._configuration(name, urls)
@@ -96,9 +103,9 @@ class Schedule:
                 self.replicas.append(replica)
                 replica.start()
             for replica in self.replicas:
-                await replica.serving()
+                await replica.until_serving()
             for faulty in self.engines:
-                await faulty.subscribed()
+                await faulty.until_subscribed()
             try:
                 await self._shared_out()
                 await self._begin()
@@ -131,7 +138,7 @@ class Schedule:
         clock = itertools.count(1)
         replay_port = free_port()
         for number in (2, 3, 4):
-            engine = NaiveEngine(
+            engine = SimulatedEngine(
                 f"127.0.0.{number}:8000",
                 MODEL,
                 SIZE,
@@ -172,7 +179,7 @@ class Schedule:
     async def _begin(self) -> None:
         """Nobody can miss a frame from the first on, unless a fault makes it."""
         for faulty in self.engines:
-            await faulty.has_one_subscriber()
+            await faulty.until_one_subscriber()
             faulty.engine.serve(self._prompt())
             faulty.publish(perfectly=True)
         for replica in self.replicas:
@@ -233,7 +240,7 @@ class Schedule:
                     self.stores[number % len(self.stores)].resume()
 
     def _prompt(self) -> Prompt:
-        self.prompts.append(next_prompt(self.source, self.prompts, SIZE))
+        self.prompts.append(related_prompt(self.source, self.prompts, SIZE))
         return self.prompts[-1]
 
     # What must hold
@@ -265,7 +272,7 @@ class Schedule:
         for faulty in self.engines:
             faulty.publish(perfectly=True)
         for replica in self.replicas:
-            await replica.serving()
+            await replica.until_serving()
         await self._shared_out()
         for faulty in self.engines:
             faulty.engine.serve(self._prompt())
@@ -283,7 +290,7 @@ class Schedule:
         """Wait until every replica knows of all, and no pod changes hands."""
         for replica in self.replicas:
             stub = fleet_pb2_grpc.FleetServiceStub(replica.channel)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while True:
                     answer = await stub.ListPods(fleet_pb2.ListPodsRequest())
                     ranks = {pod.pod: rank for pod in answer.pods for rank in pod.ranks}
@@ -303,8 +310,8 @@ class Schedule:
 
     async def _settled(self, replica: ReplicaProcess) -> None:
         """Wait until it has heard of every last frame, or cannot any more."""
-        deadline = time.monotonic() + PATIENCE
-        service = replica.as_running()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        service = replica.as_service()
         while True:
             pods = await service.pods()
             ranks = [pods.get((faulty.engine.name, 0)) for faulty in self.engines]
@@ -331,34 +338,40 @@ class Schedule:
         )
 
 
-def run(seed: int, faultless: bool = False) -> Schedule:
+def _report(schedule: Schedule) -> None:
+    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
+    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    if not report:
+        return
+    answers = {TrustState.Name(state): count for state, count in schedule.states.items()}
+    line = {"seed": schedule.seed, "faults": schedule.happened, "answers": answers}
+    with Path(report).open("a") as file:
+        file.write(json.dumps({**line, "refused": schedule.refused}) + "\n")
+
+
+async def run(seed: int, faultless: bool = False) -> Schedule:
     schedule = Schedule(seed, faultless)
     program, _, _ = schedule.kind.partition(" ")
-    if binary(program) is None:
+    if server_program(program) is None:
         pytest.skip(f"there is no {program}-server on this machine")
-    asyncio.run(schedule.run())
-    report = os.environ.get("KVATLAS_FAULTS_REPORT")
-    if report:
-        states = {TrustState.Name(s): n for s, n in schedule.states.items()}
-        line = {"seed": seed, "faults": schedule.happened, "answers": states}
-        with Path(report).open("a") as file:
-            file.write(json.dumps({**line, "refused": schedule.refused}) + "\n")
+    await schedule.run()
+    _report(schedule)
     return schedule
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_replicas_are_certain_of_nothing_that_is_not_so(seed: int) -> None:
-    run(seed)
+async def test_no_replica_calls_a_score_certain_that_the_engine_contradicts(seed: int) -> None:
+    await run(seed)
 
 
 @pytest.mark.parametrize("seed", [100, 101, 102])
-def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None:
-    schedule = run(seed, faultless=True)
+async def test_without_faults_replicas_are_exact_all_the_time(seed: int) -> None:
+    schedule = await run(seed, faultless=True)
     assert schedule.states[TRUST_STATE_EXACT] > 50
     assert not schedule.refused
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
-def test_many_schedules_of_faults_for_replicas(seed: int) -> None:
-    run(seed)
+async def test_no_replica_in_many_fault_schedules_calls_a_wrong_score_certain(seed: int) -> None:
+    await run(seed)

@@ -18,10 +18,11 @@ import structlog
 import zmq
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
-from support.engine import NaiveEngine, Prompt, contents, leading
-from support.faulty_engine import Faults, FaultyEngine
-from support.fleet import PATIENCE, Running, configure, running
-from support.process import Service
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.faulty import Faults, FaultyEngine
+from support.engines.simulated import Prompt, SimulatedEngine, block_contents, leading_blocks
+from support.services.process import ServiceProcess
+from support.services.running import RunningService, local_configuration, running_service
 
 from service import snapshot
 from service.snapshot import KeySettings, SnapshotError, read_snapshot
@@ -42,7 +43,7 @@ async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
                 ports.append(
                     socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
                 )
-        engine = NaiveEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
+        engine = SimulatedEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
         faulty = FaultyEngine(
             context,
             engine,
@@ -61,7 +62,7 @@ async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
 def configured(faulty: FaultyEngine, path: Path, **snapshot: Any) -> Any:
     replay = "" if faulty.faults.replay == "none" else faulty.replay_endpoint
     source = {"endpoint": faulty.endpoint, "pod": POD, "model": MODEL, "replay": replay}
-    return configure(
+    return local_configuration(
         metrics={"listen": ""},
         sources=[source],
         index={"block_size": SIZE},
@@ -76,7 +77,9 @@ async def serve(faulty: FaultyEngine, *prompts: Prompt) -> None:
     faulty.publish()
 
 
-async def caught_up(service: Running, faulty: FaultyEngine, state: int = TRUST_STATE_EXACT) -> None:
+async def caught_up(
+    service: RunningService, faulty: FaultyEngine, state: int = TRUST_STATE_EXACT
+) -> None:
     await service.until(
         lambda pods: (
             (rank := pods[POD, 0]).trust_state == state
@@ -85,7 +88,7 @@ async def caught_up(service: Running, faulty: FaultyEngine, state: int = TRUST_S
     )
 
 
-async def scores(service: Running, faulty: FaultyEngine) -> list[tuple[int, int]]:
+async def scores(service: RunningService, faulty: FaultyEngine) -> list[tuple[int, int]]:
     """Matched blocks as answered, and as they are, of every prompt."""
     stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
     held = {content for content, copies in faulty.engine.copies.items() if copies}
@@ -94,7 +97,7 @@ async def scores(service: Running, faulty: FaultyEngine) -> list[tuple[int, int]
         request = scoring_pb2.ScoreRequest(model=MODEL)
         request.prompt.token_ids.ids.extend(prompt.tokens)
         (score,) = (await stub.Score(request)).pods
-        found.append((score.matched_blocks, leading(contents(prompt, SIZE), held)))
+        found.append((score.matched_blocks, leading_blocks(block_contents(prompt, SIZE), held)))
     return found
 
 
@@ -105,67 +108,62 @@ def check(found: list[tuple[int, int]]) -> None:
 
 async def first_life(faulty: FaultyEngine, path: Path) -> None:
     """A service that hears two prompts and stops."""
-    async with running(configured(faulty, path)) as service:
-        await faulty.subscribed()
+    async with running_service(configured(faulty, path)) as service:
+        await faulty.until_subscribed()
         await serve(faulty, *PROMPTS[:2])
         await caught_up(service, faulty)
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "more", "cleared", "restarted"])
-def test_a_restart_forgets_nothing_where_there_is_a_replay(tmp_path: Path, meanwhile: str) -> None:
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            match meanwhile:
-                case "more":
-                    await serve(faulty, *PROMPTS[2:4])
-                case "cleared":
-                    faulty.engine.reset()
-                    await serve(faulty, PROMPTS[3])
-                case "restarted":
-                    await faulty.restart(0)
-                    await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
-            async with running(configured(faulty, tmp_path / "snapshot")) as service:
-                await faulty.subscribed()
-                await caught_up(service, faulty)
-                check(await scores(service, faulty))
-                pods = await service.pods()
-                assert pods[POD, 0].restarts == (meanwhile == "restarted")
-
-    asyncio.run(main())
-
-
-def test_without_a_replay_what_is_known_is_kept_and_marked(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with pod("none") as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            async with running(configured(faulty, tmp_path / "snapshot")) as service:
-                rank = (await service.pods())[POD, 0]
-                assert (rank.trust_state, rank.trust_reason) == (TRUST_STATE_DEGRADED, "restored")
-                check(await scores(service, faulty))
-                await faulty.subscribed()
-                for _ in range(16):  # by then an offload tier would have shown itself
-                    faulty.engine.reset()
-                    await serve(faulty, PROMPTS[4])
-                await caught_up(service, faulty)  # a known empty start
-                check(await scores(service, faulty))
-
-    asyncio.run(main())
+async def test_a_restart_forgets_nothing_where_there_is_a_replay(
+    tmp_path: Path, meanwhile: str
+) -> None:
+    async with pod() as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        match meanwhile:
+            case "more":
+                await serve(faulty, *PROMPTS[2:4])
+            case "cleared":
+                faulty.engine.reset()
+                await serve(faulty, PROMPTS[3])
+            case "restarted":
+                await faulty.restart(0)
+                await serve(faulty, *PROMPTS[1:5])  # past the number of the first life
+        async with running_service(configured(faulty, tmp_path / "snapshot")) as service:
+            await faulty.until_subscribed()
+            await caught_up(service, faulty)
+            check(await scores(service, faulty))
+            pods = await service.pods()
+            assert pods[POD, 0].restarts == (meanwhile == "restarted")
 
 
-def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, tmp_path / "snapshot")
-            other = configure(
-                metrics={"listen": ""},
-                index={"block_size": SIZE},
-                snapshot={"path": str(tmp_path / "snapshot")},
-            )
-            async with running(other) as service:
-                assert await service.pods() == {}
+async def test_a_restart_without_a_replay_keeps_the_index_and_marks_it(tmp_path: Path) -> None:
+    async with pod("none") as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        async with running_service(configured(faulty, tmp_path / "snapshot")) as service:
+            rank = (await service.pods())[POD, 0]
+            assert rank.trust_reason in ("restored", "disconnected")  # it is connecting
+            check(await scores(service, faulty))
+            await faulty.until_subscribed()
+            await service.until(lambda pods: pods[POD, 0].trust_reason == "restored")
+            assert (await service.pods())[POD, 0].trust_state == TRUST_STATE_DEGRADED
+            for _ in range(16):  # by then an offload tier would have shown itself
+                faulty.engine.reset()
+                await serve(faulty, PROMPTS[4])
+            await caught_up(service, faulty)  # a known empty start
+            check(await scores(service, faulty))
 
-    asyncio.run(main())
+
+async def test_a_pod_that_is_not_configured_any_more_is_left_out(tmp_path: Path) -> None:
+    async with pod() as faulty:
+        await first_life(faulty, tmp_path / "snapshot")
+        other = local_configuration(
+            metrics={"listen": ""},
+            index={"block_size": SIZE},
+            snapshot={"path": str(tmp_path / "snapshot")},
+        )
+        async with running_service(other) as service:
+            assert await service.pods() == {}
 
 
 # What is refused
@@ -203,38 +201,34 @@ REFUSED: dict[str, tuple[Callable[[bytes], bytes] | None, dict[str, Any], str]] 
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_a_file_that_is_not_right_is_refused_and_put_aside(tmp_path: Path, fault: str) -> None:
+async def test_a_damaged_snapshot_is_refused_and_put_aside(tmp_path: Path, fault: str) -> None:
     mangle, settings, said = REFUSED[fault]
     path = tmp_path / "snapshot"
-
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, path)
-            if fault == "too large":
-                await grown(faulty, path)
-        if mangle is not None:
-            path.write_bytes(mangle(path.read_bytes()))
-        before = path.read_bytes()
-        configuration = configure(
-            metrics={"listen": ""},
-            index={"block_size": SIZE, **settings.get("index", {})},
-            snapshot={"path": str(path), **settings.get("snapshot", {})},
-        )
-        with structlog.testing.capture_logs() as logs:
-            async with running(configuration) as service:
-                assert await service.pods() == {}
-        (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
-        assert said in refused["detail"]
-        assert (tmp_path / "snapshot.refused").read_bytes() == before
-
-    asyncio.run(main())
+    async with pod() as faulty:
+        await first_life(faulty, path)
+        if fault == "too large":
+            await grown(faulty, path)
+    if mangle is not None:
+        path.write_bytes(mangle(path.read_bytes()))
+    before = path.read_bytes()
+    configuration = local_configuration(
+        metrics={"listen": ""},
+        index={"block_size": SIZE, **settings.get("index", {})},
+        snapshot={"path": str(path), **settings.get("snapshot", {})},
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with running_service(configuration) as service:
+            assert await service.pods() == {}
+    (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
+    assert said in refused["detail"]
+    assert (tmp_path / "snapshot.refused").read_bytes() == before
 
 
 async def grown(faulty: FaultyEngine, path: Path) -> None:
     """Fill the index until it takes more than a mebibyte."""
     faulty.engine.capacity = 100_000
-    async with running(configured(faulty, path)) as service:
-        await faulty.subscribed()
+    async with running_service(configured(faulty, path)) as service:
+        await faulty.until_subscribed()
         source = random.Random(3)
         for _ in range(40):
             tokens = tuple(source.randrange(1000) for _ in range(SIZE * 500))
@@ -243,19 +237,20 @@ async def grown(faulty: FaultyEngine, path: Path) -> None:
         await caught_up(service, faulty)
 
 
-def test_a_directory_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.raises(SnapshotError, match="there is no directory"):
-            async with running(configure(snapshot={"path": str(tmp_path / "no" / "snapshot")})):
-                pass
-
-    asyncio.run(main())
+async def test_a_missing_snapshot_directory_is_reported_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SnapshotError, match="there is no directory"):
+        async with running_service(
+            local_configuration(snapshot={"path": str(tmp_path / "no" / "snapshot")})
+        ):
+            pass
 
 
 # While it is being written
 
 
-def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
+async def test_requests_are_answered_and_no_event_is_lost_while_a_snapshot_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "snapshot"
@@ -264,67 +259,64 @@ def test_requests_are_answered_and_no_event_is_lost_while_it_is_written(
 
     def write_slowly(file: Any, batch: bytes) -> None:
         slow.set()
-        assert go_on.wait(PATIENCE)
+        assert go_on.wait(DEADLINE_SECONDS)
         write_all(file, batch)
 
-    async def main() -> None:
-        async with pod() as faulty:
-            await first_life(faulty, path)
-            async with running(configured(faulty, path)) as service:
-                await faulty.subscribed()
-                await caught_up(service, faulty)
-                before = len(faulty.engine.frames)
-                monkeypatch.setattr(snapshot, "_write_all", write_slowly)
-                snapshots = service.application.snapshots
-                assert snapshots is not None
-                writing = asyncio.create_task(snapshots.write())
-                await asyncio.to_thread(slow.wait, PATIENCE)
-                await serve(faulty, *PROMPTS[2:])
-                for _ in range(20):
-                    assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
-                go_on.set()
-                await writing
-                assert snapshots.written == 1
-                await caught_up(service, faulty)
-                check(await scores(service, faulty))
-                assert last_frame(path) == before - 1
-
-    asyncio.run(main())
+    async with pod() as faulty:
+        await first_life(faulty, path)
+        async with running_service(configured(faulty, path)) as service:
+            await faulty.until_subscribed()
+            await caught_up(service, faulty)
+            before = len(faulty.engine.frames)
+            monkeypatch.setattr(snapshot, "_write_all", write_slowly)
+            snapshots = service.application.snapshots
+            assert snapshots is not None
+            writing = asyncio.create_task(snapshots.write())
+            await asyncio.to_thread(slow.wait, DEADLINE_SECONDS)
+            await serve(faulty, *PROMPTS[2:])
+            for _ in range(20):
+                assert [said for said, _ in await scores(service, faulty)] == [6, 6, 0, 0, 0, 0]
+            go_on.set()
+            await writing
+            assert snapshots.written == 1
+            await caught_up(service, faulty)
+            check(await scores(service, faulty))
+            assert last_frame(path) == before - 1
 
 
-def test_it_is_written_from_time_to_time_and_a_failure_is_counted(tmp_path: Path) -> None:
+async def test_snapshots_are_written_periodically_and_failures_are_counted(tmp_path: Path) -> None:
     directory = tmp_path / "disk"
     directory.mkdir()
     path = directory / "snapshot"
-
-    async def main() -> None:
-        async with (
-            pod() as faulty,
-            running(configured(faulty, path, interval_seconds=0.05)) as service,
-        ):
-            snapshots = service.application.snapshots
-            assert snapshots is not None
-            async with asyncio.timeout(PATIENCE):
-                while snapshots.written < 2:
-                    await service.pods()
-                assert path.exists()
-                shutil.rmtree(directory)
-                while not snapshots.failed:
-                    await service.pods()
-
-    asyncio.run(main())
+    async with (
+        pod() as faulty,
+        running_service(configured(faulty, path, interval_seconds=0.05)) as service,
+    ):
+        snapshots = service.application.snapshots
+        assert snapshots is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while snapshots.written < 2:
+                await service.pods()
+            assert path.exists()
+            shutil.rmtree(directory)
+            while not snapshots.failed:
+                await service.pods()
 
 
 # Killed
 
 
-def test_killed_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
-    asyncio.run(kill(tmp_path, times=5))
+async def test_a_service_killed_while_it_writes_a_snapshot_has_the_one_before(
+    tmp_path: Path,
+) -> None:
+    await kill(tmp_path, times=5)
 
 
 @pytest.mark.soak
-def test_killed_fifty_times_while_writing_it_has_what_was_written_before(tmp_path: Path) -> None:
-    asyncio.run(kill(tmp_path, times=50))
+async def test_a_service_killed_fifty_times_while_it_writes_a_snapshot_has_the_one_before(
+    tmp_path: Path,
+) -> None:
+    await kill(tmp_path, times=50)
 
 
 def last_frame(path: Path) -> int:
@@ -355,11 +347,11 @@ async def kill(directory: Path, times: int) -> None:
         for tokens in range(0, 100_000, 2_000):
             faulty.engine.serve(Prompt(tuple(range(tokens, tokens + 2_000))))
         while killed < times:
-            process = Service("--config", str(config), binds=False)
-            await faulty.subscribed()
+            process = ServiceProcess("--config", str(config), binds=False)
+            await faulty.until_subscribed()
             await serve(faulty, source.choice(PROMPTS))
             for awaited in (path, middle):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(DEADLINE_SECONDS):
                     while not await asyncio.to_thread(awaited.exists):
                         pass
             before = last_frame(path)
@@ -368,6 +360,6 @@ async def kill(directory: Path, times: int) -> None:
             process.stop(signal.SIGKILL)
             killed += middle.exists()
             assert last_frame(path) >= before
-        async with running(configured(faulty, path)) as service:
+        async with running_service(configured(faulty, path)) as service:
             await caught_up(service, faulty)
             check(await scores(service, faulty))

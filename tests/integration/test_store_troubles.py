@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from array import array
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
-from support.servers import (
-    PATIENCE,
+from support.stores.servers import (
     StoreProcess,
-    binary,
     cluster_processes,
     free_port,
+    server_program,
     store_process,
 )
 
@@ -44,7 +44,7 @@ KEYS = array("Q", range(1000, 1100))
 
 
 class Owner:
-    """A replica that owns one worker, and nothing else."""
+    """A replica that owns one worker and does nothing but write and look it up."""
 
     def __init__(self, server: Server, version: int = VERSION, worker: Worker = WORKER) -> None:
         self.worker = worker
@@ -63,7 +63,7 @@ class Owner:
     def on_fenced(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], afresh=False)
         assert not isinstance(owned, str)
         self.index.join(self.worker, MODEL)
@@ -79,172 +79,149 @@ class Owner:
         match = found.match.best_of(self.worker.pod)
         return -1 if match is None else match.matched_blocks
 
-    async def written(self) -> None:
-        async with asyncio.timeout(PATIENCE):
+    async def until_written(self) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not await self.writer.write_all(self.writer.owned[self.worker]):
                 pass
 
 
 @asynccontextmanager
-async def owner(url: str, **more: Any) -> AsyncIterator[Owner]:
+async def running_owner(url: str, **more: Any) -> AsyncIterator[Owner]:
     address = replace(parse_address(url), timeout=0.3, **more)
     async with Server(address) as server:
         found = Owner(server)
-        await found.take()
+        await found.acquire()
         yield found
 
 
 @pytest.fixture
 def redis() -> Iterator[StoreProcess]:
-    if binary("redis") is None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     with store_process("redis") as process:
         yield process
 
 
-def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with owner(redis.url) as of:
-            of.stored(0, 10)
-            await of.written()
-            with redis.client() as client:
-                client.config_set("maxmemory", "1")
-                of.stored(10, 10)
-                assert not await of.writer.write()
-                assert of.writer.failing == "full"
-                assert await of.matched() == 10  # as it was, all of it
-                client.config_set("maxmemory", "0")
-            await of.written()
-            assert await of.matched() == 20
-            assert of.writer.failures["full"] >= 1
-            assert not of.writer.failing
-
-    asyncio.run(main())
-
-
-def test_a_store_that_drops_keys_is_found_out(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with Server(parse_address(redis.url)) as server:
-            assert not await server.drops_keys()
-            with redis.client() as client:
-                client.config_set("maxmemory-policy", "allkeys-lru")
-            assert await server.drops_keys() == "allkeys-lru"
-
-    asyncio.run(main())
-
-
-def test_a_store_that_is_read_only_is_reported_and_survived(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with owner(redis.url) as of:
-            of.stored(0, 10)
-            await of.written()
-            with redis.client() as client:
-                client.execute_command("REPLICAOF", "127.0.0.1", free_port())
-                of.stored(10, 10)
-                assert not await of.writer.write()
-                assert of.writer.failing == "read_only"
-                client.execute_command("REPLICAOF", "NO", "ONE")
-            await of.written()
-            assert await of.matched() == 20
-
-    asyncio.run(main())
-
-
-def test_nobody_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with owner(redis.url) as of:
-            of.stored(0, 10)
-            await of.written()
-            redis.pause()
-            async with asyncio.timeout(3.0):
-                with pytest.raises(StoreError) as raised:
-                    await of.matched()
-                assert raised.value.kind == "timeout"
-                of.stored(10, 10)
-                assert not await of.writer.write()
-            redis.resume()
-            await of.written()
-            assert await of.matched() == 20
-
-    asyncio.run(main())
-
-
-def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with owner(redis.url) as of:
-            of.stored(0, 10)
-            await of.written()
-            redis.kill()
-            with pytest.raises(StoreError) as raised:
-                await of.matched()
-            assert raised.value.kind == "unreachable"
-            of.stored(10, 10)
-            assert not await of.writer.write()
-            redis.start()
-            await of.written()
-            assert await of.matched() == 20
-
-    asyncio.run(main())
-
-
-def test_slots_of_a_registry_that_was_lost_are_nobody_elses(redis: StoreProcess) -> None:
-    async def main() -> None:
-        async with owner(redis.url) as first:
-            first.stored(0, 10)
-            await first.written()
-            with redis.client() as client:  # as where a cluster has lost one server of several
-                names = [name for name in client.keys("*") if b":slots:" in name]
-                names += [name for name in client.keys("*") if b":taken:" in name]
-                client.delete(*names, *client.keys("*:registry"))
-            second = Owner(first.store.server, worker=Worker("0:1", 0))
-            await second.take()
-            second.stored(0, 20)
-            await second.written()
-            found = await first.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
-            slots = [list(of.places) for of in found.records.values()]
-            assert slots[0] == slots[1]
-            assert found.in_flight == {WORKER}  # whose owner has not found out yet
-            assert await second.matched() == 20
-            await first.writer.verify()
-            await first.written()
-            assert (await first.matched(), await second.matched()) == (10, 20)
-
-    asyncio.run(main())
-
-
-def test_a_wrong_password_is_refused_and_a_right_one_is_not(redis: StoreProcess) -> None:
-    async def main() -> None:
+async def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
         with redis.client() as client:
-            client.config_set("requirepass", "secret")
+            client.config_set("maxmemory", "1")
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
+            assert owner.writer.failing == "full"
+            assert await owner.matched() == 10  # as it was, all of it
+            client.config_set("maxmemory", "0")
+        await owner.until_written()
+        assert await owner.matched() == 20
+        assert owner.writer.failures["full"] >= 1
+        assert not owner.writer.failing
+
+
+async def test_a_store_that_evicts_keys_is_detected(redis: StoreProcess) -> None:
+    async with Server(parse_address(redis.url)) as server:
+        assert not await server.drops_keys()
+        with redis.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        assert await server.drops_keys() == "allkeys-lru"
+
+
+async def test_a_store_that_is_read_only_is_reported_and_survived(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
+        with redis.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
+            assert owner.writer.failing == "read_only"
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        await owner.until_written()
+        assert await owner.matched() == 20
+
+
+async def test_no_call_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
+        redis.pause()
+        async with asyncio.timeout(3.0):
+            with pytest.raises(StoreError) as raised:
+                await owner.matched()
+            assert raised.value.kind == "timeout"
+            owner.stored(10, 10)
+            assert not await owner.writer.write()
+        redis.resume()
+        await owner.until_written()
+        assert await owner.matched() == 20
+
+
+async def test_a_store_that_comes_back_empty_is_filled_again(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
+        redis.kill()
         with pytest.raises(StoreError) as raised:
-            async with owner(redis.url):
-                pass
-        assert raised.value.kind == "refused"
-        async with owner(redis.url.replace("//", "//:secret@")) as of:
-            of.stored(0, 10)
-            await of.written()
-            assert await of.matched() == 10
-
-    asyncio.run(main())
+            await owner.matched()
+        assert raised.value.kind == "unreachable"
+        owner.stored(10, 10)
+        assert not await owner.writer.write()
+        redis.start()
+        await owner.until_written()
+        assert await owner.matched() == 20
 
 
-def test_a_unix_socket_will_do(tmp_path: Path) -> None:
-    if binary("valkey") is None:
+async def test_bits_of_a_lost_registry_are_given_to_no_other_worker(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as first:
+        first.stored(0, 10)
+        await first.until_written()
+        with redis.client() as client:  # as where a cluster has lost one server of several
+            names = [name for name in client.keys("*") if b":slots:" in name]
+            names += [name for name in client.keys("*") if b":taken:" in name]
+            client.delete(*names, *client.keys("*:registry"))
+        second = Owner(first.store.server, worker=Worker("0:1", 0))
+        await second.acquire()
+        second.stored(0, 20)
+        await second.until_written()
+        found = await first.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
+        slots = [list(record.places) for record in found.records.values()]
+        assert slots[0] == slots[1]
+        assert found.in_flight == {WORKER}  # whose owner has not found out yet
+        assert await second.matched() == 20
+        await first.writer.verify()
+        await first.until_written()
+        assert (await first.matched(), await second.matched()) == (10, 20)
+
+
+async def test_the_store_refuses_a_wrong_password_and_takes_the_right_one(
+    redis: StoreProcess,
+) -> None:
+    with redis.client() as client:
+        client.config_set("requirepass", "secret")
+    with pytest.raises(StoreError) as raised:
+        async with running_owner(redis.url):
+            pass
+    assert raised.value.kind == "refused"
+    async with running_owner(redis.url.replace("//", "//:secret@")) as owner:
+        owner.stored(0, 10)
+        await owner.until_written()
+        assert await owner.matched() == 10
+
+
+async def test_a_store_works_over_a_unix_socket(tmp_path: Path) -> None:
+    if server_program("valkey") is None:
         pytest.skip("there is no valkey-server on this machine")
     socket = tmp_path / "s"
-
-    async def main() -> None:
-        async with owner(f"unix://{socket}") as of:
-            of.stored(0, 10)
-            await of.written()
-            assert await of.matched() == 10
-
     with store_process("valkey", "--unixsocket", str(socket)):
-        asyncio.run(main())
+        async with running_owner(f"unix://{socket}") as owner:
+            owner.stored(0, 10)
+            await owner.until_written()
+            assert await owner.matched() == 10
 
 
-def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
-    if binary("redis") is None:
+async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     _certificates(tmp_path)
     port = free_port()
@@ -262,18 +239,14 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
         "certificate_file": tmp_path / "host.crt",
         "key_file": tmp_path / "host.key",
     }
-
-    async def main() -> None:
-        async with owner(f"rediss://localhost:{port}", **files) as of:
-            of.stored(0, 10)
-            await of.written()
-            assert await of.matched() == 10
-        with pytest.raises(StoreError):  # the server wants to know who we are
-            async with owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
-                pass
-
     with store_process("redis", *options):
-        asyncio.run(main())
+        async with running_owner(f"rediss://localhost:{port}", **files) as owner:
+            owner.stored(0, 10)
+            await owner.until_written()
+            assert await owner.matched() == 10
+        with pytest.raises(StoreError):  # the server wants to know who we are
+            async with running_owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
+                pass
 
 
 def _certificates(folder: Path) -> None:
@@ -292,85 +265,84 @@ def _certificates(folder: Path) -> None:
     )
 
 
-def test_sentinels_know_where_it_is(redis: StoreProcess, tmp_path: Path) -> None:
-    port = free_port()
+@pytest.fixture
+def sentinel(redis: StoreProcess, tmp_path: Path) -> Iterator[str]:
+    """The URL by which a sentinel, which may not answer yet, knows the server."""
+    program, port = server_program("redis"), free_port()
+    assert program is not None
     file = tmp_path / "sentinel.conf"
     file.write_text(
         f"port {port}\nbind 127.0.0.1\nsentinel monitor fleet 127.0.0.1 {redis.port} 1\n"
     )
+    with subprocess.Popen([program, str(file), "--sentinel"], stdout=subprocess.DEVNULL) as process:
+        yield f"redis+sentinel://127.0.0.1:{port}/fleet"
+        process.terminate()
 
-    async def main() -> None:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    async with owner(f"redis+sentinel://127.0.0.1:{port}/fleet") as of:
-                        of.stored(0, 10)
-                        await of.written()
-                        assert await of.matched() == 10
-                        return
-                except StoreError as error:
-                    assert error.kind == "unreachable"  # the sentinel does not answer yet
 
-    program = binary("redis")
-    assert program is not None
-    with subprocess.Popen(
-        [program, str(file), "--sentinel"], stdout=subprocess.DEVNULL
-    ) as sentinel:
-        try:
-            asyncio.run(main())
-        finally:
-            sentinel.terminate()
+async def test_sentinels_know_where_the_store_is(sentinel: str) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            try:
+                async with running_owner(sentinel) as owner:
+                    owner.stored(0, 10)
+                    await owner.until_written()
+                    assert await owner.matched() == 10
+                    return
+            except StoreError as error:
+                assert error.kind == "unreachable"  # the sentinel does not answer yet
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
-def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
-    if binary(kind) is None:
+async def test_slots_of_a_cluster_move_while_events_flow(kind: str) -> None:
+    if server_program(kind) is None:
         pytest.skip(f"there is no {kind}-server on this machine")
-
-    async def main() -> None:
-        with cluster_processes(kind, primaries=3, spare=1) as cluster:
-            async with owner(cluster.url) as of:
-                moving = asyncio.create_task(asyncio.to_thread(cluster.move_slots, 0, 3))
-                stored = asked = 0
-                while not moving.done() or stored < len(KEYS):
-                    if stored < len(KEYS):
-                        of.stored(stored, 1)
-                        stored += 1
-                    else:
-                        of.as_of += 1
-                    await of.written()
-                    try:
-                        found = await of.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
-                    except StoreError as error:  # a shard is on its way
-                        assert error.kind in ("resharding", "unreachable")
-                        continue
-                    match = found.match.best_of(WORKER.pod)
-                    if match is not None and WORKER not in found.in_flight:
-                        assert match.matched_blocks == stored
-                        asked += 1
-                await moving
-                assert await of.matched() == len(KEYS)
-                assert asked
-                assert not of.writer.failing
-
-    asyncio.run(main())
+    with cluster_processes(kind, primaries=3, spare=1) as cluster:
+        async with running_owner(cluster.url) as owner:
+            moving = asyncio.create_task(asyncio.to_thread(cluster.move_slots, 0, 3))
+            stored = asked = 0
+            while not moving.done() or stored < len(KEYS):
+                if stored < len(KEYS):
+                    owner.stored(stored, 1)
+                    stored += 1
+                else:
+                    owner.as_of += 1
+                await owner.until_written()
+                try:
+                    found = await owner.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
+                except StoreError as error:  # a shard is on its way
+                    assert error.kind in ("resharding", "unreachable")
+                    continue
+                match = found.match.best_of(WORKER.pod)
+                if match is not None and WORKER not in found.in_flight:
+                    assert match.matched_blocks == stored
+                    asked += 1
+            await moving
+            assert await owner.matched() == len(KEYS)
+            assert asked
+            assert not owner.writer.failing
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey cluster"])
-def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> None:
+async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> None:
     program, _, cluster = kind.partition(" ")
-    if binary(program) is None:
+    if server_program(program) is None:
         pytest.skip(f"there is no {program}-server on this machine")
 
-    async def main(url: str, processes: list[StoreProcess]) -> None:
+    async with AsyncExitStack() as stack:
+        if cluster:
+            store = stack.enter_context(cluster_processes(program))
+            url, processes = store.url, store.nodes
+        else:
+            process = stack.enter_context(store_process(program))
+            url, processes = process.url, [process]
         async with Server(parse_address(url)) as server:
             old, new = Owner(server, version=1), Owner(server, version=2)
-            for number, of in enumerate((old, new)):
-                await of.store.register_layout()
-                await of.store.heartbeat(f"replica {number}", 30.0)
-                await of.take()
-                of.stored(0, 50)
-                await of.written()
+            for number, owner in enumerate((old, new)):
+                await owner.store.register_layout()
+                await owner.store.heartbeat(f"replica {number}", 30.0)
+                await owner.acquire()
+                owner.stored(0, 50)
+                await owner.until_written()
             # Side by side, while the fleet is rolled.
             assert await old.matched() == await new.matched() == 50
             (older,) = await older_versions(new.store)
@@ -388,10 +360,3 @@ def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str) -> No
                     names += client.keys("*")
             assert names
             assert not [name for name in names if name.startswith(b"kvatlas:1:")]
-
-    if cluster:
-        with cluster_processes(program) as found:
-            asyncio.run(main(found.url, found.nodes))
-    else:
-        with store_process(program) as process:
-            asyncio.run(main(process.url, [process]))

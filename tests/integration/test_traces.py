@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -10,8 +9,15 @@ import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.fleet import Publisher, configure, read_trace, running
-from support.traces import frame_counts, frames_of, parts, request_of
+from support.engines.publisher import Publisher
+from support.engines.recorded import (
+    frame_counts,
+    frame_parts,
+    frames_of,
+    read_trace,
+    score_request_of,
+)
+from support.services.running import local_configuration, running_service
 
 TRACES = ["vllm-0.33-plain", "vllm-0.23-arrays", "sglang-0.5.23-plain"]
 FURTHER = ["vllm-0.33-cpu-tier", "vllm-0.33-restart-reset"]
@@ -22,7 +28,7 @@ async def check_probes(channel: Any, truth: dict[str, Any], block_size: int) -> 
     stub = scoring_pb2_grpc.ScoringServiceStub(channel)
     checked = 0
     for number, probe in enumerate(truth["probes"]):
-        answer = await stub.Score(request_of(probe, packed=number % 2 == 0))
+        answer = await stub.Score(score_request_of(probe, packed=number % 2 == 0))
         assert answer.total_tokens == len(probe["tokens"])
         assert answer.total_blocks == len(probe["tokens"]) // block_size
         pods = {score.pod: score for score in answer.pods}
@@ -53,13 +59,15 @@ async def replay_connected(name: str, block_size: int) -> None:
             {"endpoint": publisher.endpoint, "pod": pod, "model": "sim/llama"}
             for pod, publisher in publishers.items()
         ]
-        async with running(configure(sources=sources, index={"block_size": block_size})) as service:
+        async with running_service(
+            local_configuration(sources=sources, index={"block_size": block_size})
+        ) as service:
             for publisher in publishers.values():
-                await publisher.subscribed()
+                await publisher.until_subscribed()
             for line in frames_of(trace):
-                publishers[line["pod"]].send(parts(line))
+                publishers[line["pod"]].send(frame_parts(line))
             ranks = {pod["name"]: pod["dp_rank"] for pod in fleet["pods"]}
-            await service.received(frame_counts(trace, ranks))
+            await service.until_received(frame_counts(trace, ranks))
             checked = await check_probes(service.channel, truth, block_size)
             assert checked == sum(len(probe["expected"]) for probe in truth["probes"])
         for publisher in publishers.values():
@@ -71,30 +79,30 @@ async def replay_bound(name: str) -> None:
     trace = read_trace(name)
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "topic": "kv@"}
     with zmq.Context() as context, ExitStack() as publishers:
-        async with running(configure(sources=[source])) as service:
+        async with running_service(local_configuration(sources=[source])) as service:
             endpoint = service.application.endpoints[0]
             for pod in trace[0]["pods"]:
                 publisher = publishers.enter_context(closing(Publisher(context, connect=endpoint)))
-                await publisher.subscribed()
+                await publisher.until_subscribed()
                 mine = [line for line in frames_of(trace) if line["pod"] == pod["name"]]
                 for line in mine:
-                    publisher.send(parts(line))
-                await service.received({(pod["name"], 0): len(mine)})
+                    publisher.send(frame_parts(line))
+                await service.until_received({(pod["name"], 0): len(mine)})
             await check_probes(service.channel, trace[-1], 16)
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("name", [*TRACES, *FURTHER])
-def test_connected_pods_score_as_they_truly_were(name: str, block_size: int) -> None:
-    asyncio.run(replay_connected(name, block_size))
+async def test_connected_pods_score_as_they_truly_were(name: str, block_size: int) -> None:
+    await replay_connected(name, block_size)
 
 
 @pytest.mark.parametrize("name", [*TRACES, "vllm-0.33-cpu-tier", "vllm-0.33-restart-reset"])
-def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
-    asyncio.run(replay_bound(name))
+async def test_pods_that_connect_score_as_they_truly_were(name: str) -> None:
+    await replay_bound(name)
 
 
-def test_the_traces_hold_what_these_tests_are_about() -> None:
+def test_the_traces_hold_salted_multimodal_adapted_and_long_prompts() -> None:
     probes = [probe for name in TRACES for probe in read_trace(name)[-1]["probes"]]
     assert sum(1 for probe in probes if probe["cache_salt"]) >= 10
     assert sum(1 for probe in probes if probe["mm"]) >= 5

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tokenizer_files import write_tokenizer
+from support.models.trained import write_tokenizer
 
 from tokenization import ChatOptions, TokenizationError
 from tokenization.model import Model, load_model
@@ -103,7 +103,7 @@ def fuzz(directory: Path, seed: int, count: int) -> Counter[str]:
     return ended
 
 
-def test_malformed_requests_are_refused_as_such(tmp_path: Path) -> None:
+def test_every_request_becomes_token_ids_or_is_refused_as_malformed(tmp_path: Path) -> None:
     ended = fuzz(tmp_path, 1, 6000)
     assert ended["ids"] > 500
     assert ended["ChatError"] > 500
@@ -111,5 +111,5 @@ def test_malformed_requests_are_refused_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_many_malformed_requests(tmp_path: Path) -> None:
+def test_every_one_of_many_requests_becomes_token_ids_or_is_refused(tmp_path: Path) -> None:
     fuzz(tmp_path, 2, 500_000)

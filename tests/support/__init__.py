@@ -1,1 +1,14 @@
-"""What the tests share: engines, servers and fleets to run, and naive models to compare with."""
+"""What the tests share: engines, services and stores to run, and naive models to compare with.
+
+Its files:
+
+    deadlines     how long a test waits for a condition
+    paths         where the repository and the recorded data lie
+    shipped       the one list of packages that are shipped
+    given_keys    a prompt of which only the block keys are given
+    naive         models that are too simple to be wrong
+    engines       what publishes KV events: simulated, faulty and recorded engines
+    services      kvatlas itself, in this process or in one of its own
+    stores        Redis and Valkey servers, and indexes that share one
+    models        tokenizers, fetched or trained
+"""

@@ -1,4 +1,4 @@
-"""Prompts of which only the block keys are given."""
+"""A prompt of which only the block keys are given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class GivenKeys:
-    """A prompt with these block keys and one token more, whatever the size of blocks."""
+    """The blocks of these keys, and one token after them."""
 
     def __init__(self, keys: Iterable[int], block_size: int = 16) -> None:
         self._keys = array("Q", keys)

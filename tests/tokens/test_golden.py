@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 from typing import Any
 
 import pytest
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
-from support.fetched import model_files
-from support.fleet import DATA, configure, running
+from support.models.fetched import model_files
+from support.paths import DATA
+from support.services.running import local_configuration, running_service
 
 
 def cases(model: str) -> list[dict[str, Any]]:
@@ -19,22 +19,18 @@ def cases(model: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("model", "count"), [("qwen3", 200), ("deepseek_v3", 160)])
-def test_every_recorded_request_becomes_the_engines_tokens(model: str, count: int) -> None:
+async def test_every_recorded_request_becomes_the_engines_tokens(model: str, count: int) -> None:
     files = model_files(model)
-
-    async def main() -> None:
-        models = [{"name": model, "tokenizer": str(files)}]
-        async with running(configure(models=models)) as service:
-            stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-            for number, case in enumerate(cases(model)):
-                request = tokenization_pb2.TokenizeRequest(model=model)
-                body = json.dumps(case["request"])
-                if case["kind"] == "chat":
-                    request.chat_completion = body
-                else:
-                    request.completion = body
-                answer = await stub.Tokenize(request)
-                assert list(answer.token_ids) == case["token_ids"], (number, body)
-
-    asyncio.run(main())
+    models = [{"name": model, "tokenizer": str(files)}]
+    async with running_service(local_configuration(models=models)) as service:
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
+        for number, case in enumerate(cases(model)):
+            request = tokenization_pb2.TokenizeRequest(model=model)
+            body = json.dumps(case["request"])
+            if case["kind"] == "chat":
+                request.chat_completion = body
+            else:
+                request.completion = body
+            answer = await stub.Tokenize(request)
+            assert list(answer.token_ids) == case["token_ids"], (number, body)
     assert len(cases(model)) == count

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tokenizers
 import transformers
-from support.fetched import model_files
+from support.models.fetched import model_files
 
 from service.cli.main import main
 from tokenization.model import load_model
@@ -53,7 +53,7 @@ def test_a_resolved_tokenizer_has_the_engines_ids(
     assert differ > 10  # else there was nothing to resolve
 
 
-def test_what_cannot_be_resolved_is_said(
+def test_a_model_that_cannot_be_resolved_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["resolve-tokenizer", str(tmp_path / "nothing"), str(tmp_path / "t")]) == 1

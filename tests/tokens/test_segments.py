@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import tokenizers
-from support.fetched import model_files
-from support.tokenizer_files import write_tokenizer
+from support.models.fetched import model_files
+from support.models.trained import write_tokenizer
 
 from tokenization.encode.encoders import HuggingFace
 from tokenization.encode.segment_cache import SegmentCache
@@ -100,7 +100,7 @@ def compare_files(name: str, files: Path, count: int) -> Model:
 
 
 @pytest.mark.parametrize("name", ["qwen3", "deepseek_v3"])
-def test_the_fast_path_is_on_and_exact(name: str) -> None:
+def test_the_fast_encoder_is_used_and_exact_in_segments(name: str) -> None:
     model = compare(name, 250)
     assert model.encoder == "fastokens"
     assert model.segments.split_points.tokens
@@ -109,13 +109,13 @@ def test_the_fast_path_is_on_and_exact(name: str) -> None:
     assert model.segments.counts.encoded > 500
 
 
-def test_a_tokenizer_of_another_kind_is_exact_too() -> None:
+def test_a_tokenizer_without_line_splits_is_exact_in_segments() -> None:
     model = compare("llama2", 150)
     assert model.segments.split_points.tokens
     assert not model.segments.split_points.lines
 
 
-def test_a_tokenizer_that_was_trained_here_is_exact_too(tmp_path: Path) -> None:
+def test_a_tokenizer_trained_here_is_exact_in_segments(tmp_path: Path) -> None:
     """Without any network."""
     files = write_tokenizer(tmp_path).parent
     model = compare_files("trained", files, 150)
@@ -125,7 +125,7 @@ def test_a_tokenizer_that_was_trained_here_is_exact_too(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["qwen3", "deepseek_v3", "llama2"])
-def test_many_texts_in_segments(name: str) -> None:
+def test_many_texts_in_segments_have_the_ids_of_the_whole(name: str) -> None:
     compare(name, 8000)
 
 
@@ -233,11 +233,11 @@ def fuzz(seed: int, count: int) -> int:
     return cut
 
 
-def test_made_up_tokenizers_are_cut_where_it_is_safe_only() -> None:
+def test_generated_tokenizers_are_split_only_where_the_ids_stay_the_same() -> None:
     assert fuzz(1, 400) > 1000
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 120))
-def test_many_made_up_tokenizers(seed: int) -> None:
+def test_many_generated_tokenizers_are_split_only_where_the_ids_stay_the_same(seed: int) -> None:
     fuzz(seed, 5000)

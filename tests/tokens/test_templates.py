@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from support.fetched import chat_templates
+from support.models.fetched import chat_templates
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokenization import ChatError
@@ -150,7 +150,7 @@ def test_chats_are_rendered_byte_for_byte_as_by_transformers() -> None:
     assert sum(rendered.values()) > len(templates) * 6
 
 
-def test_a_template_of_our_own_uses_what_the_real_ones_use() -> None:
+def test_the_tests_own_template_uses_every_feature_of_the_real_ones() -> None:
     """Without any network."""
     assert compare("own", OWN, 300) > 100
 

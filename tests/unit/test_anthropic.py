@@ -67,7 +67,7 @@ def test_a_conversation_with_tools_becomes_a_chat() -> None:
     }
 
 
-def test_the_system_speaks_again_where_the_template_lets_it() -> None:
+def test_an_anthropic_system_block_stays_in_place_where_the_template_allows_it() -> None:
     request = {
         "system": "a",
         "messages": [
@@ -97,7 +97,9 @@ def test_the_system_speaks_again_where_the_template_lets_it() -> None:
         ({"output_config": {"effort": "low"}, "thinking": {"type": "disabled"}}, "none"),
     ],
 )
-def test_how_hard_to_think_is_an_effort(said: dict[str, Any], effort: str | None) -> None:
+def test_anthropic_s_thinking_settings_become_a_reasoning_effort(
+    said: dict[str, Any], effort: str | None
+) -> None:
     assert to_chat_completion({"messages": [], **said}).get("reasoning_effort") == effort
 
 
@@ -114,13 +116,13 @@ def test_how_hard_to_think_is_an_effort(said: dict[str, Any], effort: str | None
         {"messages": [], "system": 1},
     ],
 )
-def test_what_makes_no_sense_is_refused(request_: dict[str, Any]) -> None:
+def test_a_malformed_anthropic_request_is_refused(request_: dict[str, Any]) -> None:
     with pytest.raises(ChatError):
         to_chat_completion(request_)
 
 
 @pytest.mark.parametrize("kind", ["image", "document", "tool_addition"])
-def test_images_and_the_like_are_not_guessed(kind: str) -> None:
+def test_anthropic_blocks_that_are_no_text_are_refused(kind: str) -> None:
     block = {"type": kind}
     inside = {"type": "tool_result", "content": [block]}
     for content in ([block], [inside]):

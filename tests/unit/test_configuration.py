@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_defaults_are_those_of_the_field() -> None:
+def test_configuration_defaults_are_those_of_the_field() -> None:
     configuration = load(None, {})
     assert configuration.index.block_size == 16
     assert configuration.index.hash_seed == ""
@@ -40,7 +40,7 @@ def test_defaults_are_those_of_the_field() -> None:
     assert configuration.index.count_copies
 
 
-def test_flags_win_over_the_environment_over_the_file(
+def test_flags_override_the_environment_and_it_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KVATLAS_INDEX__HASH_SEED", "from environment")
@@ -104,12 +104,14 @@ def test_every_fault_is_reported_with_name_value_and_what_is_right(tmp_path: Pat
         ({"limits": {"prompt_tokens": -4}}, "greater than or equal to 1"),
     ],
 )
-def test_what_cannot_work_together_is_refused(flags: dict[str, object], words: str) -> None:
+def test_settings_that_cannot_work_together_are_refused(
+    flags: dict[str, object], words: str
+) -> None:
     with pytest.raises(ConfigurationError, match=words):
         load(None, flags)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_a_configuration_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"missing\.toml: cannot be read"):
         load(tmp_path / "missing.toml", {})
     broken = tmp_path / "broken.toml"
@@ -118,12 +120,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load(broken, {})
 
 
-def test_a_variable_that_is_not_json_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_that_is_not_json_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KVATLAS_SOURCES", "[{")
     with pytest.raises(ConfigurationError, match="sources"):
         load(None, {})
 
 
-def test_it_is_frozen() -> None:
+def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(None, {}).index.block_size = 3  # type: ignore[misc]

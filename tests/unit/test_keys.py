@@ -11,7 +11,7 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fleet import DATA
+from support.paths import DATA
 
 from indexer import BlockKey, KeyScheme, MultimodalItem, block_extras
 from indexer.extras import encode
@@ -40,7 +40,7 @@ def reference_keys(
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])
-def test_keys_are_those_of_the_original(case: dict[str, Any]) -> None:
+def test_block_keys_are_those_of_the_original(case: dict[str, Any]) -> None:
     scheme = KeyScheme(case["model_name"], case["block_size"], case["hash_seed"])
     assert fnv1a_64(case["hash_seed"].encode(), FNV_OFFSET_BASIS) == int(case["seed_hash"])
     assert scheme.root() == int(case["model_init_hash"])
@@ -62,7 +62,7 @@ def test_keys_are_those_of_the_original(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN["cbor_payloads"], ids=lambda c: f"{c['case']}-{c['step']}")
-def test_the_reference_of_these_tests_hashes_as_the_original(case: dict[str, Any]) -> None:
+def test_the_reference_hash_of_these_tests_is_the_original_s(case: dict[str, Any]) -> None:
     payload = bytes.fromhex(case["payload_hex"])
     assert str(reference_hash(payload)) == case["hash"]
     assert fnv1a_64(payload, FNV_OFFSET_BASIS) == int(case["hash"])
@@ -71,7 +71,7 @@ def test_the_reference_of_these_tests_hashes_as_the_original(case: dict[str, Any
 @pytest.mark.parametrize(
     "case", GOLDEN["compute_block_extra_features"], ids=lambda case: case["name"]
 )
-def test_items_belong_to_the_blocks_they_overlap(case: dict[str, Any]) -> None:
+def test_multimodal_items_belong_to_the_blocks_they_overlap(case: dict[str, Any]) -> None:
     items = [
         MultimodalItem(image, place["offset"], place["length"])
         for kind, hashes in case["mm_hashes"].items()
@@ -96,7 +96,9 @@ TOKENS = st.one_of(
     size=st.integers(1, 33),
     parent=st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1)),
 )
-def test_keys_of_any_tokens_are_those_of_cbor2(tokens: list[int], size: int, parent: int) -> None:
+def test_block_keys_of_any_tokens_are_those_of_cbor2(
+    tokens: list[int], size: int, parent: int
+) -> None:
     expected = reference_keys(parent, tokens, size, {})
     assert list(block_keys(parent, array("Q", tokens), size)) == expected
 

@@ -31,7 +31,7 @@ def matched(index: MemoryIndex, keys: array[int], pod: str = "a:1", model: str =
     return best.matched_blocks
 
 
-def test_two_copies_need_two_removals() -> None:
+def test_a_block_with_two_copies_needs_two_removals() -> None:
     index, keys = index_of(), numbers(3)
     index.store(POD, GPU, keys, keys)
     index.store(POD, GPU, keys[:1], keys[:1])
@@ -42,7 +42,7 @@ def test_two_copies_need_two_removals() -> None:
     assert index.remove(POD, GPU, keys[:1]) == 1
 
 
-def test_with_set_semantics_one_removal_does() -> None:
+def test_without_counted_copies_one_removal_removes_a_block() -> None:
     index, keys = index_of(count_copies=False), numbers(3)
     for _ in range(3):
         index.store(POD, GPU, keys, keys)
@@ -148,7 +148,7 @@ def test_the_memory_bound_evicts_the_longest_unused_and_counts() -> None:
     assert member_count == index.table.block_count
 
 
-def test_what_was_evicted_can_be_stored_and_removed_again() -> None:
+def test_evicted_blocks_can_be_stored_and_removed_again() -> None:
     index, keys = index_of(1024**2), numbers(60_000)
     for _ in range(2):
         for start in range(0, len(keys), 60):
@@ -160,7 +160,7 @@ def test_what_was_evicted_can_be_stored_and_removed_again() -> None:
     assert index.table.block_count == 0
 
 
-def test_unheld_mappings_make_room_first() -> None:
+def test_mappings_of_blocks_without_copies_are_evicted_first() -> None:
     index = index_of(2 * 1024**2)
     gone, held = numbers(20_000, seed=2), numbers(4_000, seed=3)
     index.store(POD, GPU, held, held)
@@ -175,7 +175,7 @@ def test_unheld_mappings_make_room_first() -> None:
     assert index.workers()[0].by_tier["gpu"] == len(held)
 
 
-def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
+def test_clearing_and_forgetting_leave_nothing_behind_in_a_tidied_index() -> None:
     index, keys = index_of(), numbers(5_000)
     index.store(POD, GPU, keys, keys)
     index.store(POD, CPU, keys[:100], keys[:100])
@@ -191,7 +191,9 @@ def test_clearing_and_forgetting_leave_nothing_behind_once_tidied() -> None:
     assert index.table.sets.live == 0
 
 
-def test_clearing_costs_the_same_whatever_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_a_worker_costs_the_same_however_much_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """By what it touches, not by the clock: no slot is looked at."""
     index, keys = index_of(), numbers(50_000)
     index.store(POD, GPU, keys, keys)
@@ -203,7 +205,7 @@ def test_clearing_costs_the_same_whatever_is_held(monkeypatch: pytest.MonkeyPatc
     assert matched(index, keys) == 0
 
 
-def test_member_numbers_are_given_out_again() -> None:
+def test_holder_numbers_are_given_out_again() -> None:
     index, keys = index_of(), numbers(10)
     for _ in range(50):
         index.store(POD, GPU, keys, keys)
@@ -213,7 +215,7 @@ def test_member_numbers_are_given_out_again() -> None:
     assert index.table.holders < 10
 
 
-def test_it_prints_what_it_holds() -> None:
+def test_an_index_prints_what_it_holds() -> None:
     index, keys = index_of(), numbers(1_234)
     index.store(POD, GPU, keys, keys)
     assert repr(index) == "<MemoryIndex 1,234 blocks, 1 workers>"

@@ -51,14 +51,14 @@ def test_a_template_that_loops_over_contents_wants_parts() -> None:
     assert ChatTemplate(joined + "{% endfor %}").wants == "string"
 
 
-def test_parts_are_joined_where_text_is_wanted_and_empty_ones_dropped() -> None:
+def test_content_parts_are_joined_where_a_template_wants_text_and_empty_ones_dropped() -> None:
     content = [text("a"), text(""), {"type": "input_text", "text": "b"}, "c"]
     assert one(TEXTS, role="user", content=content) == {"role": "user", "content": "a\nb\nc"}
     refusal = [{"type": "refusal", "refusal": "no"}, {"type": "thinking", "thinking": "hm"}]
     assert one(TEXTS, role="assistant", content=refusal)["content"] == "no\nhm"
 
 
-def test_text_is_wrapped_where_parts_are_wanted_and_what_else_a_part_says_is_kept() -> None:
+def test_text_is_wrapped_where_a_template_wants_parts_and_a_part_s_other_fields_are_kept() -> None:
     assert one(PARTS, role="user", content="a")["content"] == [text("a")]
     content = [text("", cache_control={"type": "ephemeral"}), {"text": "b", "type": "text"}]
     found = one(PARTS, role="user", content=content)["content"]
@@ -70,7 +70,7 @@ def test_text_is_wrapped_where_parts_are_wanted_and_what_else_a_part_says_is_kep
 
 
 @pytest.mark.parametrize("template", [TEXTS, PARTS])
-def test_what_tools_answer_is_always_one_text(template: ChatTemplate) -> None:
+def test_a_tool_s_answer_is_always_one_text(template: ChatTemplate) -> None:
     found = one(template, role="tool", content=[text("a"), text("b")], tool_call_id="1", name="f")
     assert found == {"role": "tool", "content": "a\nb", "tool_call_id": "1", "name": "f"}
     assert one(template, role="tool", content="a")["content"] == "a"
@@ -82,7 +82,7 @@ def test_references_to_tools_are_left_to_the_template() -> None:
     assert one(TEXTS, role="tool", content=[reference, text("a")])["content"] == "f\na"
 
 
-def test_unknown_fields_are_dropped_and_unknown_roles_are_not() -> None:
+def test_unknown_fields_of_messages_are_dropped_and_unknown_roles_are_not() -> None:
     assert one(TEXTS, role="critic", content="a", foo=1, name=2, task="t", function_call={}) == {
         "role": "critic",
         "content": "a",
@@ -90,7 +90,7 @@ def test_unknown_fields_are_dropped_and_unknown_roles_are_not() -> None:
     }
 
 
-def test_content_may_be_missing_but_only_an_assistants_may_be_null() -> None:
+def test_a_message_s_content_may_be_missing_but_only_an_assistant_s_may_be_null() -> None:
     assert one(TEXTS, role="user")["content"] == ""
     assert one(TEXTS, role="assistant", content=None)["content"] == ""
     for role in ("user", "system", "tool", "critic"):
@@ -98,7 +98,7 @@ def test_content_may_be_missing_but_only_an_assistants_may_be_null() -> None:
             one(TEXTS, role=role, content=None)
 
 
-def test_reasoning_goes_by_both_names() -> None:
+def test_reasoning_of_a_message_has_both_names() -> None:
     for name in ("reasoning", "reasoning_content"):
         found = one(TEXTS, role="assistant", content="a", **{name: "because"})
         assert found["reasoning"] == found["reasoning_content"] == "because"
@@ -122,13 +122,13 @@ def test_arguments_of_tool_calls_are_decoded(arguments: str, decoded: dict[str, 
     assert list(found["function"]) == ["arguments", "name", "more"]
 
 
-def test_no_tool_calls_are_as_good_as_none_said() -> None:
+def test_an_empty_list_of_tool_calls_counts_as_none() -> None:
     nothings: list[Any] = [[], None]
     for nothing in nothings:
         assert "tool_calls" not in one(TEXTS, role="assistant", content="a", tool_calls=nothing)
 
 
-def test_what_the_engine_would_refuse_is_refused() -> None:
+def test_messages_that_the_engine_would_refuse_are_refused() -> None:
     decoded = {"function": {"name": "f", "arguments": {}}}
     refused: list[Any] = [
         "no list",
@@ -150,7 +150,7 @@ def test_what_the_engine_would_refuse_is_refused() -> None:
         template_messages([{"role": "user", "content": [image]}], TEXTS)
 
 
-def test_developers_are_the_system_where_the_template_knows_none() -> None:
+def test_a_developer_message_is_a_system_message_where_the_template_knows_no_developer() -> None:
     developer = {"role": "developer", "content": "a", "tools": [1]}
     assert one(TEXTS, **developer) == {"role": "system", "content": "a"}
     assert one(PARTS, **developer)["role"] == "developer"
@@ -169,7 +169,7 @@ def test_developers_are_the_system_where_the_template_knows_none() -> None:
     assert [each["role"] for each in template_messages(systems, TEXTS)] == ["user", "system"]
 
 
-def test_a_billing_header_is_no_part_of_what_the_system_says() -> None:
+def test_a_billing_header_is_no_part_of_the_system_message() -> None:
     line = "x-anthropic-billing-header: 1"
     assert one(TEXTS, role="system", content=f"{line}\nrest\n{line}")["content"] == f"rest\n{line}"
     assert one(TEXTS, role="system", content=[text(line), text("a")])["content"] == "a"

@@ -29,7 +29,7 @@ def budget() -> Budget:
     return Budget(100_000)
 
 
-def test_children_are_found_by_their_parent_once(budget: Budget) -> None:
+def test_orphans_are_found_by_their_parent_once(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     event = stored(1, 2, 3)
     assert orphans.add_event(event, EngineHash(1), GPU) == (0, 0)
@@ -44,7 +44,7 @@ def test_children_are_found_by_their_parent_once(budget: Budget) -> None:
     assert budget.used == 0
 
 
-def test_copies_are_counted_by_place(budget: Budget) -> None:
+def test_copies_of_an_orphan_are_counted_by_place(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     for place in (GPU, GPU, CPU):
         assert orphans.add_copy(EngineHash(5), place)
@@ -55,7 +55,7 @@ def test_copies_are_counted_by_place(budget: Budget) -> None:
     assert budget.used == 0
 
 
-def test_a_removed_block_waits_no_longer_and_nothing_is_left_behind(budget: Budget) -> None:
+def test_a_removed_orphan_waits_no_longer_and_leaves_nothing_behind(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     orphans.add_event(stored(1, 2), EngineHash(1), GPU)
     assert orphans.remove_copy(EngineHash(2), GPU)
@@ -63,7 +63,7 @@ def test_a_removed_block_waits_no_longer_and_nothing_is_left_behind(budget: Budg
     assert budget.used == 0
 
 
-def test_clearing_a_tier_leaves_the_others(budget: Budget) -> None:
+def test_clearing_a_tier_of_orphans_leaves_the_other_tiers(budget: Budget) -> None:
     orphans = Orphans(budget, count_copies=True)
     orphans.add_copy(EngineHash(5), GPU)
     orphans.add_copy(EngineHash(5), CPU)
@@ -73,7 +73,7 @@ def test_clearing_a_tier_leaves_the_others(budget: Budget) -> None:
     assert budget.used == 0
 
 
-def test_the_oldest_make_room_and_are_counted() -> None:
+def test_the_oldest_orphans_make_room_and_are_counted() -> None:
     budget = Budget(3_000)
     orphans = Orphans(budget, count_copies=True)
     dropped = refused = 0
@@ -88,7 +88,7 @@ def test_the_oldest_make_room_and_are_counted() -> None:
     assert orphans.pop_children([100]) == []
 
 
-def test_without_any_room_nothing_is_kept() -> None:
+def test_without_any_room_no_orphan_is_kept() -> None:
     budget = Budget(10)
     orphans = Orphans(budget, count_copies=True)
     assert orphans.add_event(stored(1, 2, 3), EngineHash(1), GPU) == (0, 2)

@@ -30,24 +30,24 @@ def gpu_only() -> Trust:
     return trust
 
 
-def test_nothing_is_known_of_who_was_never_heard() -> None:
+def test_a_worker_that_was_never_heard_is_unknown() -> None:
     assert standing(Trust()) == (TrustState.UNKNOWN, "never_heard")
 
 
-def test_who_is_heard_from_the_first_frame_is_exact() -> None:
+def test_a_worker_that_is_heard_from_the_first_frame_is_exact() -> None:
     trust = Trust()
     trust.follow(StartedEmpty())
     assert standing(trust) == (TrustState.EXACT, "")
 
 
-def test_storage_may_be_older_than_the_engine() -> None:
+def test_a_worker_whose_storage_may_be_older_than_its_engine_is_partial() -> None:
     trust = Trust()
     trust.follow(StartedEmpty())
     trust.classes.add(class_of("disk"))
     assert standing(trust) == (TrustState.PARTIAL, "storage_from_before")
 
 
-def test_who_is_joined_late_is_partial_until_the_gpu_is_cleared() -> None:
+def test_a_worker_that_is_joined_late_is_partial_until_its_gpu_is_cleared() -> None:
     trust = gpu_only()
     trust.follow(JoinedLate("joined_late", recoverable=True))
     assert standing(trust) == (TrustState.PARTIAL, "joined_late")
@@ -55,7 +55,7 @@ def test_who_is_joined_late_is_partial_until_the_gpu_is_cleared() -> None:
     assert standing(trust) == (TrustState.EXACT, "")
 
 
-def test_a_reset_of_the_gpu_says_nothing_of_the_hosts_memory() -> None:
+def test_a_cleared_gpu_says_nothing_of_the_host_s_memory() -> None:
     trust = Trust()
     trust.follow(JoinedLate("joined_late", recoverable=True))
     trust.follow(GpuCleared())
@@ -67,7 +67,7 @@ def test_a_reset_of_the_gpu_says_nothing_of_the_hosts_memory() -> None:
     assert trust.state is TrustState.PARTIAL
 
 
-def test_a_loss_is_worse_than_a_late_start_and_stays_the_reason() -> None:
+def test_a_lost_frame_is_worse_than_a_late_start_and_stays_the_reason() -> None:
     trust = gpu_only()
     trust.follow(JoinedLate("joined_late", recoverable=True))
     trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
@@ -77,7 +77,7 @@ def test_a_loss_is_worse_than_a_late_start_and_stays_the_reason() -> None:
     assert trust.recoverable
 
 
-def test_what_is_not_in_use_does_not_count() -> None:
+def test_a_tier_class_that_is_not_in_use_does_not_count() -> None:
     trust = gpu_only()
     trust.follow(StartedEmpty())
     trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.MEMORY]))
@@ -86,7 +86,7 @@ def test_what_is_not_in_use_does_not_count() -> None:
     assert standing(trust) == (TrustState.DEGRADED, "frames_lost")
 
 
-def test_a_class_that_one_worker_uses_counts_for_all_of_the_model() -> None:
+def test_a_tier_class_that_one_worker_uses_counts_for_all_workers_of_the_model() -> None:
     classes = ClassesInUse()
     classes.count_gpu_stores(16)
     one, other = Trust(classes), Trust(classes)
@@ -98,7 +98,7 @@ def test_a_class_that_one_worker_uses_counts_for_all_of_the_model() -> None:
     assert one.state is other.state is TrustState.PARTIAL
 
 
-def test_a_worker_that_has_left_is_told_nothing_more() -> None:
+def test_a_worker_that_has_left_is_not_notified_any_more() -> None:
     classes = ClassesInUse()
     classes.count_gpu_stores(16)
     one, other = Trust(classes), Trust(classes)
@@ -111,7 +111,7 @@ def test_a_worker_that_has_left_is_told_nothing_more() -> None:
     assert other.state is TrustState.EXACT
 
 
-def test_a_new_engine_has_empty_memories_but_its_storage_is_in_doubt() -> None:
+def test_a_restarted_engine_has_empty_memory_but_its_storage_is_in_doubt() -> None:
     trust = gpu_only()
     trust.follow(JoinedLate("joined_late", recoverable=True))
     trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
@@ -121,7 +121,7 @@ def test_a_new_engine_has_empty_memories_but_its_storage_is_in_doubt() -> None:
     assert standing(trust) == (TrustState.DEGRADED, "restarted")
 
 
-def test_what_is_not_claimed_any_more_cannot_be_wrong() -> None:
+def test_blocks_that_are_not_claimed_any_more_leave_no_doubt() -> None:
     trust = gpu_only()
     trust.follow(StartedEmpty())
     trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost"))
@@ -131,7 +131,7 @@ def test_what_is_not_claimed_any_more_cannot_be_wrong() -> None:
     assert trust.degraded_classes == []
 
 
-def test_whoever_waits_for_a_replay_is_recovering_whatever_else_is_said() -> None:
+def test_a_worker_that_waits_for_a_replay_is_recovering_whatever_else_is_known() -> None:
     trust = Trust()
     trust.follow(BeginRecovery("gap"))
     assert standing(trust) == (TrustState.RECOVERING, "gap")
@@ -154,7 +154,7 @@ def test_blocks_that_wait_for_their_parents_leave_a_worker_partial() -> None:
     assert trust.state is TrustState.EXACT
 
 
-def test_another_engine_of_which_nothing_was_heard_is_unknown() -> None:
+def test_a_restarted_engine_that_was_not_heard_yet_is_unknown() -> None:
     trust = gpu_only()
     trust.follow(StartedEmpty())
     trust.follow(NeverHeard())
@@ -164,7 +164,7 @@ def test_another_engine_of_which_nothing_was_heard_is_unknown() -> None:
     assert trust.state is TrustState.EXACT
 
 
-def test_doubts_survive_a_snapshot() -> None:
+def test_doubts_of_a_worker_survive_a_snapshot() -> None:
     trust = gpu_only()
     trust.follow(StartedEmpty())
     trust.follow(Downgrade(TrustState.DEGRADED, "frames_lost", [TierClass.GPU], recoverable=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from support.fleet import DATA
+from support.paths import DATA
 
 from kvevents import (
     AllBlocksCleared,
@@ -75,7 +75,7 @@ def test_every_recorded_message_decodes_to_its_decoded_form(message: dict[str, A
         check_event(event, decoded)
 
 
-def test_the_recordings_hold_what_this_test_is_about() -> None:
+def test_the_recordings_hold_104_decoded_messages() -> None:
     assert sum(1 for message in MESSAGES if message["decoded"]) == 104
 
 
@@ -141,7 +141,7 @@ def test_events_before_the_end_of_a_truncated_payload_are_kept() -> None:
         (b"\x92" + b"\x91" * 5000, "malformed_payload"),
     ],
 )
-def test_what_is_no_batch_is_refused_by_reason(payload: bytes, reason: str) -> None:
+def test_a_payload_that_is_no_batch_is_refused_by_reason(payload: bytes, reason: str) -> None:
     with pytest.raises(PayloadError) as caught:
         decode_batch(payload)
     assert caught.value.reason == reason
@@ -151,7 +151,7 @@ def test_a_batch_of_two_elements_has_no_rank() -> None:
     assert decode(batch=[1.0, [REMOVED]]).rank is None
 
 
-def test_unknown_fields_and_longer_arrays_are_ignored() -> None:
+def test_unknown_fields_and_further_elements_of_an_event_are_ignored() -> None:
     batch = decode(
         {**STORED, "colour": ["red", {"deep": [1]}, msgpack.ExtType(5, b"four")]},
         ["BlockStored", [1], None, [5, 6], 2, None, "GPU", None, None, 0, "full", None, "x", {}],
@@ -164,7 +164,7 @@ def test_unknown_fields_and_longer_arrays_are_ignored() -> None:
     assert batch.events[3:] == [AllBlocksCleared(), AllBlocksCleared()]
 
 
-def test_old_arrays_of_every_length_decode() -> None:
+def test_older_array_events_of_every_length_decode() -> None:
     full: list[Any] = ["BlockStored", [1], 9, [5, 6], 2, 3, "GPU", "lora", [["lora"]], 1, "mla", 8]
     for length in range(5, len(full) + 1):
         (event,) = decode(full[:length]).events

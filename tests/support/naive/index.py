@@ -1,11 +1,11 @@
-"""A naive index: dictionaries of counts, walked block by block; and a small world to try it in."""
+"""A naive index: dictionaries of counts, walked block by block; and a few workers and blocks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from indexer import Attention, CacheLayout, Place, Worker
-from support.naive_reuse import LAYOUTS, reusable
+from support.naive.reuse import LAYOUTS, reusable_blocks
 
 PODS = ["a:1", "b:1", "c:1"]
 MODELS = {"a:1": "m", "b:1": "m", "c:1": "other"}
@@ -16,12 +16,12 @@ CHAIN = [10_000 + number for number in range(8)]  # the blocks of one prompt, by
 
 
 def engine_hash(block: int, salt: int) -> int:
-    """The hash of a block; the same number means another block to another pod."""
+    """An engine hash of a block; `salt` makes several for one block."""
     return block * 8 + salt
 
 
 class NaiveIndex:
-    """Copies by (worker, place, hash), and what each worker's hashes mean."""
+    """Copies by (worker, place, engine hash, key), and the mapping of each worker."""
 
     def __init__(self, count_copies: bool) -> None:
         self.count_copies = count_copies
@@ -33,7 +33,7 @@ class NaiveIndex:
         return self.layouts.get(worker, LAYOUTS["plain"])
 
     def main(self, worker: Worker) -> list[int]:
-        """The main groups."""
+        """The numbers of the worker's main groups."""
         groups = self.layout(worker).groups
         return [number for number, of in groups.items() if of.attention is Attention.MAIN]
 
@@ -68,7 +68,7 @@ class NaiveIndex:
     def held(
         self, worker: Worker, place: Place, name: int
     ) -> tuple[Worker, Place, int, int] | None:
-        """What was stored under a hash; it outlives what the hash means."""
+        """The copy that was stored under an engine hash; it outlives the mapping."""
         found = [c for c, n in self.copies.items() if n and c[:3] == (worker, place, name)]
         return found[0] if found else None
 
@@ -92,11 +92,13 @@ class NaiveIndex:
         }
 
     def match(self, worker: Worker, keys: list[int]) -> tuple[int, float, dict[str, int], int]:
-        """Matched blocks, score, blocks by tier and reusable tokens; one token follows the keys."""
+        """Matched blocks, score, blocks by tier, reusable tokens; one token follows the keys."""
         main = self.main(worker)
         held = [{group: self.tiers(worker, group, key) for group in (0, 1)} for key in keys]
         matched = _leading([all(of[group] for group in main) for of in held])
-        end = reusable(self.layout(worker), lambda group, at: bool(held[at][group]), len(keys))
+        end = reusable_blocks(
+            self.layout(worker), lambda group, at: bool(held[at][group]), len(keys)
+        )
         score = sum(
             min(max(WEIGHTS.get(tier, 0.0) for tier in of[group]) for group in main)
             for of in held[:end]

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from support.fleet import PATIENCE, Running
-from support.process import KVATLAS
+from support.deadlines import DEADLINE_SECONDS
+from support.services.process import KVATLAS_COMMAND
+from support.services.running import RunningService
 
 if TYPE_CHECKING:
     from service.application import Application
 
 
 class ReplicaProcess:
-    """`kvatlas serve` with a configuration file, at a port of its own."""
+    """`kvatlas serve` with a configuration file, on a port of its own."""
 
     def __init__(self, name: str, configuration: str, port: int, folder: Path) -> None:
         self.name = name
@@ -47,16 +48,16 @@ class ReplicaProcess:
         flags = [f"--listen=127.0.0.1:{self.port}", "--metrics-listen=", "--log-format=json"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*KVATLAS, "serve", "--config", str(self._file), *flags],
+                [*KVATLAS_COMMAND, "serve", "--config", str(self._file), *flags],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
     async def health(self) -> int:
-        """What it says of its health as soon as it says anything."""
+        """The first health status that it answers; fails if the process has ended."""
         stub: Any = health_pb2_grpc.HealthStub(self.channel)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 assert self._process is not None
                 assert self._process.poll() is None, self.log.read_text()[-3000:]
@@ -67,9 +68,9 @@ class ReplicaProcess:
                     continue
                 return int(answer.status)
 
-    async def serving(self) -> None:
-        """Wait until it says that it is ready."""
-        async with asyncio.timeout(PATIENCE):
+    async def until_serving(self) -> None:
+        """Wait until its health is SERVING."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while await self.health() != health_pb2.HealthCheckResponse.SERVING:
                 pass
 
@@ -91,16 +92,16 @@ class ReplicaProcess:
         self.paused = False
 
     async def terminate(self) -> None:
-        """As Kubernetes does it."""
+        """Send SIGTERM, as Kubernetes does, and wait for the end."""
         assert self._process is not None
         self._process.terminate()
-        await asyncio.to_thread(self._process.wait, PATIENCE)
+        await asyncio.to_thread(self._process.wait, DEADLINE_SECONDS)
         self._process = None
 
     async def close(self) -> None:
         self.kill()
         await self.channel.close()
 
-    def as_running(self) -> Running:
+    def as_service(self) -> RunningService:
         application: Application = None  # type: ignore[assignment]
-        return Running(application, self.channel)
+        return RunningService(application, self.channel)

@@ -1,4 +1,4 @@
-"""An engine on a bad day: a real PUB and ROUTER pair that loses, repeats, damages and dies."""
+"""A simulated engine behind real PUB and ROUTER sockets that lose, repeat and damage frames."""
 
 from __future__ import annotations
 
@@ -11,43 +11,54 @@ from typing import TYPE_CHECKING
 import zmq
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_PARTIAL
 
-from support.engine import contents, leading
-from support.fleet import PATIENCE
+from support.deadlines import DEADLINE_SECONDS
+from support.engines.simulated import block_contents, leading_blocks
 
 if TYPE_CHECKING:
     from kvatlas.v1 import scoring_pb2
 
-    from support.engine import Held, NaiveEngine, Prompt
+    from support.engines.simulated import HeldContents, Prompt, SimulatedEngine
 
 END = b"\xff" * 8
 
 
 @dataclass(frozen=True)
 class Faults:
-    """How likely each frame is to meet which fault, and how replays are answered.
-
-    replay: none (no socket), whole, truncated, slow, partly, endless (no end marker), silent.
-    """
+    """How likely a frame meets each fault, and how replays are answered."""
 
     drop: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
+    """The frame is sent after its successor."""
     delay: float = 0.0
+    """The frame is sent some publications later."""
     damage: float = 0.0
+    """The payload is cut short."""
     replay: str = "whole"
+    """none (no socket), whole, truncated, slow, partly, endless (no end marker) or silent."""
     topic: bool = True
+    """Whether replayed frames carry their topic."""
 
 
 @dataclass(eq=False)
 class FaultyEngine:
-    """Publishes what its engine has to say, within start() and close().
+    """Publishes the frames of its engine between start() and close().
 
-    endpoint: bound, or connected to if it is the service's. sent: frames put on the wire, ever.
-    lives: of each life, what was held after each of its frames. happened: faults by kind.
+    Attributes:
+        context: of the sockets.
+        engine: whose frames are published.
+        endpoint: where it publishes: bound, or the service's, to which it `connects`.
+        replay_endpoint: where it answers replay requests.
+        faults: what happens to frames and replays.
+        source: decides which frames meet faults.
+        connects: whether it connects to `endpoint` instead of binding it.
+        sent: frames that were sent in all incarnations.
+        happened: faults so far, by kind.
+        lives: of each incarnation, what the engine held after each frame.
     """
 
     context: zmq.Context[zmq.Socket[bytes]]
-    engine: NaiveEngine
+    engine: SimulatedEngine
     endpoint: str
     replay_endpoint: str
     faults: Faults
@@ -55,7 +66,7 @@ class FaultyEngine:
     connects: bool = False
     sent: int = 0
     happened: Counter[str] = field(default_factory=Counter)
-    lives: list[list[Held]] = field(default_factory=list)
+    lives: list[list[HeldContents]] = field(default_factory=list)
     _subscribers: int = 0
     _next: int = 0
     _late: list[list[bytes]] = field(default_factory=list)
@@ -81,26 +92,26 @@ class FaultyEngine:
             await _bind(self._router, self.replay_endpoint)
             self._task = asyncio.create_task(self._answer())
 
-    async def subscribed(self) -> None:
-        """Wait until somebody has subscribed."""
-        while not await self._somebody_came():
+    async def until_subscribed(self) -> None:
+        """Wait for a subscription."""
+        while not await self._next_subscribes():
             pass
 
-    async def has_one_subscriber(self) -> None:
-        """Wait until all who subscribed have left, but one."""
+    async def until_one_subscriber(self) -> None:
+        """Wait until exactly one subscription is left."""
         while self._subscribers != 1:
-            await self._somebody_came()
+            await self._next_subscribes()
 
-    async def _somebody_came(self) -> bool:
-        """Whether the next who says anything has subscribed; else it has left."""
-        if not await asyncio.to_thread(self._publisher.poll, int(PATIENCE * 1000)):
+    async def _next_subscribes(self) -> bool:
+        """Wait for the next (un)subscription: whether it is a subscription."""
+        if not await asyncio.to_thread(self._publisher.poll, int(DEADLINE_SECONDS * 1000)):
             raise TimeoutError(f"{self.engine.name} has {self._subscribers} subscribers")
         came = self._publisher.recv().startswith(b"\1")
         self._subscribers += 1 if came else -1
         return came
 
     async def close(self) -> None:
-        """Die: what was not sent is lost."""
+        """Close the sockets at once; unsent frames are lost."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -110,7 +121,7 @@ class FaultyEngine:
                 socket.close(linger=0)
 
     async def restart(self, unheard: int) -> None:
-        """Another process takes the pod's place; its first `unheard` frames reach nobody."""
+        """Restart as a new incarnation, whose first `unheard` frames are never sent."""
         await self.close()
         self.happened["restart"] += 1
         self.engine.restart()
@@ -121,11 +132,11 @@ class FaultyEngine:
     # What must hold
 
     def check(self, prompt: Prompt, score: scoring_pb2.PodScore, story: str) -> None:
-        """A pod called exact as of a frame has the score of then; one called partial no more."""
+        """An exact score is that after the frame it names; a partial one is no higher."""
         if score.trust_state not in (TRUST_STATE_EXACT, TRUST_STATE_PARTIAL):
             return
-        chain = contents(prompt, self.engine.block_size)
-        said = (
+        chain = block_contents(prompt, self.engine.block_size)
+        answered = (
             score.matched_blocks,
             score.matched_blocks_by_tier.get("gpu", 0),
             score.reusable_tokens,
@@ -137,18 +148,18 @@ class FaultyEngine:
             elif score.as_of_sequence < len(life):
                 held = life[score.as_of_sequence]
                 reused = self.engine.reusable_tokens(prompt, held)
-                whole = leading(chain, held.gpu | held.cpu)
-                truths.append((whole, leading(chain, held.gpu), reused))
+                whole = leading_blocks(chain, held.gpu | held.cpu)
+                truths.append((whole, leading_blocks(chain, held.gpu), reused))
         if score.trust_state == TRUST_STATE_EXACT:
-            assert said in truths, (score, truths, story)
+            assert answered in truths, (score, truths, story)
         else:
-            less = [all(a <= b for a, b in zip(said, truth, strict=True)) for truth in truths]
+            less = [all(a <= b for a, b in zip(answered, truth, strict=True)) for truth in truths]
             assert any(less), (score, truths, story)
 
     # Publishing
 
     def publish(self, perfectly: bool = False) -> None:
-        """Send what the engine has had to say since the last time."""
+        """Send the new frames; `perfectly`: without faults, and the late ones too."""
         frames = self.engine.frames[self._next :]
         self._next = max(self._next, len(self.engine.frames))
         index = 0
@@ -227,8 +238,8 @@ class FaultyEngine:
 
 
 async def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Bind where a socket was bound that ZMQ may not have closed yet."""
-    async with asyncio.timeout(PATIENCE):
+    """Bind an endpoint whose former socket ZMQ may still be closing."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
                 socket.bind(endpoint)

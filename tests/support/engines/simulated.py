@@ -1,6 +1,7 @@
-"""A naive engine: a prefix cache as a dictionary, which says what it does in vLLM's words.
+"""A simulated engine: a prefix cache in a dictionary, which publishes vLLM's KV events.
 
-Its truth comes from its own dictionary of contents, never from a block key.
+The dictionary is keyed by the contents of blocks, never by a block key: it is the truth that
+scores are held against.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any, NamedTuple
 import msgpack
 
 from indexer import CacheLayout, Group
-from support.naive_reuse import reusable
+from support.naive.reuse import reusable_blocks
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens and all else that tells prompts apart; images as (hash, offset, length)."""
+    """Tokens and all else by which prompts differ; images as (hash, offset, length)."""
 
     tokens: tuple[int, ...]
     lora_name: str | None = None
@@ -30,8 +31,8 @@ class Prompt:
 Content = tuple[Any, ...]
 
 
-def contents(prompt: Prompt, block_size: int) -> list[Content]:
-    """What each full block of the prompt stands for, including all before it."""
+def block_contents(prompt: Prompt, block_size: int) -> list[Content]:
+    """The content of each full block of a prompt, which includes that of the blocks before it."""
     chain: list[Content] = []
     before: Any = ("root", prompt.lora_name, prompt.cache_salt)
     for start in range(0, len(prompt.tokens) - block_size + 1, block_size):
@@ -45,13 +46,13 @@ def contents(prompt: Prompt, block_size: int) -> list[Content]:
     return chain
 
 
-def leading(chain: list[Content], held: Collection[Content]) -> int:
-    """How many leading blocks of `chain` are held."""
+def leading_blocks(chain: list[Content], held: Collection[Content]) -> int:
+    """How many leading blocks of `chain` are in `held`."""
     return next((i for i, content in enumerate(chain) if content not in held), len(chain))
 
 
-class Held(NamedTuple):
-    """What an engine held at some moment."""
+class HeldContents(NamedTuple):
+    """The contents that an engine held at some moment, by tier and group."""
 
     gpu: frozenset[Content]
     cpu: frozenset[Content]
@@ -59,14 +60,31 @@ class Held(NamedTuple):
 
 
 @dataclass
-class NaiveEngine:
-    """One pod's cache. `frames` are the messages that it has published so far.
+class SimulatedEngine:
+    """The cache of one pod, and the frames that it has published.
 
-    cpu_capacity: blocks of a CPU tier, which takes every block and says so by its hash alone.
-    counted_hashes: name blocks 1, 2, 3, ..., so that another life means other blocks by them.
-    window: tokens of the sliding window of a second group, which keeps only the ends of what is
-    computed; 0 for a plain model. window_first: that group has the number 0.
-    history: after each frame, what was held on the GPU, in the CPU tier and in the window's group.
+    Attributes:
+        name: the pod.
+        model: the model that it serves.
+        block_size: tokens of a block.
+        capacity: blocks on the GPU.
+        random: decides what is evicted and how prompts are computed in steps.
+        bytes_hashes: engine hashes are 32 bytes instead of 64-bit integers.
+        arrays: events are arrays instead of maps.
+        frames: all messages since the engine started, as (topic, sequence number, payload).
+        copies: content -> physical copies on the GPU.
+        hashes: content -> engine hash.
+        cpu_capacity: blocks of a CPU tier, whose events carry engine hashes alone; 0 without one.
+        rank: the rank that the batches name.
+        counted_hashes: engine hashes are 1, 2, 3, ..., so that after a restart the same hash means
+            another block.
+        cpu: contents in the CPU tier, the oldest first.
+        window: tokens of the sliding window of a second cache group, which keeps only the last
+            blocks of each computation; 0 for a model with one group.
+        window_first: the group of the sliding window has the number 0.
+        window_copies: content -> physical copies in the group of the sliding window.
+        history: what was held after each frame.
+        now: the clock that batches are stamped with, in seconds since the epoch.
     """
 
     name: str
@@ -86,12 +104,12 @@ class NaiveEngine:
     window: int = 0
     window_first: bool = False
     window_copies: dict[Content, int] = field(default_factory=dict)
-    history: list[Held] = field(default_factory=list)
+    history: list[HeldContents] = field(default_factory=list)
     now: Callable[[], float] = lambda: 1.0
 
     def serve(self, prompt: Prompt) -> None:
-        """Cache a prompt, sometimes in two steps, sometimes once more than needed."""
-        chain = contents(prompt, self.block_size)
+        """Compute and cache a prompt, sometimes in two steps, sometimes with a second copy."""
+        chain = block_contents(prompt, self.block_size)
         held = 0
         while held < len(chain) and self.copies.get(chain[held]):
             held += 1
@@ -109,19 +127,21 @@ class NaiveEngine:
         self._offload(chain[held:])
 
     def reset(self) -> None:
-        """Drop everything."""
+        """Clear the cache on the GPU."""
         self.copies.clear()
         self.window_copies.clear()
         self._publish([{"type": "AllBlocksCleared"}])
 
     def restart(self) -> None:
-        """A new process in the pod's place."""
+        """Start anew: an empty cache, other engine hashes, sequence numbers from 0."""
         self.copies, self.cpu, self.hashes, self.window_copies = {}, {}, {}, {}
         self.frames, self.history = [], []
 
     def resident(self, prompt: Prompt) -> int:
-        """How many leading blocks of the prompt are cached."""
-        return leading(contents(prompt, self.block_size), {c for c, n in self.copies.items() if n})
+        """How many leading blocks of the prompt are cached on the GPU."""
+        return leading_blocks(
+            block_contents(prompt, self.block_size), {c for c, n in self.copies.items() if n}
+        )
 
     def _offload(self, chain: list[Content]) -> None:
         new = [content for content in chain if content not in self.cpu]
@@ -173,7 +193,7 @@ class NaiveEngine:
 
     @property
     def main_group(self) -> int:
-        """Number of the group of full attention."""
+        """The number of the group of full attention."""
         return int(self.window_first and self.window > 0)
 
     @property
@@ -181,7 +201,7 @@ class NaiveEngine:
         return -(-(self.window - 1) // self.block_size)
 
     def _evict_window(self) -> list[dict[str, Any]]:
-        """Sometimes a block of the window's group goes that the main group keeps."""
+        """Sometimes evict a block of the window's group that the main group keeps."""
         held = [content for content, copies in self.window_copies.items() if copies]
         if not held or self.random.random() < 0.5:
             return []
@@ -212,20 +232,20 @@ class NaiveEngine:
         return self._event(prompt, chain, start, end, range(start, end))
 
     def _event(
-        self, prompt: Prompt, chain: list[Content], start: int, end: int, told: Collection[int]
+        self, prompt: Prompt, chain: list[Content], start: int, end: int, kept: Collection[int]
     ) -> dict[str, Any]:
-        """The blocks from `start` to `end` were computed; those `told` are kept."""
+        """The event that computes the blocks from `start` to `end` and stores those in `kept`."""
         size = self.block_size
         return {
             "type": "BlockStored",
-            "block_hashes": [self._wire_hash(chain[index]) for index in told],
+            "block_hashes": [self._wire_hash(chain[index]) for index in kept],
             "parent_block_hash": self._wire_hash(chain[start - 1]) if start else None,
             "token_ids": list(prompt.tokens[start * size : end * size]),
             "block_size": size,
             "lora_id": None if prompt.lora_name is None else 7,
             "medium": "GPU",
             "lora_name": prompt.lora_name,
-            "extra_keys": [self._extra_keys(prompt, index) for index in told],
+            "extra_keys": [self._extra_keys(prompt, index) for index in kept],
             "group_idx": self.main_group,
             "kv_cache_spec_kind": "full_attention",
         }
@@ -255,14 +275,14 @@ class NaiveEngine:
             ]
         )
         held, windows = (
-            frozenset(content for content, copies in of.items() if copies)
-            for of in (self.copies, self.window_copies)
+            frozenset(content for content, copies in counts.items() if copies)
+            for counts in (self.copies, self.window_copies)
         )
-        self.history.append(Held(held, frozenset(self.cpu), windows))
+        self.history.append(HeldContents(held, frozenset(self.cpu), windows))
 
-    def reusable_tokens(self, prompt: Prompt, held: Held) -> int:
-        """What is reused of a prompt if so much is held."""
-        chain = contents(prompt, self.block_size)
+    def reusable_tokens(self, prompt: Prompt, held: HeldContents) -> int:
+        """Tokens of a prompt that the engine reuses while it holds `held`."""
+        chain = block_contents(prompt, self.block_size)
         groups = {self.main_group: Group("full_attention", 0, self.block_size)}
         if self.window:
             groups[1 - self.main_group] = Group("sliding_window", self.window, self.block_size)
@@ -275,78 +295,4 @@ class NaiveEngine:
 
         end = (len(prompt.tokens) - 1) // self.block_size
         layout = CacheLayout(self.block_size, groups)
-        return self.block_size * reusable(layout, holds, end, self.block_size)
-
-
-def next_prompt(source: random.Random, prompts: list[Prompt], block_size: int) -> Prompt:
-    """A short prompt, often with a beginning that one of `prompts` has."""
-    start: tuple[int, ...] = ()
-    if prompts and source.random() < 0.7:
-        start = source.choice(prompts).tokens
-        start = start[: source.randrange(len(start) + 1)]
-    length = source.randrange(block_size, block_size * 6)
-    tokens = (*start, *(source.randrange(1000) for _ in range(length)))
-    return Prompt(tokens[: block_size * 16])
-
-
-def workload(
-    seed: int,
-    block_size: int,
-    scale: int,
-    pods: int,
-    requests: int,
-    images: bool = True,
-    now: Callable[[], float] = lambda: 1.0,
-) -> tuple[list[NaiveEngine], list[Prompt]]:
-    """Engines that have served a generated workload, and prompts to probe with.
-
-    scale: how many engine blocks a turn of a prompt is to be made of, as it were.
-    """
-    source = random.Random(seed)
-    engines = [
-        NaiveEngine(
-            f"10.0.0.{number}:8000",
-            "sim/model",
-            block_size,
-            # An eviction costs a prompt one of our blocks, however small the engine's are.
-            capacity=(60 if scale == 1 else 180) * scale,
-            random=random.Random(source.random()),
-            bytes_hashes=number % 3 == 1,
-            arrays=number % 2 == 1,
-            now=now,
-        )
-        for number in range(pods)
-    ]
-    prompts: list[Prompt] = []
-    size = block_size * scale
-    gallery = [
-        (name * 8, size * 2 + source.randrange(90), source.randrange(1, 40)) for name in "abc"
-    ]
-    systems = [_tokens(source, size * 5 + 3) for _ in range(3)]
-    for _ in range(requests):
-        tokens = source.choice(systems)
-        if prompts and source.random() < 0.4:
-            tokens = source.choice(prompts).tokens
-        tokens = (*tokens, *_tokens(source, source.randrange(0, size * 6)))
-        # An image has one place, as if the tokens there stood for it.
-        shown = tuple(source.sample(gallery, source.choice([0, 0, 1, 2]))) if images else ()
-        prompt = Prompt(
-            tokens,
-            source.choice([None, None, "adapter-1", "adapter-2"]),
-            source.choice([None, None, None, "tenant-a", "tenant-b"]),
-            shown,
-        )
-        prompts.append(prompt)
-        engine = source.choice(engines)
-        engine.serve(prompt)
-        if source.random() < 0.02:
-            engine.reset()
-    strangers = [Prompt(_tokens(source, block_size * 4))]
-    shorter = [Prompt(p.tokens[: len(p.tokens) // 2], p.lora_name) for p in prompts[::5]]
-    return engines, [*prompts, *shorter, *strangers]
-
-
-def _tokens(source: random.Random, count: int) -> tuple[int, ...]:
-    return tuple(
-        source.choice([source.randrange(30), source.randrange(150_000)]) for _ in range(count)
-    )
+        return self.block_size * reusable_blocks(layout, holds, end, self.block_size)

@@ -26,11 +26,11 @@ def render(options: ChatOptions | None = None, **request: Any) -> list[str]:
     return render_chat(request, TEMPLATES, options or ChatOptions()).split("|")
 
 
-def test_what_is_not_said_has_the_engines_defaults() -> None:
+def test_chat_options_default_to_the_engine_s() -> None:
     assert render() == ["<s>null", "null", "True", "", "", "", "hi;"]
 
 
-def test_arguments_come_from_the_server_then_the_request_then_its_fields() -> None:
+def test_template_arguments_of_a_request_override_the_server_s() -> None:
     options = ChatOptions(arguments={"mood": "good", "bos_token": "<t>"})
     assert render(options)[5] == "good"
     assert render(options)[0] == "<t>null"
@@ -50,7 +50,7 @@ def test_a_reasoning_effort_says_whether_to_think() -> None:
     assert render(ChatOptions(efforts={"low": "L"}), reasoning_effort="low")[4] == "L"
 
 
-def test_tools_are_told_in_full_and_in_order() -> None:
+def test_tools_reach_the_template_in_full_and_in_order() -> None:
     shown = render(tools=[{"function": {"strict": True, "x": 1, "name": "f"}}])[0]
     expected = {**SENT, "function": {**SENT["function"], "strict": True}}  # type: ignore[dict-item]
     assert shown == "<s>" + json.dumps([expected])
@@ -77,7 +77,7 @@ def test_tools_are_told_in_full_and_in_order() -> None:
         {},
     ],
 )
-def test_what_the_engine_would_refuse_is_refused(request_: dict[str, Any]) -> None:
+def test_a_chat_that_the_engine_would_refuse_is_refused(request_: dict[str, Any]) -> None:
     messages = {"messages": [{"role": "user", "content": "hi"}]} if request_ else {}
     with pytest.raises(ChatError):
         render_chat({**messages, **request_}, TEMPLATES, ChatOptions())
@@ -91,7 +91,7 @@ def test_a_template_of_a_request_counts_if_it_is_trusted() -> None:
         render(trusting, chat_template="{% for %}")
 
 
-def test_templates_have_names() -> None:
+def test_a_chat_template_can_be_chosen_by_name() -> None:
     several = ChatTemplates({"default": "plain", "tool_use": "tools", "rag": "rag"}, {})
     request: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
     assert render_chat(request, several, ChatOptions()) == "plain"

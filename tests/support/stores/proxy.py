@@ -1,4 +1,4 @@
-"""A wire that can be cut: between one client and a server, over TCP."""
+"""A TCP proxy between a client and a server that can lose or break connections."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from contextlib import suppress
 from typing import Self
 
 
-class Proxy:
-    """Forwards from a port of its own to `port`, within an `async with` block.
-
-    silenced: what is sent is kept back, as by a network that has lost its way.
-    """
+class CuttableProxy:
+    """Forwards from a port of its own to `port`, within an `async with` block."""
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self._heard = asyncio.Event()
-        self._heard.set()
+        self._forwards = asyncio.Event()
+        self._forwards.set()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -30,15 +27,15 @@ class Proxy:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def silence(self) -> None:
-        """Nothing comes through, and nobody is told."""
-        self._heard.clear()
+        """Hold all bytes back; connections stay up."""
+        self._forwards.clear()
 
     def heal(self) -> None:
-        """Everything comes through again."""
-        self._heard.set()
+        """Forward all bytes again, those held back first."""
+        self._forwards.set()
 
     def cut(self) -> None:
-        """Break all connections there are."""
+        """Break all connections."""
         for connection in self._connections:
             connection.cancel()
 
@@ -61,7 +58,7 @@ class Proxy:
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while data := await source.read(65_536):
-            await self._heard.wait()
+            await self._forwards.wait()
             target.write(data)
             await target.drain()
         raise ConnectionResetError

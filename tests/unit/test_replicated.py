@@ -13,7 +13,7 @@ WORKERS = [Worker("a:1", 0), Worker("a:1", 1), Worker("b:1", 0)]
 BLOCK = array("Q", [7])
 
 
-def test_every_copy_answers_in_the_same_order_and_with_the_same_rank_of_equals() -> None:
+def test_every_replica_answers_in_the_same_order_with_the_same_rank_among_equals() -> None:
     for joined in permutations(WORKERS):
         index = ReplicatedIndex(2**20)
         for worker in joined:

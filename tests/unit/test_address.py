@@ -30,7 +30,7 @@ from store import AddressError, StoreAddress, parse_address, rendezvous_owner
         ("unix:///run/store.sock?db=3", StoreAddress(path="/run/store.sock", database=3)),
     ],
 )
-def test_a_url_says_where_the_store_is(url: str, address: StoreAddress) -> None:
+def test_a_store_url_says_where_the_store_is(url: str, address: StoreAddress) -> None:
     assert parse_address(url) == address
 
 
@@ -50,14 +50,14 @@ def test_a_url_says_where_the_store_is(url: str, address: StoreAddress) -> None:
         ("unix://", "the path of a socket"),
     ],
 )
-def test_a_url_that_says_it_badly_is_told_what_is_wrong(url: str, fault: str) -> None:
+def test_a_malformed_store_url_is_refused_with_the_reason(url: str, fault: str) -> None:
     with pytest.raises(AddressError, match=fault):
         parse_address(url)
     with pytest.raises(ConfigurationError, match=f"store.url: .*{fault}"):
         load(None, {"store": {"url": url}})
 
 
-def test_what_the_url_does_not_say_comes_from_elsewhere_and_passwords_are_not_shown() -> None:
+def test_settings_complete_a_store_url_and_passwords_are_not_shown() -> None:
     section = load(
         None, {"store": {"url": "rediss://h", "password": "secret", "ca_file": "/ca"}}
     ).store
@@ -73,7 +73,7 @@ def test_a_shared_index_needs_no_snapshot(tmp_path: Path) -> None:
         load(None, settings)
 
 
-def test_each_replica_is_chosen_for_its_share_and_others_keep_theirs_when_it_leaves() -> None:
+def test_each_replica_owns_its_share_and_the_others_keep_theirs_when_it_leaves() -> None:
     names = [f"tcp://10.0.0.{number}:5557" for number in range(300)]
     replicas = ["a", "b", "c"]
     shares = {name: rendezvous_owner(name, replicas) for name in names}

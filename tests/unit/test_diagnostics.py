@@ -11,7 +11,7 @@ from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.replication.worker_status import LocalWorkers
 
 
-def test_each_is_told_once_and_so_is_its_end() -> None:
+def test_a_misconfiguration_is_logged_once_and_so_is_its_end() -> None:
     index, worker = MemoryIndex(1024**2), Worker("a:1", 0)
     index.join(worker, "m")
     scheme = KeyScheme("m", 16, "")

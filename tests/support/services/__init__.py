@@ -1,0 +1,10 @@
+"""kvatlas as tests run it.
+
+Its files:
+
+    running             in this process, with a channel to it
+    one_pod             in this process, with one pod whose frames a test writes by hand
+    process             `kvatlas serve` as a process
+    replicated_fleet    several replicas over one store, and the engines that they listen to
+    replica_process     a replica as a process that can be killed, paused and started again
+"""

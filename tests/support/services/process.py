@@ -1,0 +1,63 @@
+"""`kvatlas serve` as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from support.deadlines import DEADLINE_SECONDS
+
+KVATLAS_COMMAND = [sys.executable, "-P", "-m", "service"]
+"""The command line; -P runs the installed package rather than the one in this directory."""
+
+
+class ServiceProcess:
+    """A `kvatlas serve` process on free ports, which is serving once this object exists."""
+
+    process: subprocess.Popen[str]
+    address: str
+    """Where it answers calls."""
+    events: str
+    """The endpoint that pods connect to, if it `binds` one."""
+
+    def __init__(self, *arguments: str, binds: bool = True) -> None:
+        self.process = subprocess.Popen(
+            [
+                *KVATLAS_COMMAND,
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--metrics-listen=",
+                *(["--bind=tcp://127.0.0.1:0"] if binds else []),
+                "--log-format=json",
+                *arguments,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.log: list[dict[str, object]] = []
+        while not any(line["event"] == "serving" for line in self.log):
+            self.log.append(json.loads(self._next_line()))
+        self.address = str(self.log[-1]["addresses"][0])  # type: ignore[index]
+        self.events = str(next(e["endpoint"] for e in self.log if e["event"] == "subscribed"))
+
+    def until_logged(self, event: str) -> None:
+        """Wait for a line of the log."""
+        while json.loads(self._next_line())["event"] != event:
+            pass
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal and wait for the end: the exit status and the rest of the log."""
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=DEADLINE_SECONDS)
+        return self.process.returncode, rest
+
+    def _next_line(self) -> str:
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        if not line:
+            raise AssertionError(f"kvatlas serve ended with {self.process.wait()}: {self.log}")
+        return line
