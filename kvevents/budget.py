@@ -1,10 +1,10 @@
-"""Memory that several owners share, bounded."""
+"""Bytes that several owners share, within a limit."""
 
 from __future__ import annotations
 
 
 class Budget:
-    """Bytes for what has to wait: frames for a replay, blocks for their parents."""
+    """Memory for everything that has to wait: frames for a replay, blocks for their parents."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -18,7 +18,7 @@ class Budget:
         return True
 
     def release(self, size: int) -> None:
-        """Release what was taken."""
+        """Give back `size` bytes that were reserved."""
         self.used -= size
 
     def __repr__(self) -> str:

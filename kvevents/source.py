@@ -1,4 +1,4 @@
-"""Who speaks: the source of frames as configured, and the pod and model a frame comes from."""
+"""Where frames come from, and which pod and model published them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Publisher(NamedTuple):
-    """The pod that published a frame, and the model it serves."""
+    """The pod that published a frame, and the model that it serves."""
 
     pod: str
     model: str
 
 
 class UnknownPublisherError(ValueError):
-    """A frame whose pod or model cannot be told; `reason` is one of a few words, for counting."""
+    """A frame's pod, model or rank is not known; `reason` is one of a few words, for counting."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -33,31 +33,33 @@ class UnknownPublisherError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One SUB socket: where it listens, and how its frames tell who speaks.
-
-    endpoint: a ZMQ address. bind: listen there for pods that connect, instead of connecting.
-    topic: prefix filter; empty for everything.
-    pod: the pod behind the endpoint (connect); empty: the topic says it.
-    model: the model served; empty: the topic says it, else default_model.
-    rank: the data-parallel rank, if the payloads are not to say it.
-    pod_names: topic's pod name -> the name callers use (`ip:port`).
-    replay: ZMQ address of the engine's replay socket, or empty. With `{host}` in it, that of the
-        pod's name is meant, and the port is that of rank 0: further ranks add theirs to it.
-    """
+    """One configured ZMQ endpoint of frames; sources are equal only if they are the same object."""
 
     endpoint: str
+    """A ZMQ address."""
     bind: bool = False
+    """Whether pods connect to the endpoint, rather than kvatlas to a pod."""
     topic: str = ""
+    """The prefix of the topics that are received; empty for all."""
     pod: str = ""
+    """The pod behind the endpoint; empty if the topic names it."""
     model: str = ""
+    """The model that the pod serves; empty if the topic names it, else `default_model`."""
     rank: int | None = None
+    """The data-parallel rank; None if the payloads have it."""
     default_model: str = ""
     pod_names: Mapping[str, str] = field(default_factory=dict)
+    """A pod's name in topics -> the name that callers use (`ip:port`)."""
     extra_strings: ExtraStrings = ExtraStrings.AUTO
     replay: str = ""
+    """The ZMQ address of the engine's replay socket; empty if there is none.
+
+    `{host}` in it stands for the host in the pod's name; then the port is that of rank 0, and the
+    number of a rank is added to it.
+    """
 
     def replay_endpoint(self, worker: Worker) -> str | None:
-        """Where frames of `worker` can be asked for again, or None."""
+        """The address of the worker's replay socket, None if there is none."""
         if "{host}" not in self.replay:
             return self.replay or None
         host, _, _ = worker.pod.rpartition(":")
@@ -68,33 +70,33 @@ class Source:
         return f"{address}:{int(port) + worker.rank}"
 
     def could_publish(self, pod: str, model: str) -> bool:
-        """Whether `pod` with `model` may speak here, as far as the source says who does."""
+        """Whether the configuration allows frames of this pod and model to come from here."""
         return self.pod in ("", pod) and self.model in ("", model)
 
     def publisher_of(self, topic: bytes) -> Publisher:
         """Who published a frame with `topic`. Raises UnknownSpeakerError."""
         if self.pod and self.model:
             return Publisher(self.pod, self.model)
-        said_pod, said_model = _parse_topic(topic)
-        pod = self.pod or self.pod_names.get(said_pod, said_pod)
+        topic_pod, topic_model = _parse_topic(topic)
+        pod = self.pod or self.pod_names.get(topic_pod, topic_pod)
         if not pod:
             raise UnknownPublisherError(
                 "unknown_pod",
-                f"topic {topic!r} on {self.endpoint} does not say which pod speaks: publish as "
+                f"topic {topic!r} on {self.endpoint} does not name the pod: publish as "
                 "kv@<pod>@<model>, or configure the source's pod",
             )
-        model = self.model or said_model or self.default_model
+        model = self.model or topic_model or self.default_model
         if not model:
             raise UnknownPublisherError(
                 "unknown_model",
-                f"topic {topic!r} on {self.endpoint} does not say which model pod {pod} serves: "
+                f"topic {topic!r} on {self.endpoint} does not name the model of pod {pod}: "
                 "publish as kv@<pod>@<model>, or configure the source's model or a default model",
             )
         return Publisher(pod, model)
 
 
 def _parse_topic(topic: bytes) -> tuple[str, str]:
-    """Pod and model of a topic `kv@<pod>@<model>`; empty strings for what it does not say."""
+    """The pod and model in a topic `kv@<pod>@<model>`; empty if the topic does not name them."""
     try:
         head, _, rest = topic.decode().partition("@")
     except UnicodeDecodeError:

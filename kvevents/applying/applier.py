@@ -50,9 +50,9 @@ class Applier:
 
     Args:
         index: where the blocks are written.
-        worker, scheme: whose events these are; makes the worker's block keys.
+        worker: the worker that published the events.
+        scheme: makes the worker's block keys.
         trust: only read, to tell contradictions; changes are returned.
-        orphans: blocks of the worker that wait.
         extra_strings: how plain strings among extra keys are read.
         count_copies: whether a block announced again has one more copy; see `Index`.
         settings: what the worker's engine was started with.
@@ -121,12 +121,12 @@ class Applier:
         # Where in the batch the skipped events were is not known.
         for reason, count in batch.skipped.items():
             self.counts.skipped[reason] += count
-            if reason not in DECODE_ERRORS:  # the sequencer judges damaged frames
+            if reason not in DECODE_ERRORS:  # the sequencer handles damaged frames
                 self._writer.report(Downgrade(TrustState.DEGRADED, reason, recoverable=False))
         return self._writer.take_trust_changes()
 
     def _try(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Do one step of a batch; one bad event must not cost its neighbours."""
+        """Do one step of a batch: one bad event must not cost the others."""
         try:
             step(*arguments)
         except Exception:  # noqa: BLE001 - counted, and shown in every answer
@@ -244,7 +244,7 @@ class Applier:
 
     def _check_extras(self, event: BlockStored) -> None:
         if (
-            not event.tells_extras
+            not event.carries_extras
             and self._writer.extra_strings is not ExtraStrings.NONE
             and not self._has_reported_extras
         ):

@@ -1,8 +1,8 @@
-"""Engine blocks longer than a key's: where in them their extras are, and which they are.
+"""Engine blocks longer than a block key's: where their extras lie, and which blocks are named.
 
-A block of an engine says which images are in it and where each begins, not where it ends. A sparse
-list of hashes says in which order blocks come, not where they are. Here is what follows all the
-same; what does not follow is not guessed.
+An engine announces which images are in a block and where each begins, but not where it ends. A
+sparse list of hashes has the order of the blocks, but not their positions. What follows from that
+all the same is worked out here; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,31 +21,40 @@ def spread_extras(
     span: int,
     key_block_size: int,
 ) -> tuple[list[tuple[Extra, ...] | None], int]:
-    """Extras of engine blocks, each of `span` keys -> extras of the keys' blocks.
+    """The extras of engine blocks -> the extras of the block keys that they span.
 
-    offsets: of each extra from its block's first token, None for those that have none. Returns also
-    how many engine blocks come before the first one whose extras cannot be placed: only a salt, an
-    image that begins in the last part, and one that goes on into the next block can.
+    Extras that can be placed are a salt, an image that begins in the last part of its block, and an
+    image that goes on into the next block.
+
+    Args:
+        blocks: the extras of each engine block.
+        offsets: of each extra from its block's first token; None for extras without one.
+        span: block keys to an engine block.
+        key_block_size: tokens of a block key.
+
+    Returns:
+        The extras of each block key, and how many engine blocks come before the first one whose
+        extras cannot be placed.
     """
-    ours: list[tuple[Extra, ...] | None] = []
-    for index, of_block in enumerate(blocks):
+    placed: list[tuple[Extra, ...] | None] = []
+    for index, extras in enumerate(blocks):
         parts: list[list[Extra]] = [[] for _ in range(span)]
-        where = offsets[index] if offsets else (None,) * len(of_block)
+        where = offsets[index] if offsets else (None,) * len(extras)
         following = _following(blocks, offsets, index + 1)
-        for extra, offset in zip(of_block, where, strict=True):
+        for extra, offset in zip(extras, where, strict=True):
             if extra[0] == "Salt":
                 parts[0].append(extra)
                 continue
             if extra[0] != "Hash" or offset is None:
-                return ours, index
+                return placed, index
             first = max(offset, 0) // key_block_size
             goes_on = (extra, offset - span * key_block_size) in following
             if first < span - 1 and not goes_on:
-                return ours, index
+                return placed, index
             for part in parts[first:]:
                 part.append(extra)
-        ours += [tuple(part) or None for part in parts]
-    return ours, len(blocks)
+        placed += [tuple(part) or None for part in parts]
+    return placed, len(blocks)
 
 
 def _following(
@@ -61,23 +70,27 @@ def _following(
 def find_positions(
     hashes: Sequence[int], keys: Mapping[int, int | None], blocks: Sequence[int]
 ) -> dict[int, int]:
-    """Where in a run of blocks those of a sparse list of hashes are that are not known yet.
+    """The positions, in a run of blocks, of the hashes without a known meaning.
 
-    keys: engine hash -> block key, None for one that is not known. blocks: the key of each block of
-    the run. An engine keeps runs of neighbouring blocks, each up to one that is known otherwise: so
-    one that is not known stands just before the next of the list. Those after the last known one
-    are not found.
+    An engine keeps runs of neighbouring blocks, each up to a block that is known otherwise. So a
+    hash without a known meaning stands just before the next hash of the list. Hashes after the last
+    known one are not found.
+
+    Args:
+        hashes: some of the run's engine hashes, in order.
+        keys: engine hash -> block key, None where the meaning is not known.
+        blocks: the block key of each block of the run.
     """
-    at = {key: index for index, key in enumerate(blocks)}
+    positions = {key: index for index, key in enumerate(blocks)}
     found: dict[int, int] = {}
     following: int | None = None
     for engine_hash in reversed(hashes):
         key = keys[engine_hash]
         if key is not None:
-            following = at.get(key)
+            following = positions.get(key)
         elif following is not None:
             following = following - 1 if following else None
             if following is not None:
                 found[engine_hash] = following
-    known = [at[key] for key in keys.values() if key in at]
+    known = [positions[key] for key in keys.values() if key in positions]
     return {name: index for name, index in found.items() if index not in known}

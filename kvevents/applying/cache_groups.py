@@ -1,8 +1,8 @@
-"""The KV-cache groups of one worker, as its events tell of them.
+"""The KV-cache groups of one worker, as its events announce them.
 
-Only BlockStored says of which kind a group is, and how long its blocks are; so that is remembered
-for the events that have the group's number alone. A batch is looked through before it is applied:
-an engine tells of all its groups in the same batch, in any order.
+Only BlockStored has the kind of a group and the size of its blocks; both are remembered for events
+that have only the group's number. All events of a batch are read before any is applied, because an
+engine announces its groups in one batch, in any order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kvevents.wire import Event
 
-_MOST_GROUPS = 32
+_MAX_GROUPS = 32
 _HIGHEST_GROUP = 65_535
 _LARGEST_BLOCK = 65_536
 _UNKNOWN = "unknown"
@@ -28,22 +28,25 @@ _SELF_DESCRIBING = "CPU"  # as vLLM's OffloadingConnector spells it
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the engines of a model were started with, and events do not tell.
-
-    attention_chunk: tokens of a chunk of chunked local attention, 0 if not known.
-    speculative_decoding: whether a draft model costs a block of what is reused; None if not known.
-    offload_chunk_blocks: blocks that an offload tier stores and loads as a whole, 0 if not known.
-    """
+    """Settings of a model's engines that events do not carry."""
 
     attention_chunk: int = 0
+    """Tokens of a chunk of chunked local attention; 0 if not known."""
     speculative_decoding: bool | None = None
+    """Whether a draft model makes the engine reuse one block less; None if not known."""
     offload_chunk_blocks: int = 0
+    """Blocks that an offload tier stores and loads as a whole; 0 if not known."""
 
 
 class CacheGroups:
-    """What is known of one worker's groups.
+    """The cache groups of one worker.
 
-    block_size: of the keys that answers count in. layout: what the index is to be told.
+    Args:
+        block_size: tokens of the block keys that answers count in.
+        settings: what the worker's engine was started with.
+
+    Attributes:
+        layout: the groups as the index needs them.
     """
 
     def __init__(self, block_size: int, settings: EngineSettings | None = None) -> None:
@@ -54,13 +57,13 @@ class CacheGroups:
         self._offload_sizes: dict[str, int] = {}  # tier -> tokens of a block there
         self._key_block_size = 0
         self._looks_ahead = False
-        self._is_former = False
+        self._is_of_former_engine = False
         self._has_parts = False
         self.layout = CacheLayout()
 
     @property
     def key_block_size(self) -> int:
-        """Tokens of the keys of the worker's blocks."""
+        """Tokens of the worker's block keys, which divide the blocks of all its groups."""
         return self._key_block_size or self._block_size
 
     @property
@@ -71,7 +74,7 @@ class CacheGroups:
 
     @property
     def has_partial_blocks(self) -> bool:
-        """Whether the engine announces parts of blocks; then some parents are never announced."""
+        """Whether the engine announces parts of blocks, so that some parents never come."""
         sizes = {group.block_size for group in self._groups.values()}
         return (
             self._has_parts
@@ -80,15 +83,15 @@ class CacheGroups:
         )
 
     def get(self, number: int) -> Group | None:
-        """What is known of a group."""
+        """The group of this number, None if it was not announced."""
         return self._groups.get(number)
 
     def restart(self) -> None:
-        """Another engine is in the worker's place: its next event tells of its groups anew."""
-        self._is_former = True
+        """Expect the groups of another engine, from its next event on."""
+        self._is_of_former_engine = True
 
     def load(self, layout: CacheLayout) -> None:
-        """Go on with what was known when `layout` was kept."""
+        """Go on with the groups of a layout that was saved."""
         self._groups = dict(layout.groups)
         self._key_block_size = layout.key_block_size
         self._offload_sizes = dict(layout.offload_chunks)
@@ -96,7 +99,7 @@ class CacheGroups:
         self.layout = self._compose()
 
     def learn(self, events: Iterable[Event]) -> bool:
-        """Look through the events of a batch; whether `layout` has changed."""
+        """Read the events of a batch; returns whether `layout` has changed."""
         changed = False
         for event in events:
             if isinstance(event, BlockStored) and 0 < event.block_size <= _LARGEST_BLOCK:
@@ -110,15 +113,15 @@ class CacheGroups:
         return changed
 
     def _learn_group(self, number: int, event: BlockStored) -> bool:
-        if self._is_former:
-            self._groups, self._is_former, self._has_parts = {}, False, False
+        if self._is_of_former_engine:
+            self._groups, self._is_of_former_engine, self._has_parts = {}, False, False
         known = self._groups.get(number)
         looks_ahead = bool(event.lookahead_token_ids)
-        if known is None and len(self._groups) >= _MOST_GROUPS:
+        if known is None and len(self._groups) >= _MAX_GROUPS:
             return False
         kind = event.kv_cache_spec_kind or (known.kind if known else "")
         if not kind and _is_sparse(event):
-            kind = _UNKNOWN  # an engine too old to say
+            kind = _UNKNOWN  # an older engine, which does not announce the kind
         window = event.kv_cache_spec_sliding_window or (known.window if known else 0)
         size = max(event.block_size, known.block_size if known else 0)
         self._has_parts |= known is not None and event.block_size != known.block_size
@@ -129,7 +132,7 @@ class CacheGroups:
         return changed
 
     def _learn_offload(self, event: BlockStored) -> bool:
-        """Blocks in an offload tier: several hashes with tokens are a chunk, or one long block."""
+        """Several hashes with tokens in an offload tier are a chunk, or one long block."""
         tier, size, count = tier_of(event.medium), event.block_size, len(event.block_hashes)
         if not event.token_ids or not count:
             return False
@@ -156,7 +159,7 @@ class CacheGroups:
         )
 
     def _offload_chunks(self) -> dict[str, int]:
-        """Tier -> tokens that are loaded as a whole, where that is more than an engine's block."""
+        """Tier -> tokens loaded as a whole, where that is more than one block of the engine."""
         block = self.engine_block_size or 0
         chunks = {
             tier: size * self._offload_hashes.get(tier, 1)

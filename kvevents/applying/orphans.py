@@ -1,8 +1,8 @@
-"""Blocks that wait: for their parent's meaning, or for their own.
+"""Blocks that wait for their parent's meaning, or for their own.
 
-A pod that was joined late stores blocks after ones that were announced before, and offload tiers
-announce bare hashes. Both may be understood later, when the missing block is announced (again, or
-by a replay). Until then it is remembered which copies of which hashes the engine has.
+A pod that is joined late announces blocks after others that it announced before, and offload tiers
+announce bare hashes. Both can be understood later, when the missing block is announced, again or
+by a replay. Until then the copies of each hash are counted here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HASH_BYTES = 250  # of one hash with its copies
 
 
 class Adopted(NamedTuple):
-    """Copies of a block that has become known."""
+    """Copies of a block whose meaning has become known."""
 
     engine_hash: EngineHash
     place: Place
@@ -34,7 +34,7 @@ class Adopted(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """An event whose parent is not known."""
+    """An event that waits for its parent."""
 
     parent: EngineHash
     event: BlockStored
@@ -42,9 +42,11 @@ class _Waiting:
 
 
 class Orphans:
-    """What one worker has announced that is not understood yet, within a shared budget.
+    """What one worker has announced and is not understood yet.
 
-    blocks: how many hashes wait.
+    Args:
+        budget: memory for everything that waits, shared with other workers.
+        count_copies: whether a block announced again has one more copy; see `Index`.
     """
 
     def __init__(self, budget: Budget, *, count_copies: bool) -> None:
@@ -66,10 +68,10 @@ class Orphans:
         return engine_hash in self._copies
 
     def add_event(self, event: BlockStored, parent: EngineHash, place: Place) -> tuple[int, int]:
-        """Keep an event until its parent is known.
+        """Keep an event until its parent is known, dropping the oldest ones if there is no room.
 
-        Returns how many blocks were dropped to make room, and how many of the event's were not
-        kept for lack of it.
+        Returns how many blocks of other events were dropped, and how many of this event's were not
+        kept.
         """
         size = _EVENT_BYTES + 8 * (len(event.token_ids) + len(event.block_hashes))
         dropped = 0
@@ -84,7 +86,7 @@ class Orphans:
         return dropped, len(event.block_hashes) - kept
 
     def add_copy(self, engine_hash: EngineHash, place: Place) -> bool:
-        """One more copy of a block whose meaning is not known; False if there is no room."""
+        """Count a copy of a block without a known meaning; False if there is no room."""
         copies = self._copies.get(engine_hash)
         if copies is None:
             if not self._budget.reserve(_HASH_BYTES):
@@ -93,14 +95,14 @@ class Orphans:
         copies[place] = copies[place] + 1 if self._count_copies else 1
         return True
 
-    def remove_copy(self, engine_hash: EngineHash, place: Place, most: int | None = None) -> bool:
-        """One copy less, and at most so many remain; False if none waits there."""
+    def remove_copy(self, engine_hash: EngineHash, place: Place, limit: int | None = None) -> bool:
+        """Remove a copy, and all beyond `limit`; False if no copy waits in `place`."""
         copies = self._copies.get(engine_hash)
         if copies is None or place not in copies:
             return False
         copies[place] -= 1
-        if most is not None:
-            copies[place] = min(copies[place], most)
+        if limit is not None:
+            copies[place] = min(copies[place], limit)
         if not copies[place]:
             del copies[place]
         if not copies:
@@ -108,7 +110,7 @@ class Orphans:
         return True
 
     def clear(self, tiers: Collection[str] | None = None) -> None:
-        """The worker's blocks in `tiers` (None: all) are gone."""
+        """Remove the copies in `tiers`, or all copies."""
         for engine_hash, copies in list(self._copies.items()):
             for place in [place for place in copies if tiers is None or place.tier in tiers]:
                 del copies[place]
@@ -116,34 +118,34 @@ class Orphans:
                 self._forget(engine_hash)
 
     def pop_children(self, hashes: Iterable[int]) -> list[BlockStored]:
-        """The events that waited for one of `hashes`, which are known by now."""
-        found = []
+        """Remove and return the events that wait for one of `hashes`."""
+        events = []
         for parent in map(EngineHash, hashes):
             for waiting in self._children.pop(parent, ()):
                 del self._waiting[waiting]
                 self._budget.release(waiting.size)
-                found.append(waiting.event)
-        return found
+                events.append(waiting.event)
+        return events
 
     def pop_copies(self, hashes: Iterable[int]) -> list[Adopted]:
-        """The copies of those of `hashes` that waited, which are known by now."""
-        found = []
+        """Remove and return the copies of `hashes` that wait."""
+        adopted = []
         for engine_hash in map(EngineHash, hashes):
             copies = self._copies.get(engine_hash)
             if copies is not None:
-                found += [Adopted(engine_hash, place, count) for place, count in copies.items()]
+                adopted += [Adopted(engine_hash, place, count) for place, count in copies.items()]
                 self._forget(engine_hash)
-        return found
+        return adopted
 
     def _forget(self, engine_hash: EngineHash) -> None:
         del self._copies[engine_hash]
         self._budget.release(_HASH_BYTES)
-        if not self._copies:  # nothing that waits is held any more
+        if not self._copies:  # no block of the waiting events is cached any more
             for waiting in list(self._waiting):
                 self._drop(waiting)
 
     def _drop(self, waiting: _Waiting) -> int:
-        """Wait no longer; returns how many held blocks will now never be understood."""
+        """Drop a waiting event; returns how many of its blocks are still cached."""
         del self._waiting[waiting]
         self._budget.release(waiting.size)
         siblings = self._children[waiting.parent]

@@ -1,4 +1,4 @@
-"""Recorded frames, published once more."""
+"""Publishes recorded frames again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PlaybackError(RuntimeError):
-    """Nobody listened, or nobody listened any more."""
+    """No subscriber has come, or the subscriber is gone."""
 
 
 def play(
@@ -25,16 +25,23 @@ def play(
     *,
     bind: bool = False,
     speed: float = 0.0,
-    patience: float = 30.0,
+    timeout_seconds: float = 30.0,
 ) -> int:
-    """Publish `frames` as an engine would, and return how many there were once all are sent.
+    """Publish frames as an engine would; returns how many there were, once all are sent.
 
-    bind: listen at `endpoint` rather than connect to it. speed: 2.0 for twice as fast as they were
-    recorded, 0 for as fast as they are taken; nothing is dropped for that. patience: seconds to
-    wait for somebody to listen, and for a frame to be taken. Raises SubscribeError if the endpoint
-    cannot be had, PlaybackError if patience ends.
+    Args:
+        frames: as `read_recording` yields them.
+        endpoint: a ZMQ address.
+        bind: whether to bind the endpoint rather than connect to it.
+        speed: 2.0 is twice as fast as recorded; 0 as fast as the subscriber takes them, without
+            dropping any.
+        timeout_seconds: how long to wait for a subscriber, and for it to take a frame.
+
+    Raises:
+        SubscribeError: the endpoint cannot be used.
+        PlaybackError: the timeout is over.
     """
-    milliseconds = int(patience * 1000)
+    milliseconds = int(timeout_seconds * 1000)
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.setsockopt(zmq.LINGER, milliseconds)
         socket.setsockopt(zmq.SNDTIMEO, milliseconds)
@@ -42,26 +49,28 @@ def play(
         try:
             (socket.bind if bind else socket.connect)(endpoint)
         except zmq.ZMQError as error:
-            doing = "bind" if bind else "connect to"
-            raise SubscribeError(f"cannot {doing} {endpoint}: {error}") from error
+            verb = "bind" if bind else "connect to"
+            raise SubscribeError(f"cannot {verb} {endpoint}: {error}") from error
         if not socket.poll(milliseconds):
-            raise PlaybackError(f"nobody listens at {endpoint} (waited {patience:g} s)")
+            raise PlaybackError(f"no subscriber at {endpoint} (waited {timeout_seconds:g} s)")
         return _publish(socket, frames, speed)
 
 
 def _publish(socket: zmq.Socket[bytes], frames: Iterable[RecordedFrame], speed: float) -> int:
     count = 0
-    began = time.monotonic()
+    started_at = time.monotonic()
     first = None
     for frame in frames:
         if first is None:
             first = frame.received_at
         if speed:
-            due = began + (frame.received_at - first) / speed
+            due = started_at + (frame.received_at - first) / speed
             time.sleep(max(0.0, due - time.monotonic()))
         try:
             socket.send_multipart(frame.parts)
         except zmq.Again:
-            raise PlaybackError(f"frame {count + 1} was not taken: the listener is gone") from None
+            raise PlaybackError(
+                f"frame {count + 1} was not taken: the subscriber is gone"
+            ) from None
         count += 1
     return count

@@ -1,4 +1,4 @@
-"""Frames to a file and back: what arrived can be looked at, and played to another service."""
+"""Frames to a file and back, to look at them or to play them to another service."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-_MOST_WAITING = 32 * 1024 * 1024  # bytes of frames for one recorder
+_MAX_WAITING = 32 * 1024 * 1024  # bytes of frames for one recorder
 
 
 class RecordedFrame(NamedTuple):
-    """A frame as it arrived.
-
-    received_at: seconds since 1970. parts: topic, sequence number, payload. dropped: frames before
-    this one that were left out because the recorder was too slow.
-    """
+    """A frame as it arrived."""
 
     received_at: float
+    """Seconds since 1970."""
     endpoint: str
+    """The configured endpoint of its source."""
     parts: list[bytes]
+    """Topic, sequence number and payload."""
     dropped: int = 0
+    """Frames before this one that are missing because the recorder was too slow."""
 
 
 class RecordingError(ValueError):
-    """A file that is no recording of frames, or a torn one."""
+    """A file is no recording of frames, or is cut off."""
 
 
 def format_frame(frame: RecordedFrame) -> str:
-    """One line of a recording, without its end."""
+    """The frame as a line of a recording, without the line's end."""
     fields = {
         "kind": "frame",
         "at": round(frame.received_at, 6),
@@ -49,9 +49,9 @@ def format_frame(frame: RecordedFrame) -> str:
 
 
 def read_recording(path: Path) -> Iterator[RecordedFrame]:
-    """The frames of a recording, gzipped if its name says so. Raises RecordingError, OSError.
+    """The frames of a recording; a file whose name ends in .gz is decompressed.
 
-    Lines of another kind than `frame` are passed over.
+    Lines of another kind than `frame` are skipped. Raises RecordingError, OSError.
     """
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         for number, line in enumerate(lines, 1):
@@ -62,13 +62,13 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
                 parts = [bytes.fromhex(part) for part in record["frames"]]
                 received_at = float(record.get("at", 0.0))
             except (ValueError, KeyError, TypeError) as error:
-                raise RecordingError(f"line {number} is no frame of a recording: {error}") from None
+                raise RecordingError(f"line {number} is not a recorded frame: {error}") from None
             yield RecordedFrame(received_at, record.get("endpoint", ""), parts)
 
 
 @dataclass(eq=False)
 class _Recorder:
-    """Somebody who wants to see frames, with those that wait for them."""
+    """One who records frames, with the frames that wait for it."""
 
     endpoint: str
     frames: deque[RecordedFrame]
@@ -78,7 +78,7 @@ class _Recorder:
 
 
 class Recorders:
-    """Those who want to see frames as they arrive; each has a bounded queue of them."""
+    """Gives frames, as they arrive, to everyone who records them, each through a bounded queue."""
 
     def __init__(self) -> None:
         self._recorders: set[_Recorder] = set()
@@ -87,13 +87,13 @@ class Recorders:
         return bool(self._recorders)
 
     def record(self, endpoint: str, parts: list[bytes]) -> None:
-        """A frame has arrived at `endpoint`."""
+        """Queue a frame that has arrived at `endpoint`."""
         now = time.time()
         size = sum(map(len, parts))
         for recorder in self._recorders:
             if recorder.endpoint not in ("", endpoint):
                 continue
-            if recorder.waiting_bytes + size > _MOST_WAITING:
+            if recorder.waiting_bytes + size > _MAX_WAITING:
                 recorder.dropped += 1
                 continue
             recorder.frames.append(RecordedFrame(now, endpoint, parts, recorder.dropped))
@@ -103,7 +103,7 @@ class Recorders:
 
     @contextmanager
     def recording(self, endpoint: str) -> Iterator[AsyncIterator[RecordedFrame]]:
-        """Within this block, the frames that arrive at `endpoint` (empty: anywhere)."""
+        """Yield the frames that arrive at `endpoint` (empty: at any) within this block."""
         recorder = _Recorder(endpoint, deque(), asyncio.Event())
         self._recorders.add(recorder)
         try:

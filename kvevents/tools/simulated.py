@@ -1,7 +1,7 @@
-"""A simulated pod: a real ZMQ publisher with a small prefix cache, speaking vLLM's wire format.
+"""A simulated pod: a real ZMQ publisher with a small prefix cache and vLLM's wire format.
 
-It has no model: it only decides which blocks it would have cached, and says so the way an engine
-does, evicting its least recently used blocks when its cache is full.
+It has no model. It decides which blocks an engine would have cached, and publishes the same events;
+when its cache is full, it evicts the least recently used blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 class SimulatedPod:
     """Publishes the KV events that serving prompts would cause, within an `async with` block.
 
-    endpoint: bound if it has a `*`, else connected to, as vLLM does. blocks: how many fit.
+    Args:
+        context: where its socket is made.
+        name: the pod's name in its topic.
+        model: the model's name in its topic.
+        endpoint: bound if it contains a `*`, else connected to, as vLLM does.
+        blocks: how many blocks fit into its cache.
+        block_size: tokens of a block.
     """
 
     def __init__(
@@ -60,14 +66,14 @@ class SimulatedPod:
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def wait_for_subscriber(self, timeout: float) -> bool:
-        """Block until somebody subscribes, `timeout` seconds at most; False if nobody did."""
+        """Block until a subscriber comes, `timeout` seconds at most; False if none came."""
         if not self._socket.poll(int(timeout * 1000)):
             return False
         self._socket.recv()
         return True
 
     def serve(self, tokens: Sequence[int]) -> int:
-        """Serve a prompt: publish what it evicts and caches; returns the tokens it had cached."""
+        """Serve a prompt and publish what that evicts and caches; returns the cached tokens."""
         size = self._block_size
         chunks = [tuple(tokens[i : i + size]) for i in range(0, len(tokens) - size + 1, size)]
         hashes: list[int] = []

@@ -1,6 +1,6 @@
-"""Payload bytes -> typed events. No I/O here.
+"""Payload bytes -> typed events. Pure: no I/O.
 
-Field names and their meaning are the engines' own: vLLM's and SGLang's KV events.
+Fields have the names and the meaning that vLLM and SGLang give them in their KV events.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BlockStored:
-    """Blocks that an engine has cached, consecutive ones of one sequence.
+    """An engine has cached consecutive blocks of one sequence.
 
-    block_hashes: `array('Q')` of engine hashes; a digest (bytes) is taken by its last 8 bytes,
-    vLLM's own integer form. token_ids: `array('Q')`; of SGLang's EAGLE pairs the first of each.
-    parent_block_hash: of the block before these; None if they begin a sequence.
-    elements: how many elements the event had as an array on the wire, 0 for a map. tells_extras:
-    whether salts and images would be told of if there were any. The rest is as on the wire, None
-    where absent.
+    Fields without a comment are as on the wire, and None if the event does not have them.
     """
 
     block_hashes: array[int]
+    """Engine hashes, 'Q'; of a digest the last 8 bytes, as vLLM itself makes integers of them."""
     parent_block_hash: int | None
+    """The block before these; None if they begin a sequence."""
     token_ids: array[int]
+    """'Q'; of SGLang's EAGLE pairs the first of each."""
     block_size: int
     lora_id: int | None = None
     medium: str | None = None
@@ -51,15 +49,14 @@ class BlockStored:
     cache_salt: str | None = None
     origin: str | None = None
     elements: int = 0
-    tells_extras: bool = True
+    """How many elements the event had as an array on the wire; 0 for a map."""
+    carries_extras: bool = True
+    """Whether this form of event has room for salts and images."""
 
 
 @dataclass(slots=True)
 class BlockRemoved:
-    """Blocks of which an engine has dropped one copy each.
-
-    remaining_copy_counts: of each hash how many copies it still has; None where it does not say.
-    """
+    """An engine has dropped one copy of each of these blocks."""
 
     block_hashes: array[int]
     medium: str | None = None
@@ -67,11 +64,12 @@ class BlockRemoved:
     locality: str | None = None
     ownership: str | None = None
     remaining_copy_counts: list[int] | None = None
+    """How many copies of each block are left, if the engine says so."""
 
 
 @dataclass(slots=True)
 class AllBlocksCleared:
-    """An engine has dropped all its GPU blocks."""
+    """An engine has dropped all blocks in its GPU's memory."""
 
 
 Event = BlockStored | BlockRemoved | AllBlocksCleared
@@ -79,12 +77,16 @@ Event = BlockStored | BlockRemoved | AllBlocksCleared
 
 @dataclass(slots=True)
 class Batch:
-    """What one message brought: events in order, and how many were skipped, by reason."""
+    """The events of one message."""
 
     timestamp: float
+    """When the engine published them, by its own clock; 0.0 if that cannot be read."""
     events: list[Event]
+    """In the order in which they happened."""
     rank: int | None
+    """The data-parallel rank, None if the message does not have it."""
     skipped: dict[str, int] = field(default_factory=dict)
+    """How many events could not be decoded, by reason."""
 
 
 DECODE_ERRORS = ("truncated_payload", "broken_event")
@@ -92,7 +94,7 @@ DECODE_ERRORS = ("truncated_payload", "broken_event")
 
 
 class PayloadError(ValueError):
-    """A payload that is no batch of events at all; `reason` is one of a few words, for counting."""
+    """A payload is no batch of events at all; `reason` is one of a few words, for counting."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -122,9 +124,9 @@ _STORED_FIELDS = FIELDS.index("origin") + 1
 
 
 def decode_batch(payload: bytes) -> Batch:
-    """The events of a payload `[timestamp, events, rank]`, or a map of the same, in order.
+    """The batch in a payload, which is an array `[timestamp, events, rank]` or a map of the same.
 
-    An unknown or broken event is skipped and counted by reason; those before and after it are
+    An unknown or broken event is skipped and counted by reason; the events before and after it are
     kept. Raises PayloadError if there is no list of events at all.
     """
     reader = Reader(payload)
@@ -151,7 +153,7 @@ def _decode_array(reader: Reader, batch: Batch) -> None:
 
 
 def _decode_map(reader: Reader, batch: Batch) -> None:
-    """As an array, in any order; once there are events, what breaks off after them is left out."""
+    """Decode a map with its fields in any order; after the events it may be broken."""
     has_events = False
     for _ in range(reader.map_length()):
         try:
@@ -181,7 +183,7 @@ def _timestamp(reader: Reader) -> float:
 
 
 def _decode_events(reader: Reader, batch: Batch, count: int) -> bool:
-    """Decode so many; False if the payload ends or breaks inside one."""
+    """Decode `count` events; False if the payload ends or breaks inside one of them."""
     for index in range(count):
         if not _decode_event(reader, batch):
             batch.skipped["truncated_payload"] = count - index
@@ -190,7 +192,7 @@ def _decode_events(reader: Reader, batch: Batch, count: int) -> bool:
 
 
 def _decode_event(reader: Reader, batch: Batch) -> bool:
-    """Decode or skip one event; False if the payload ends or breaks inside it."""
+    """Decode or skip one event; False if the payload ends or breaks inside the event."""
     start = reader.position
     try:
         tag, values, elements = read_event(reader)
@@ -216,7 +218,7 @@ def _count(skipped: dict[str, int], reason: str) -> None:
 
 
 class _UnknownEventError(Exception):
-    """A type of event this version does not know."""
+    """The event is of a type that this version does not know."""
 
 
 def _event(tag: str, values: list[Any], elements: int) -> Event:
@@ -232,7 +234,7 @@ def _event(tag: str, values: list[Any], elements: int) -> Event:
 
 
 def _removed(values: list[Any]) -> BlockRemoved:
-    removed = BlockRemoved(*(_said(values[slot]) for slot in _REMOVED_SLOTS))
+    removed = BlockRemoved(*(_or_none(values[slot]) for slot in _REMOVED_SLOTS))
     counts = removed.remaining_copy_counts
     if counts is not None and not (
         len(counts) == len(removed.block_hashes)
@@ -242,7 +244,7 @@ def _removed(values: list[Any]) -> BlockRemoved:
     return removed
 
 
-def _said(value: Any) -> Any:
+def _or_none(value: Any) -> Any:
     return None if value is ABSENT else value
 
 
@@ -252,15 +254,15 @@ def _stored(values: list[Any], elements: int) -> BlockStored:
             raise UnexpectedError(f"{FIELDS[slot]} is missing")
     if values[3] is None:
         raise UnexpectedError("block_size is None")
-    said: list[Any] = [_said(value) for value in values[:_STORED_FIELDS]]
-    tells_extras = not 0 < elements < _OLDEST_ARRAY_WITH_EXTRAS
-    if isinstance(said[6], dict):  # SGLang's metadata, where vLLM has the adapter
-        metadata, tells_extras = said[6], True
-        said[6], said[15] = metadata.get("lora_name"), metadata.get("cache_salt")
-        if not all(value is None or isinstance(value, str) for value in (said[6], said[15])):
+    fields: list[Any] = [_or_none(value) for value in values[:_STORED_FIELDS]]
+    carries_extras = not 0 < elements < _OLDEST_ARRAY_WITH_EXTRAS
+    if isinstance(fields[6], dict):  # SGLang's metadata, where vLLM has the adapter
+        metadata, carries_extras = fields[6], True
+        fields[6], fields[15] = metadata.get("lora_name"), metadata.get("cache_salt")
+        if not all(value is None or isinstance(value, str) for value in (fields[6], fields[15])):
             raise UnexpectedError("the metadata's adapter or salt is no string")
-    said += [elements, tells_extras]
-    return BlockStored(*said)
+    fields += [elements, carries_extras]
+    return BlockStored(*fields)
 
 
 def _rank(reader: Reader) -> int | None:

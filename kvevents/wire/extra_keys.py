@@ -1,4 +1,4 @@
-"""What an event says besides tokens -> adapter, and per block the extras of its key."""
+"""The extra keys of an event's blocks -> the extras of our block keys: images, salt, embeddings."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ _OLDEST_GROUPED_ARRAY = 10  # elements of vLLM 0.20's array, the first with a gr
 
 
 class ExtraStrings(Enum):
-    """What a plain string among the extra keys of a first block is."""
+    """How a plain string among the extra keys of a sequence's first block is read."""
 
     AUTO = "auto"
-    """An image in events as vLLM up to 0.17 writes them (arrays without a group), else the salt."""
+    """As an image in events of vLLM up to 0.17 (arrays without a group), else as the salt."""
     SALT = "salt"
     IMAGE = "image"
     NONE = "none"
-    """There are neither salts nor images: a wire that could not tell of them is no matter."""
+    """There are neither salts nor images, so events need not have room for them."""
 
 
 class Extras(NamedTuple):
-    """The extras of an event's leading blocks, and why those after them are not understood.
-
-    blocks: one entry for each understood block, or None if no block has any.
-    offsets: beside each extra the offset of an image from its block's first token (None for other
-    extras), by which engine blocks smaller than ours tell one image in two blocks from two.
-    understood: how many leading blocks these are. reason: what stopped the rest, or "".
-    """
+    """The extras of an event's leading blocks, as far as they are understood."""
 
     blocks: list[tuple[Extra, ...]] | None
+    """The extras of each understood block; None if no block of the event has any."""
     offsets: list[tuple[int | None, ...]] | None
+    """Beside each image its offset from its block's first token, beside other extras None.
+
+    Where engine blocks are smaller than ours, it tells one image in two blocks from two images.
+    """
     understood: int
+    """How many leading blocks are understood."""
     reason: str
+    """Why the next block is not understood; empty if all are."""
 
 
 def parse_extra_keys(event: BlockStored, strings: ExtraStrings) -> Extras:
-    """Sort the extra keys of `event` into images, salt and embeddings digests, block by block.
+    """Sort an event's extra keys into images, salt and digests of embeddings, block by block.
 
-    An entry equal to the event's adapter is the adapter; a pair is an image; a string in the first
-    block of a sequence is the salt (or an image, see `ExtraStrings`); bytes are a digest of prompt
-    embeddings. A block with anything else, and so every one after it, is not understood.
+    A string equal to the event's adapter is the adapter; a pair is an image; another string in the
+    first block of a sequence is the salt (or an image, see `ExtraStrings`); bytes are a digest of
+    prompt embeddings. A block with anything else is not understood, nor are those after it.
     """
     count = len(event.block_hashes)
     keys = event.extra_keys
@@ -61,10 +62,10 @@ def parse_extra_keys(event: BlockStored, strings: ExtraStrings) -> Extras:
     blocks: list[tuple[Extra, ...]] = []
     offsets: list[tuple[int | None, ...]] = []
     for index, entries in enumerate(keys):
-        sorted_out = _sort_out(entries or (), event.lora_name, first and index == 0, plain_images)
-        if sorted_out is None:
+        classified = _classify(entries or (), event.lora_name, first and index == 0, plain_images)
+        if classified is None:
             return Extras(blocks, offsets, index, "unknown_extra_key")
-        extras, where = sorted_out
+        extras, where = classified
         if salt and index == 0:
             extras, where = [*extras, ("Salt", salt)], [*where, None]
         blocks.append(tuple(extras))
@@ -72,10 +73,10 @@ def parse_extra_keys(event: BlockStored, strings: ExtraStrings) -> Extras:
     return Extras(blocks, offsets, count, "")
 
 
-def _sort_out(
+def _classify(
     entries: Any, lora_name: str | None, first: bool, plain_images: bool
 ) -> tuple[list[Extra], list[int | None]] | None:
-    """One block's extras in key order with the offsets of its images; None if one is unknown."""
+    """One block's extras in the order of its key, and their offsets; None if one is unknown."""
     if not isinstance(entries, (list, tuple)):
         return None
     images: list[tuple[int | None, str]] = []

@@ -83,7 +83,7 @@ def replay(options: argparse.Namespace) -> int:
             options.bind or options.connect,
             bind=bool(options.bind),
             speed=options.speed,
-            patience=options.timeout,
+            timeout_seconds=options.timeout,
         )
     except (RecordingError, PlaybackError, SubscribeError) as error:
         print(f"kvatlas: {error}", file=sys.stderr)
