@@ -74,7 +74,7 @@ class Source:
         return self.pod in ("", pod) and self.model in ("", model)
 
     def publisher_of(self, topic: bytes) -> Publisher:
-        """Who published a frame with `topic`. Raises UnknownSpeakerError."""
+        """The publisher of a frame with `topic`. Raises UnknownPublisherError."""
         if self.pod and self.model:
             return Publisher(self.pod, self.model)
         topic_pod, topic_model = _parse_topic(topic)

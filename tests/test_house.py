@@ -162,6 +162,14 @@ def readme_commands() -> list[str]:
     return [line.lstrip("$ ").strip() for line in lines if line.lstrip("$ ").startswith("kvatlas ")]
 
 
+def test_the_readme_s_paths_of_an_event_and_a_request_name_files() -> None:
+    section = (ROOT / "README.md").read_text().split("## The path of an event")[1]
+    block = section.split("\n\n")[1]
+    names = re.findall(r"(?:indexer|kvevents|service|store|tokenization)/[a-z_/]+", block)
+    assert len(names) > 15
+    assert not [n for n in names if not (ROOT / f"{n}.py").exists() and not (ROOT / n).is_dir()]
+
+
 @pytest.mark.parametrize("command", readme_commands())
 def test_the_readme_s_commands_are_understood(command: str) -> None:
     words = shlex.split(command.split("|", maxsplit=1)[0], comments=True)[1:]

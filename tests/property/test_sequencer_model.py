@@ -270,8 +270,8 @@ class Stream(RuleBasedStateMachine):
         assert self.budget.used == 0
 
 
-TestContinuity = Stream.TestCase
-TestContinuity.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSequencer = Stream.TestCase
+TestSequencer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def test_frames_of_two_epochs_that_wait_together_are_not_applied_together() -> None:
