@@ -1,15 +1,15 @@
-"""KV-cache groups: which attention each part of a worker's cache serves, and what that lets reuse.
+"""Cache layouts: the groups of a worker's KV cache, and how far each lets the engine reuse blocks.
 
-Most current models mix kinds of attention. Each kind has *groups* of its own, whose blocks an
-engine stores and evicts apart. A group's number says nothing about its kind. Of a prompt an engine
-reuses only what all of its groups can serve:
+Most current models mix kinds of attention. Each kind has *cache groups* of its own, whose blocks
+an engine stores and evicts independently. A group's number says nothing about its kind. An engine
+reuses a prompt up to an end that all of its groups can serve. They need:
 
     main            full attention of any sort: all blocks from the first one on
     sliding window  the blocks that the window before the end covers
     mamba           the state at the end
     chunked         the blocks from the beginning of the last attention chunk on
 
-and only as far as a multiple of every group's block size.
+The end is also a multiple of every group's block size.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_GROUPS = 32
-"""How many groups of a worker can count: each is one bit of a mask."""
+MAX_GROUPS = 32
+"""Groups of a worker that count at most: each is one bit of a mask."""
 
-MOST_RULES = 8
-_LONGEST = 2**31 - 1
+MAX_RULES = 8
+"""Rules of a worker that count at most; `indexer.kernel.worker_plans` has room for as many."""
+
+_MAX_LENGTH = 2**31 - 1
 
 
 class Attention(IntEnum):
-    """What a group's kind of attention needs of its blocks; see the module."""
+    """Kinds of attention by what they need of a group's blocks; see the module."""
 
     IGNORED = 0
-    """Nothing is known of it."""
+    """An unknown kind, whose groups count for nothing."""
     MAIN = 1
     SLIDING = 2
     MAMBA = 3
@@ -53,75 +55,73 @@ _KINDS = {
 
 
 class Group(NamedTuple):
-    """One KV-cache group as its engine announces it.
-
-    kind: vLLM's `kv_cache_spec_kind`; "" where an engine names none. window: tokens of a sliding
-    window, 0 for other kinds. block_size: tokens of its blocks, 0 if as long as a block key's.
-    """
+    """One cache group as its engine announces it."""
 
     kind: str = ""
+    """vLLM's `kv_cache_spec_kind`; "" from an engine that names none."""
     window: int = 0
+    """Tokens of a sliding window; 0 for other kinds."""
     block_size: int = 0
+    """Tokens of its blocks; 0: as many as a key of the worker stands for."""
 
     @property
     def attention(self) -> Attention:
-        """What this kind needs of its blocks."""
+        """The kind of attention that the group serves."""
         return _KINDS.get(self.kind, Attention.IGNORED)
 
 
 class Rule(NamedTuple):
-    """What groups of one kind need, in blocks of the worker's keys.
-
-    mask: bits of its groups; all of them must hold a block. block: length of an engine's block.
-    reach: a sliding window's blocks before the end, or the length of an attention chunk.
-    """
+    """What alike groups need so that an engine reuses a prompt; lengths in the worker's keys."""
 
     attention: Attention
     mask: int
+    """The bits of the groups. All of them must hold a block."""
     block: int
+    """The length of an engine's block."""
     reach: int
+    """Blocks that a sliding window needs before the end, or the length of an attention chunk."""
 
 
 class ReusePlan(NamedTuple):
-    """A layout, ready for the prefix walk; all lengths in blocks of the worker's keys.
-
-    bits: group number -> its bit. main: bits of the main groups. main_block: what a run of blocks
-    in all main groups is rounded down to. align: what the end of what is reused is a multiple of.
-    dropped: how much of it is not reused after all, for the sake of speculative decoding. rules: of
-    the other groups. is_bound: whether something is not known, so that less may be reused.
-    """
+    """A layout, ready for the prefix walk; lengths in the worker's keys."""
 
     bits: dict[int, int]
+    """Group number -> its bit in masks."""
     main: int
+    """The bits of the main groups."""
     main_block: int
+    """What a match in all main groups is rounded down to a multiple of."""
     align: int
+    """What the end of the reused blocks is a multiple of."""
     dropped: int
+    """Blocks before the end that the engine computes again, for speculative decoding."""
     rules: tuple[Rule, ...]
+    """What the other groups need."""
     is_bound: bool
+    """Whether something about the engine is unknown, so that it may reuse less."""
 
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """How the cache of one worker is divided, as far as its engine and the configuration tell.
-
-    key_block_size: tokens that one key of this worker's blocks stands for; 0: as many as a prompt's
-    do. groups: by number; none: all is one main group. attention_chunk: tokens of a chunk of
-    chunked local attention, 0 if not known. speculative: whether a draft model (EAGLE, MTP) costs a
-    block; None if that is not known. offload_chunks: tier -> tokens that it loads as a whole.
-    """
+    """How the cache of one worker is divided, as far as its engine and the configuration tell."""
 
     key_block_size: int = 0
+    """Tokens that one key of this worker stands for; 0: as many as a block of an answer has."""
     groups: Mapping[int, Group] = field(default_factory=dict)
+    """The cache groups by number; none: one main group with number 0."""
     attention_chunk: int = 0
+    """Tokens of a chunk of chunked local attention; 0 if unknown."""
     speculative: bool | None = False
+    """Whether a draft model (EAGLE, MTP) costs a block; None if unknown."""
     offload_chunks: Mapping[str, int] = field(default_factory=dict)
+    """Tier -> tokens that it loads as a whole."""
 
     def plan(self, key_block_size: int) -> ReusePlan:
-        """What the walk needs to know, for keys of `key_block_size` tokens."""
-        groups = dict(sorted(self.groups.items())[:MOST_GROUPS]) or {0: Group()}
-        bits = {number: 1 << at for at, number in enumerate(groups)}
+        """Return the layout as the prefix walk needs it, for keys of `key_block_size` tokens."""
+        groups = dict(sorted(self.groups.items())[:MAX_GROUPS]) or {0: Group()}
+        bits = {number: 1 << index for index, number in enumerate(groups)}
         main, main_block, align = 0, 1, 1
-        is_bound = self.speculative is None or len(self.groups) > MOST_GROUPS
+        is_bound = self.speculative is None or len(self.groups) > MAX_GROUPS
         masks: dict[tuple[Attention, int, int], int] = {}
         for number, group in groups.items():
             attention, block = group.attention, max(1, group.block_size // key_block_size)
@@ -133,27 +133,31 @@ class CacheLayout:
             if attention is Attention.MAIN:
                 main, main_block = main | bits[number], lcm(main_block, block)
             elif reach or attention is Attention.MAMBA:
-                name = (attention, block, reach)
-                masks[name] = masks.get(name, 0) | bits[number]
-        rules = tuple(Rule(attention, mask, *of) for (attention, *of), mask in masks.items())
+                need = (attention, block, reach)  # groups with equal needs share a rule
+                masks[need] = masks.get(need, 0) | bits[number]
+        rules = tuple(
+            Rule(attention, mask, block, reach) for (attention, block, reach), mask in masks.items()
+        )
         if self.speculative and rules:
-            is_bound = True  # which of the groups the draft model uses is not known
+            is_bound = True  # the groups that the draft model uses are unknown
         return ReusePlan(
             bits,
             main,
-            min(main_block, _LONGEST),
-            min(align, _LONGEST),
-            min(main_block, _LONGEST) if self.speculative else 0,
-            rules[:MOST_RULES],
-            is_bound or len(rules) > MOST_RULES,
+            min(main_block, _MAX_LENGTH),
+            min(align, _MAX_LENGTH),
+            min(main_block, _MAX_LENGTH) if self.speculative else 0,
+            rules[:MAX_RULES],
+            is_bound or len(rules) > MAX_RULES,
         )
 
     def _reach(self, group: Group, key_block_size: int) -> int | None:
-        """See `Rule`; 0 where it is not needed, None if it is needed and not known."""
+        """Return a group's `Rule.reach`; 0 if its kind needs none, None if it is unknown."""
         if group.attention is Attention.SLIDING:
             if not group.window:
                 return None
             size = group.block_size or key_block_size
+            # The token after the end sees itself and window - 1 tokens before: in whole blocks of
+            # the engine, and each of those in keys.
             return -(-(group.window - 1) // size) * max(1, size // key_block_size)
         if group.attention is Attention.CHUNKED:
             chunk = self.attention_chunk
@@ -161,12 +165,12 @@ class CacheLayout:
         return 0
 
     def offload_chunk(self, tier: str, key_block_size: int) -> int:
-        """How many blocks of the worker's keys the tier loads as a whole; 0: each on its own."""
+        """Return how many of the worker's keys the tier loads as a whole; 0: each on its own."""
         chunk = self.offload_chunks.get(tier, 0) // key_block_size
         return chunk if chunk > 1 else 0
 
     def dump(self) -> list[Any]:
-        """What `load` takes."""
+        """Return the layout as `load` takes it."""
         return [
             self.key_block_size,
             [[number, *group] for number, group in self.groups.items()],
@@ -177,11 +181,14 @@ class CacheLayout:
 
     @classmethod
     def load(cls, dumped: Any) -> CacheLayout:
-        """The layout that was dumped. Raises what a malformed dump makes it raise."""
+        """Return the layout that was dumped.
+
+        A malformed dump raises TypeError or ValueError.
+        """
         size, groups, chunk, speculative, chunks = dumped
         return cls(
             size,
-            {number: Group(*of) for number, *of in groups},
+            {number: Group(*fields) for number, *fields in groups},
             chunk,
             speculative,
             dict(chunks),

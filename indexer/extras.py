@@ -1,6 +1,6 @@
-"""What besides its tokens tells a block apart: images, salts and prompt embeddings.
+"""Extras: what tells blocks with the same tokens apart. Images, salts and prompt embeddings.
 
-Both lines bring their findings into one form, per block a sequence of `Extra`s in key order, and
+Events and requests both make a sequence of `Extra`s for each block, in the order of the key, and
 `encode` makes the CBOR that goes into the block's key: `[{"Hash": h}, ..., {"Salt": s}]`.
 """
 
@@ -22,20 +22,23 @@ Extra = tuple[Kind, str]
 
 @dataclass(frozen=True, slots=True)
 class MultimodalItem:
-    """An image, audio clip or the like in a prompt: its hash and the tokens it occupies."""
+    """An image, audio clip or the like in a prompt."""
 
     hash: str
+    """The engine's hash of its contents, in hex."""
     offset: int
+    """The index of its first token in the prompt."""
     length: int
+    """How many tokens it occupies."""
 
 
 def block_extras(
     items: Iterable[MultimodalItem], salt: str | None, token_count: int, block_size: int
 ) -> list[tuple[Extra, ...] | None] | None:
-    """The extras of each full block of a prompt, or None if no block can have any.
+    """Return the extras of each full block of a prompt, or None if no block can have any.
 
-    An item belongs to every block it overlaps, items in the order of their offsets; the salt is
-    the last entry of block 0 and reaches the later blocks through the chain of keys.
+    An item belongs to every block that it overlaps; items are in the order of their offsets. The
+    salt is the last extra of block 0, and reaches later blocks through the chain of keys.
     """
     ordered = sorted(items, key=lambda item: item.offset)
     if not ordered and not salt:
@@ -59,9 +62,9 @@ def _encode_one(extras: tuple[Extra, ...]) -> bytes:
 
 
 def encode(blocks: Sequence[tuple[Extra, ...] | None] | None) -> list[bytes | None] | None:
-    """The CBOR of each block's extras for `block_keys`; None for a block without any.
+    """Return the CBOR of each block's extras, for `block_keys`; None for a block without any.
 
-    An empty list of extras is not the same as none: it is encoded as an empty array.
+    An empty tuple of extras is not the same as None: it is encoded as an empty array.
     """
     if blocks is None:
         return None

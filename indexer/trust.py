@@ -1,4 +1,4 @@
-"""How far what is known of a worker can be trusted: the words that every package shares."""
+"""Trust in what the index claims of a worker: the words that all packages share."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from typing import NamedTuple
 
 
 class TrustState(StrEnum):
-    """From best to worst; `kvevents.trust.trust` says what leads to each."""
+    """Trust in the index's claims about a worker, from best to worst.
+
+    `kvevents.trust.trust` says what leads to each state.
+    """
 
     EXACT = "exact"
-    """Everything since a known empty start was applied."""
+    """All events since a known empty start were applied: the index claims what the worker holds."""
     PARTIAL = "partial"
-    """What is claimed is true, but the worker may hold more."""
+    """All claims are true, but the worker may hold more."""
     DEGRADED = "degraded"
-    """Something was lost: what is claimed may be gone."""
+    """Events were lost: the worker may no longer hold what the index claims."""
     RECOVERING = "recovering"
-    """Something was lost, or may have been, and a replay is under way."""
+    """Events were lost, or may have been, and a replay is under way."""
     STALE = "stale"
-    """Nothing vouches for the worker: no connection, no answer, or no sign of life."""
+    """Nothing confirms the claims: no connection, no answer, or no sign of life."""
     UNKNOWN = "unknown"
-    """Nothing was ever heard of the worker."""
+    """The worker has never published anything."""
 
 
 class TrustStatus(NamedTuple):
-    """How far what is claimed of one worker can be trusted."""
+    """The trust in the index's claims about one worker, and the reason for it."""
 
     state: TrustState
     reason: str
     """One of a few words; empty if the state is exact."""
     silent: float | None = None
-    """Seconds since the worker's last sign of life; None if there never was one."""
+    """Seconds since the worker's last sign of life; None before the first."""
     as_of: int | None = None
-    """Number of the last frame applied; None before the first."""
+    """The sequence number of the last frame applied; None before the first."""

@@ -11,57 +11,57 @@ if TYPE_CHECKING:
     from indexer.cache_layout import CacheLayout
 
 BlockKey = NewType("BlockKey", int)
-"""Our own 64-bit name of a block, computed from its tokens and all before it."""
+"""Our own 64-bit name of a block, computed from its tokens and all tokens before it."""
 
 EngineHash = NewType("EngineHash", int)
-"""An engine's own id of a block, as 64 bits. Opaque: two pods may use one for different blocks."""
+"""An engine's name of a block, as 64 bits. Opaque: two pods may use one for different blocks."""
 
 Hashes: TypeAlias = "array[int]"
 """Engine hashes, typecode 'Q'."""
 
 Tokens: TypeAlias = "array[int]"
-"""Token ids, typecode 'Q'; any writable buffer of unsigned 64-bit integers will do."""
+"""Token ids, typecode 'Q'. Any writable buffer of unsigned 64-bit integers serves as well."""
 
 
 class Worker(NamedTuple):
-    """One cache: a pod's data-parallel rank (0 without data parallelism)."""
+    """One KV cache: that of a pod's data-parallel rank."""
 
     pod: str
     rank: int
+    """0 without data parallelism."""
 
 
 class Place(NamedTuple):
-    """Where in a worker's caches a block lies: tier (`gpu`, `cpu`, ...) and KV-cache group."""
+    """A part of a worker's cache: a tier, and a cache group in it."""
 
     tier: str
+    """`gpu`, `cpu`, ..."""
     group: int = 0
 
 
 class WorkerMatch(NamedTuple):
-    """How much of a prompt one worker holds, and how much its engine can reuse.
-
-    score: sum over the blocks that could be reused, if the prompt went on, of the weight of the
-    best tier that holds each. matched_blocks: leading blocks held in any tier, in all main groups.
-    by_tier: leading blocks held in that tier. reusable_tokens: what the engine takes from its cache
-    for this very prompt. reusable_is_bound: it may be less.
-    """
+    """How much of a prompt one worker holds, and how much its engine can reuse."""
 
     worker: Worker
     score: float
+    """The sum of weights of the blocks that could be reused if the prompt went on. A block weighs
+    as much as the best tier that holds it."""
     matched_blocks: int
+    """Leading blocks held in all main groups, in any tier."""
     by_tier: dict[str, int]
+    """Leading blocks held in that tier, for each tier with any."""
     reusable_tokens: int = 0
+    """Tokens that the engine takes from its cache for this very prompt."""
     reusable_is_bound: bool = False
+    """Whether `reusable_tokens` is only an upper bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerBlocks:
-    """What the index holds of one worker: its model, and blocks by tier (of the main groups).
-
-    A block is as long as the worker's keys, see `CacheLayout`.
-    """
+    """What the index holds of one worker."""
 
     worker: Worker
     model: str
     by_tier: dict[str, int]
+    """Blocks of the main groups in each tier. A block is as long as one of the worker's keys."""
     layout: CacheLayout

@@ -1,15 +1,14 @@
 # cython: warn.unreachable=False
 """Block keys: token ids -> the 64-bit names of their blocks.
 
-Compiled by Cython where a C compiler is at hand; the same source runs as plain Python elsewhere.
+    key(parent, tokens, extra) = FNV-1a-64( canonical CBOR of [parent, tokens, extra] )
 
-    H(parent, tokens, extra) = FNV-1a-64( canonical CBOR of [parent, tokens, extra] )
+The CBOR is never materialised: its bytes go into the hash as they are produced. FNV's chain
+bounds the speed (one multiply per byte, each of which waits for the one before), and there is one
+saving only: XOR with a zero byte has no effect, so its multiply joins the one before it.
 
-The CBOR is never materialised: its bytes go into the hash as they are produced. The work is
-bound by FNV's chain (one multiply per byte, each waiting for the last), so the only saving there
-is: a zero byte leaves the XOR without effect, and the byte's multiply joins the one before it.
-Both lines, the way of an event and the way of a request, call `block_keys`: that identity is the
-correctness of the whole service.
+Events and requests both call `block_keys`. A prompt matches a stored block only because both
+paths compute the same key.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ if TYPE_CHECKING:
 COMPILED: bool = cython.compiled
 FNV_OFFSET_BASIS = 0xCBF29CE484222325
 
-# C variables, because Cython takes a literal beyond 31 bits for a Python object.
+# C variables, because Cython makes a Python object of a literal beyond 31 bits.
 _PRIME = cython.declare(cython.ulonglong, 0x100000001B3)
 _PRIME_SQUARED = cython.declare(cython.ulonglong, 0x366000002E329)
 _OFFSET_BASIS = cython.declare(cython.ulonglong, 0xCBF29CE484222325)
-_MASK = 0xFFFFFFFFFFFFFFFF  # what C does by itself
+_MASK = 0xFFFFFFFFFFFFFFFF  # plain Python has to cut off what C's integers drop
 
 
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
 def _step(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulonglong:
-    """One FNV-1a step over one byte."""
+    """Hash one byte."""
     if cython.compiled:
         return (h ^ byte) * _PRIME
     return ((h ^ byte) * _PRIME) & _MASK
@@ -47,7 +46,7 @@ def _step(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulonglong:
 @cython.inline
 @cython.exceptval(check=False)
 def _step_then_zero(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulonglong:
-    """The steps over `byte` and a zero byte after it, as one multiply by the squared prime."""
+    """Hash `byte` and a zero byte after it, with one multiply by the squared prime."""
     if cython.compiled:
         return (h ^ byte) * _PRIME_SQUARED
     return ((h ^ byte) * _PRIME_SQUARED) & _MASK
@@ -59,7 +58,10 @@ def _step_then_zero(h: cython.ulonglong, byte: cython.ulonglong) -> cython.ulong
 def _head(
     h: cython.ulonglong, major: cython.ulonglong, value: cython.ulonglong
 ) -> cython.ulonglong:
-    """A CBOR head: major type (already shifted left by 5) and its argument, shortest form."""
+    """Hash a CBOR head in its shortest form.
+
+    major: the major type, already shifted left by 5. value: its argument.
+    """
     if value < 24:
         return _step(h, major | value)
     if value < 0x100:
@@ -86,7 +88,7 @@ def _head(
 
 @cython.ccall
 def fnv1a_64(data: bytes, start: cython.ulonglong) -> cython.ulonglong:
-    """FNV-1a-64 of `data`, going on from `start`."""
+    """Return the FNV-1a-64 of `data`, continued from the hash `start`."""
     h: cython.ulonglong = start
     i: cython.Py_ssize_t
     for i in range(len(data)):
@@ -102,14 +104,21 @@ def block_keys(
     block_size: cython.Py_ssize_t,
     extras: Sequence[bytes | None] | None = None,
 ) -> array[int]:
-    """Keys of the full blocks of `tokens`, an `array('Q')` of `len(tokens) // block_size`.
+    """Return the keys of the full blocks of `tokens`.
 
-    parent: the key before the first block, or the model's root (`model_root`).
-    tokens: a writable contiguous buffer of unsigned 64-bit token ids.
-    extras: per full block the CBOR of its extra list, or None for a block without one; None
-        altogether is the same as a None for every block. See `indexer.extras`.
-    Raises ValueError for a block size below 1, and for extras of the wrong length unless the tokens
-    make no full block.
+    Args:
+        parent: the key of the block before the first one, or the root of the model's keys.
+        tokens: token ids, a writable contiguous buffer of unsigned 64-bit integers.
+        block_size: tokens per block.
+        extras: for each full block the CBOR of its extras, or None for a block without any;
+            None altogether is the same as a None for every block. See `indexer.extras`.
+
+    Returns:
+        An `array('Q')` of `len(tokens) // block_size` keys.
+
+    Raises:
+        ValueError: the block size is below 1, or `extras` does not have one entry per full block.
+            Without a full block `extras` may have any length.
     """
     if block_size < 1:
         raise ValueError(f"block size must be at least 1 token, not {block_size}")
@@ -124,7 +133,7 @@ def block_keys(
         return keys
     out: cython.ulonglong[::1] = keys
     key: cython.ulonglong = parent
-    opened: cython.ulonglong = _step(_OFFSET_BASIS, 0x83)  # an array of three is begun
+    opened: cython.ulonglong = _step(_OFFSET_BASIS, 0x83)  # the head of an array of three
     h: cython.ulonglong
     block: cython.Py_ssize_t
     i: cython.Py_ssize_t
