@@ -1,11 +1,18 @@
-"""Tokens -> block keys -> holders -> scores. This package imports nothing of ours.
+"""Tokens -> block keys -> holders -> scores. This package imports no other package of kvatlas.
 
-In path order: `types` the words, `extras` what besides tokens tells blocks apart, `keys` the hash
-itself (compiled), `scheme` tokens -> block keys, `groups` how a worker's cache is divided and what
-that lets it reuse, `index` the contract, `memory` the embedded index over `rows`, `table`, its
-`slots`, `segment`, `holder_sets`, `members` and `copies` (compiled), `prefix` the walk (compiled),
-`match` its outcome; `shared` the embedded index as one copy of several, `seats` what they call a
-worker's places, `bitmaps` the walk over bits that are kept elsewhere.
+An event comes in as engine hashes and block keys (`index`), and changes which holders have a
+block. A request comes in as tokens: `scheme` makes block keys of them, and an index matches them.
+
+    bit_match       the prefix walk over bitmaps that the store keeps
+    cache_layout    the groups of a worker's cache, and what they let an engine reuse
+    extras          what tells blocks with the same tokens apart
+    holder_ids      stable numbers for holders, the same in every replica
+    index           the contract of an index
+    kernel          the compiled parts: the key hash, the block table, the prefix walk
+    memory          the embedded index, alone or as one of several replicas
+    scheme          tokens -> block keys
+    trust           trust states
+    types           look-alike integers and small values
 """
 
 from __future__ import annotations
@@ -16,9 +23,13 @@ from indexer.extras import Extra, MultimodalItem, block_extras
 from indexer.holder_ids import StableHolderIds
 from indexer.index import Index, PrefixMatch, PromptBlocks
 from indexer.kernel import COMPILED
-from indexer.match import MemoryPrefixMatch
-from indexer.memory import DEFAULT_TIER_WEIGHTS, MemoryIndex
-from indexer.replicated import Changes, ReplicatedIndex
+from indexer.memory import (
+    DEFAULT_TIER_WEIGHTS,
+    Changes,
+    MemoryIndex,
+    MemoryPrefixMatch,
+    ReplicatedIndex,
+)
 from indexer.scheme import KeyScheme, PromptKeys, model_scope
 from indexer.trust import TrustState, TrustStatus
 from indexer.types import (

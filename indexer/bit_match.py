@@ -1,4 +1,4 @@
-"""The longest-prefix walk over bits: for each block a string with one bit for each slot."""
+"""The prefix walk over the bitmaps of a store: one for each block, a bit for each holder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from indexer.kernel import PrefixWalk
-from indexer.match import KeySize, MemoryPrefixMatch, Walk, WorkerEntry
-from indexer.memory import UNKNOWN_TIER_WEIGHT
+from indexer.kernel import PrefixWalk, WorkerPlans
+from indexer.memory import KeySize, MemoryPrefixMatch, TierRegistry, Walk, WalkedWorker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,101 +19,102 @@ if TYPE_CHECKING:
 
 
 class BitColumnWorker(NamedTuple):
-    """A worker whose blocks are bits. slots: slot -> place."""
+    """A worker whose holders are bits of bitmaps."""
 
     worker: Worker
     layout: CacheLayout
-    slots: Mapping[int, Place]
+    bits: Mapping[int, Place]
+    """Bit -> the place that it stands for."""
 
 
 class BitColumns:
-    """What the slots of one model's bits stand for.
-
-    workers: all that serve the model, in the order of answers. key_sizes: tokens of the keys that
-    workers have; 0 for a prompt's own.
-    """
+    """What the bits of one model's bitmaps stand for. Bits take the part of holders in the walk."""
 
     def __init__(
         self, workers: Iterable[BitColumnWorker], tier_weights: Mapping[str, float]
     ) -> None:
-        self._tiers = list(tier_weights)
-        self._weights = array("d", tier_weights.values())
-        self.pods: dict[str, list[WorkerEntry]] = {}
-        self._chunks: dict[int, set[int]] = {}
-        self._walk = PrefixWalk()
-        self._slot_count = 0
-        self._count = 0
-        for each in workers:
-            self._add(*each)
+        """Take all workers that serve the model, in the order in which to answer."""
+        self.pods: dict[str, list[WalkedWorker]] = {}
+        """The ranks of each pod."""
+        self._tiers = TierRegistry(tier_weights)
+        self._chunks: dict[int, set[int]] = {}  # key_block_size -> lengths of chunks
+        self._plans = WorkerPlans()
+        self._walk = PrefixWalk(self._plans)
+        self._worker_count = 0
+        self._bit_count = 0
+        for worker in workers:
+            self._add(*worker)
 
-    def _add(self, worker: Worker, layout: CacheLayout, slots: Mapping[int, Place]) -> None:
-        size = layout.key_block_size
-        plan = layout.plan(size or 1)
-        entry = WorkerEntry(worker, "", self._count, 0, 0, size, plan, layout)
-        self.pods.setdefault(worker.pod, []).append(entry)
-        self._chunks.setdefault(size, set()).update(entry.chunks)
-        self._walk.describe(self._count, plan, bool(entry.chunks))
-        self._count += 1
-        for slot, place in slots.items():
-            if place.tier not in self._tiers:
-                self._tiers.append(place.tier)
-                self._weights.append(UNKNOWN_TIER_WEIGHT)
-            self._walk.place(
-                slot,
-                entry.number,
-                self._tiers.index(place.tier),
-                plan.bits.get(place.group, 0),
-                layout.offload_chunk(place.tier, size or 1),
+    def _add(self, worker: Worker, layout: CacheLayout, bits: Mapping[int, Place]) -> None:
+        walked = WalkedWorker(worker, self._worker_count, layout)
+        self._worker_count += 1
+        self.pods.setdefault(worker.pod, []).append(walked)
+        self._chunks.setdefault(walked.key_block_size, set()).update(walked.chunks)
+        self._plans.describe(walked.number, walked.plan, bool(walked.chunks))
+        for bit, place in bits.items():
+            self._plans.place(
+                bit,
+                walked.number,
+                self._tiers.number_of(place.tier),
+                walked.plan.bits.get(place.group, 0),
+                layout.offload_chunk(place.tier, walked.key_block_size or 1),
             )
-            self._slot_count = max(self._slot_count, slot + 1)
+            self._bit_count = max(self._bit_count, bit + 1)
 
     @property
     def key_sizes(self) -> Collection[int]:
-        """See the class."""
+        """Tokens of the keys that workers have; 0 for keys as long as a prompt's blocks."""
         return self._chunks
 
-    def match(self, prompt: PromptBlocks, bits: Mapping[int, Sequence[bytes]]) -> MemoryPrefixMatch:
-        """How much each worker holds of a prompt.
+    def match(
+        self, prompt: PromptBlocks, bitmaps: Mapping[int, Sequence[bytes]]
+    ) -> MemoryPrefixMatch:
+        """Return how much of the prompt each worker holds.
 
-        bits: for each of `key_sizes` those of the prompt's blocks, in order.
+        bitmaps: for each of `key_sizes` the bitmaps of the prompt's blocks, in order; empty for a
+            block that nobody holds.
         """
         walks = {}
         for key_block_size, lengths in self._chunks.items():
             size = key_block_size or prompt.block_size
-            _, chunks, gap = KeySize.of(key_block_size, lengths)
-            numbers, sets = self._sets(bits[key_block_size], gap)
+            _, chunks, gap = KeySize.of_workers(key_block_size, lengths)
+            numbers, sets = self._intern(bitmaps[key_block_size], gap)
             ratio = prompt.block_size // size or 1
             walked = self._walk.walk(
                 numbers,
                 sets,
-                self._weights,
-                self._count,
+                self._tiers.weights,
+                self._worker_count,
                 prompt.tokens // size,
                 (prompt.tokens - 1) // size,
                 chunks,
                 ratio,
             )
             walks[key_block_size] = Walk(*walked, size, ratio)
-        return MemoryPrefixMatch(self.pods, self._tiers, walks)
+        return MemoryPrefixMatch(self.pods, self._tiers.names, walks)
 
-    def _sets(self, bits: Sequence[bytes], gap: int) -> tuple[array[int], list[array[int]]]:
-        """Numbers of holder sets along a prompt, up to `gap` blocks in a row that nobody holds."""
+    def _intern(self, bitmaps: Sequence[bytes], gap: int) -> tuple[array[int], list[array[int]]]:
+        """Return the number of each block's set of bits, and the sets, as the walk wants them.
+
+        Equal bitmaps get equal numbers. It ends after `gap` blocks in a row that nobody holds.
+        """
         sets: list[array[int]] = []
-        numbers_by_bits: dict[bytes, int] = {}
+        numbers_by_bitmap: dict[bytes, int] = {}
         numbers = array("I")
         missing = 0
-        for of_block in bits:
-            number = numbers_by_bits.get(of_block)
+        for bitmap in bitmaps:
+            number = numbers_by_bitmap.get(bitmap)
             if number is None:
-                number = numbers_by_bits[of_block] = len(sets)
-                sets.append(self._members(of_block))
+                number = numbers_by_bitmap[bitmap] = len(sets)
+                sets.append(self._bits_of(bitmap))
             numbers.append(number)
-            missing = 0 if of_block else missing + 1
+            missing = 0 if bitmap else missing + 1
             if missing == gap:
                 break
         return numbers, sets
 
-    def _members(self, bits: bytes) -> array[int]:
-        slots = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8)))
-        known = slots[slots < self._slot_count]  # one just allotted is not told of yet
+    def _bits_of(self, bitmap: bytes) -> array[int]:
+        bits = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8)))
+        # The store may have allocated bits since its registry was read: leave those out.
+        known = bits[bits < self._bit_count]
         return array("I", known.astype(np.uint32).tobytes())

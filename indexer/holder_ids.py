@@ -1,4 +1,4 @@
-"""A worker's seats: what its places and its knowledge are called outside of one table."""
+"""Holder ids: stable numbers for a worker's holders, the same in every replica."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from indexer.types import Place
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-KNOWLEDGE = None
+ANNOUNCER = None
+"""The key of a worker's announcer."""
+
 HolderKey: TypeAlias = "Place | None"
-"""Who has a seat: a place, or what the worker's engine hashes mean (`KNOWLEDGE`)."""
+"""What has a holder id: a holder, by its place, or the worker's announcer."""
 
 
 class StableHolderIds:
-    """The seats of one worker. A number is given once, and never again to another occupant.
+    """The holder ids of one worker.
 
-    numbers: the seat of each occupant that has one. next: the number to be given next.
+    A number is given once, and never to another holder. A holder that loses all it holds at once
+    (a clear, a restart) gives its id up, and gets a new one when it comes back: so what is
+    written under the old id stands for nothing, and need not be taken away row by row.
     """
 
     __slots__ = ("ids", "next")
 
-    def __init__(self, numbers: Mapping[HolderKey, int] | None = None, following: int = 0) -> None:
-        self.ids: dict[HolderKey, int] = dict(numbers or {})
-        self.next = following
+    def __init__(self, ids: Mapping[HolderKey, int] | None = None, next_id: int = 0) -> None:
+        self.ids: dict[HolderKey, int] = dict(ids or {})
+        """Holder -> its id."""
+        self.next = next_id
+        """The id to be given next."""
 
     def id_of(self, key: HolderKey) -> int:
-        """Its seat; a new one if it has none."""
+        """Return a holder's id, a new one if it has none."""
         holder_id = self.ids.get(key)
         if holder_id is None:
             holder_id = self.ids[key] = self.next
@@ -35,12 +41,12 @@ class StableHolderIds:
         return holder_id
 
     def release(self, keys: Iterable[HolderKey]) -> None:
-        """They have lost everything; each that comes again gets another seat."""
+        """Take the ids away from holders that have lost everything."""
         for key in keys:
             self.ids.pop(key, None)
 
     def scored(self) -> dict[int, Place]:
-        """Seat -> place of those that can count in scores."""
+        """Return id -> place for the holders that can count in scores."""
         return {
             holder_id: place
             for place, holder_id in self.ids.items()
@@ -48,26 +54,26 @@ class StableHolderIds:
         }
 
     def copy(self) -> StableHolderIds:
-        """The same seats, to be changed apart."""
+        """Return a copy that changes independently."""
         return StableHolderIds(self.ids, self.next)
 
     def dump(self) -> list[tuple[int, str | None, int]]:
-        """What `load` takes: seat, tier (None: knowledge) and group of each occupant."""
+        """Return id, tier (None for the announcer) and group of each holder, for `load`."""
         return [
             (holder_id, None, 0) if key is None else (holder_id, key.tier, key.group)
             for key, holder_id in self.ids.items()
         ]
 
     @classmethod
-    def load(cls, dumped: Iterable[tuple[int, str | None, int]], following: int) -> StableHolderIds:
-        """The seats that were dumped."""
+    def load(cls, dumped: Iterable[tuple[int, str | None, int]], next_id: int) -> StableHolderIds:
+        """Return the holder ids that were dumped."""
         return cls(
             {
-                (KNOWLEDGE if tier is None else Place(tier, group)): holder_id
+                (ANNOUNCER if tier is None else Place(tier, group)): holder_id
                 for holder_id, tier, group in dumped
             },
-            following,
+            next_id,
         )
 
     def __repr__(self) -> str:
-        return f"<Seats {self.ids}, next {self.next}>"
+        return f"<StableHolderIds {self.ids}, next {self.next}>"

@@ -13,45 +13,55 @@ if TYPE_CHECKING:
 
 
 class PromptBlocks(Protocol):
-    """A prompt as the index is asked for it; see `PromptKeys`."""
+    """A prompt to be matched; `PromptKeys` makes one of tokens."""
 
     @property
     def tokens(self) -> int:
-        """How many it has."""
+        """How many tokens the prompt has."""
         ...
 
     @property
     def block_size(self) -> int:
-        """Tokens of a block of the answer."""
+        """Tokens of a block of an answer."""
         ...
 
-    def at(self, block_size: int) -> array[int]:
-        """Its block keys, each of so many tokens."""
+    def block_keys(self, block_size: int) -> array[int]:
+        """Return the keys of the prompt's full blocks of `block_size` tokens, an `array('Q')`."""
         ...
 
 
 class PrefixMatch(Protocol):
     """How much of one prompt each worker holds."""
 
+    __slots__ = ()
+
     def best_of(self, pod: str) -> WorkerMatch | None:
-        """The best-scored rank of `pod` (the first one of equals); None for a pod unheard of."""
+        """Return the match of the pod's best-scored rank; None for an unknown pod.
+
+        Of ranks that score and match alike, the first one counts.
+        """
         ...
 
 
 class Index(Protocol):
-    """Blocks and their holders, fed by events, asked by requests. All calls are synchronous.
+    """Blocks and their holders. Events change them, and requests match prompts against them.
 
-    Events of one worker must be applied in the order it published them; those of different workers
-    may interleave in any way. A worker is registered by the first call that names it with `join`.
-    Unless said otherwise, naming a worker or a model the index does not know is not an error: it
-    holds nothing.
+    All calls are synchronous.
 
-    A worker's keys may stand for fewer tokens than a block of an answer has: see `CacheLayout`.
-    Nothing is held by whom the layout gives no group for it.
+    *Order.* Events of one worker must be applied in the order in which it published them; those
+    of different workers may interleave in any way. `join` registers a worker.
 
-    Copies are counted per (worker, place, engine hash): a block announced twice must be removed
-    twice. Engine hashes are opaque and per worker. An engine hash keeps its meaning after its last
-    copy is gone, until memory runs out, because offload tiers announce bare hashes later.
+    *Non-errors.* An unknown worker or model is no error, unless a call says otherwise: an unknown
+    worker holds nothing, and an unknown model has no workers.
+
+    *Copies* are counted per worker, place and engine hash: a block that is announced twice must be
+    removed twice.
+
+    *Engine hashes* are opaque, and each worker has its own. An engine hash keeps its meaning after
+    its last copy is gone, until memory runs out, because offload tiers announce bare hashes later.
+
+    *Sizes and groups.* A worker's keys may stand for fewer tokens than a block of an answer: see
+    `CacheLayout`. Blocks in a cache group that the worker's layout does not have count for nothing.
     """
 
     def join(self, worker: Worker, model: str) -> None:
@@ -59,15 +69,15 @@ class Index(Protocol):
         ...
 
     def describe(self, worker: Worker, layout: CacheLayout) -> None:
-        """How the worker's cache is divided; before it is said, all of group 0 counts.
+        """Set how the worker's cache is divided. Before the first call, only group 0 counts.
 
-        The worker must have joined. With another `key_block_size` than before it holds nothing any
-        more, and its engine hashes mean nothing. Cost: as `clear`.
+        The worker must have joined. A change of `key_block_size` makes the worker lose all its
+        blocks and the meaning of all its engine hashes. Idempotent. Cost: as `clear`.
         """
         ...
 
     def layout_of(self, worker: Worker) -> CacheLayout:
-        """What was said by `describe`."""
+        """Return the layout that `describe` has set; the default one if there was no such call."""
         ...
 
     def store(
@@ -79,11 +89,20 @@ class Index(Protocol):
         *,
         new_copies: bool = True,
     ) -> None:
-        """One more copy of each block in `place`; `keys` may be a whole multiple of `hashes`.
+        """Add one copy of each block in `place`, and learn what `hashes` mean.
 
-        With a multiple each engine hash stands for that many of our blocks, in order. Cost: O(1) a
-        block. new_copies: False if blocks that are held already have no copy more. Raises
-        ValueError if the keys do not spread evenly over the hashes.
+        The worker must have joined. Cost: O(1) per block.
+
+        Args:
+            worker: the worker that has stored the blocks.
+            place: where it has stored them.
+            hashes: the engine hashes of the blocks.
+            keys: our keys of the same blocks, typecode 'Q'; as many as hashes or a whole multiple.
+                With a multiple each engine hash stands for that many of our blocks, in order.
+            new_copies: False if blocks that the worker holds already have no further copy.
+
+        Raises:
+            ValueError: the keys do not spread evenly over the hashes.
         """
         ...
 
@@ -94,68 +113,87 @@ class Index(Protocol):
         hashes: Hashes,
         *,
         new_copies: bool = True,
-        most: int = 0,
+        last_blocks: int = 0,
     ) -> int:
-        """One more copy of blocks whose meaning this worker announced before.
+        """Add one copy of blocks whose engine hashes this worker has announced before.
 
-        most: of the blocks that a hash stands for those that `place` has are the last so many (a
-        group with shorter blocks than another has the same hashes); 0: all. Returns how many of
-        `hashes` it never announced; those change nothing.
+        The worker must have joined. Cost: O(1) per block.
+
+        Args:
+            worker: the worker that has stored the blocks.
+            place: where it has stored them.
+            hashes: the engine hashes of the blocks.
+            new_copies: as for `store`.
+            last_blocks: `place` has only the last so many of the blocks that a hash stands for;
+                0: all of them. A group with shorter blocks than another shares its hashes.
+
+        Returns:
+            How many of `hashes` the worker has never announced. Those change nothing.
         """
         ...
 
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
-        """One copy less of each; returns how many were not held (they change nothing)."""
+        """Remove one copy of each; return how many were not held. Those change nothing."""
         ...
 
     def limit_copies(
-        self, worker: Worker, place: Place, hashes: Hashes, most: Sequence[int]
+        self, worker: Worker, place: Place, hashes: Hashes, limits: Sequence[int]
     ) -> None:
-        """There are at most so many copies of each; those not held change nothing."""
+        """Remove copies until at most `limits[i]` of `hashes[i]` are left, for each `i`.
+
+        Hashes that are not held change nothing. Idempotent.
+        """
         ...
 
     def key_of(self, worker: Worker, engine_hash: EngineHash) -> BlockKey | None:
-        """What `engine_hash` means to `worker`: the key of its last block, None if never heard."""
+        """Return what `engine_hash` means to `worker`; None if it has never announced it.
+
+        The meaning is the key of the last block that the hash stands for.
+        """
         ...
 
     def clear(self, worker: Worker, tiers: Collection[str]) -> None:
-        """The worker's blocks in `tiers` are gone, of all groups; its engine hashes keep meaning.
+        """Remove the worker's blocks in `tiers`, of all groups; its engine hashes keep meaning.
 
-        Scores are right when this returns; the cost does not depend on the number of blocks.
+        Scores are right when this returns. The cost does not depend on the number of blocks.
         """
         ...
 
     def restart(self, worker: Worker, tiers: Collection[str]) -> None:
-        """As `clear`, and engine hashes announced so far mean nothing any more.
+        """Do as `clear`, and forget what engine hashes mean: the engine process is a new one.
 
-        Blocks in other tiers stay, and can be removed by the hashes they were stored under. Cost:
-        as `clear`.
+        Blocks in other tiers stay, and can be removed by the hashes under which they were stored.
+        Cost: as `clear`.
         """
         ...
 
     def evicted(self) -> Sequence[tuple[Worker, str]]:
-        """Workers that have lost blocks of a tier to the memory bound, since the last such call.
+        """Return workers and tiers that have lost blocks to the memory bound since the last call.
 
-        A worker and tier that was returned is not returned again before its blocks were cleared.
+        After a worker and a tier are returned, they are not returned again before the worker's
+        blocks in the tier are cleared.
         """
         ...
 
     def leave(self, worker: Worker) -> bool:
-        """The worker never was; False if it was not known. Cost: as `clear`."""
+        """Forget the worker and all it holds; False if it is unknown. Cost: as `clear`."""
         ...
 
     def match(self, model: str, prompt: PromptBlocks) -> PrefixMatch:
-        """How much of the prompt each worker of `model` holds, and can reuse."""
+        """Return how much of the prompt each worker of `model` holds and can reuse.
+
+        Cost: O(blocks up to the end of the longest match), plus O(workers).
+        """
         ...
 
     def pods_of(self, model: str) -> Sequence[str]:
-        """The pods that serve `model`, in the order in which they joined."""
+        """Return the pods that serve `model`, in the order in which they joined."""
         ...
 
     def models(self) -> Sequence[str]:
-        """The models that have a worker."""
+        """Return the models that have a worker."""
         ...
 
     def workers(self) -> Sequence[WorkerBlocks]:
-        """Every worker with what it holds, in the order in which they joined."""
+        """Return every worker and what it holds, in the order in which they joined."""
         ...

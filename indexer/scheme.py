@@ -1,6 +1,6 @@
-"""The key scheme of one model: block size, seed and names -> block keys.
+"""Key schemes: a model's name, block size and hash seed -> block keys.
 
-Both lines make their keys here, and nowhere else.
+Events and requests both get their keys from here, and from nowhere else.
 """
 
 from __future__ import annotations
@@ -23,43 +23,45 @@ if TYPE_CHECKING:
 
 
 def model_scope(model: str) -> int:
-    """What a model's blocks are told apart by from those of others: their names are key ^ scope."""
+    """Return a hash of a model's name that keeps its blocks apart from those of other models.
+
+    An index looks a block up by `key ^ scope`.
+    """
     scope: int = fnv1a_64(model.encode(), FNV_OFFSET_BASIS)
     return scope
 
 
 @dataclass(frozen=True)
 class KeyScheme:
-    """How prompts of `model` become block keys.
-
-    model: the base model's name. block_size: tokens per block. seed: the configured hash seed,
-    the same for the whole fleet ("" as in llm-d-kv-cache).
-    """
+    """Makes block keys of the prompts of one model."""
 
     model: str
+    """The name of the base model."""
     block_size: int
+    """Tokens per block."""
     seed: str = ""
+    """The configured hash seed, the same for the whole fleet; "" as in llm-d-kv-cache."""
     _roots: dict[str, BlockKey] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """What schemes of one model have in common that make the same keys of the same tokens."""
+        """A name for the keys: schemes of one model with equal names make equal keys."""
         return f"{self.block_size}-{fnv1a_64(self.seed.encode(), FNV_OFFSET_BASIS):x}"
 
     def root(self, lora_name: str | None = None) -> BlockKey:
-        """The key before block 0; an adapter's name stands in for the model's."""
+        """Return the key before block 0, in which an adapter's name replaces the model's."""
         name = lora_name or self.model
         root = self._roots.get(name)
         if root is None:
             seed_hash = fnv1a_64(self.seed.encode(), FNV_OFFSET_BASIS)
             payload = cbor2.dumps([seed_hash, None, name], canonical=True)
             root = BlockKey(fnv1a_64(payload, FNV_OFFSET_BASIS))
-            if len(self._roots) < 10_000:  # names come with requests: do not let them pile up
+            if len(self._roots) < 10_000:  # requests bring the names, so bound how many are kept
                 self._roots[name] = root
         return root
 
     def sized(self, block_size: int) -> KeyScheme:
-        """The scheme of the same model with blocks of another size; the roots are the same."""
+        """Return the scheme of the same model with blocks of another size; it shares the roots."""
         return self if block_size == self.block_size else replace(self, block_size=block_size)
 
     def keys(
@@ -68,18 +70,18 @@ class KeyScheme:
         tokens: Tokens,
         extras: Sequence[tuple[Extra, ...] | None] | None = None,
     ) -> array[int]:
-        """Keys of the full blocks of `tokens` after `parent`, as an `array('Q')`.
+        """Return the keys of the full blocks of `tokens` after `parent`, an `array('Q')`.
 
-        Raises ValueError if `extras` is not one entry for each full block.
+        Raises ValueError if `extras` does not have one entry for each full block.
         """
         keys: array[int] = block_keys(parent, tokens, self.block_size, encode(extras))
         return keys
 
 
 class PromptKeys:
-    """The block keys of one prompt, at any size of blocks: workers differ in the size of theirs.
+    """The block keys of one prompt, for blocks of any size; see `PromptBlocks`.
 
-    tokens: how many the prompt has. block_size: of the scheme, in which answers count.
+    Workers of one model may differ in the size of their blocks. Keys of one size are made once.
     """
 
     __slots__ = ("_items", "_keys", "_lora_name", "_salt", "_scheme", "_tokens", "tokens")
@@ -92,6 +94,15 @@ class PromptKeys:
         items: Sequence[MultimodalItem] = (),
         salt: str | None = None,
     ) -> None:
+        """Take the prompt's tokens, and what else goes into its keys.
+
+        Args:
+            scheme: the model's; answers count in blocks of its size.
+            tokens: all tokens of the prompt.
+            lora_name: the adapter, if the request is for one.
+            items: the prompt's images and the like.
+            salt: the request's cache salt.
+        """
         self._scheme = scheme
         self._tokens = tokens
         self._lora_name = lora_name
@@ -99,14 +110,15 @@ class PromptKeys:
         self._salt = salt
         self._keys: dict[int, array[int]] = {}
         self.tokens = len(tokens)
+        """How many tokens the prompt has."""
 
     @property
     def block_size(self) -> int:
-        """Tokens per block."""
+        """Tokens of a block of an answer."""
         return self._scheme.block_size
 
-    def at(self, block_size: int) -> array[int]:
-        """The keys of the full blocks of so many tokens, an `array('Q')`."""
+    def block_keys(self, block_size: int) -> array[int]:
+        """Return the keys of the full blocks of `block_size` tokens, an `array('Q')`."""
         keys = self._keys.get(block_size)
         if keys is None:
             scheme = self._scheme.sized(block_size)

@@ -1,16 +1,39 @@
-"""TODO map."""
+"""The parts of the index whose speed matters, compiled by Cython where there is a C compiler.
+
+The same source runs as plain Python elsewhere: C types are annotations and decorators, and the
+`.pxd` files declare what compiled modules see of each other. `setup.py` finds the modules by the
+glob `*/kernel/[a-z]*.py`. Two words mean something else than outside: a *slot* is a place in a
+hash map, and a *segment* is a 256th of one.
+
+    block_lookup     holder sets and masks of a prompt's blocks
+    eviction         the ages of slots, and which of them to evict first
+    holder_sets      interned sets of holders, and transitions between them
+    holders          numbers for holders and announcers, and their counts
+    keys             token ids -> block keys
+    prefix           the longest-prefix walk
+    refcounts        references beyond the first
+    rows             `RowTable`: the block table read and assigned as absolute values
+    segment          a part of a hash map with open addressing
+    sweep            takes retired holders out of all slots
+    table            `BlockTable`: applies events to blocks and mappings
+    table_storage    the two hash maps and their memory bound
+    tier_scores      weights of tiers, and scores
+    worker_plans     whose a holder's blocks are, and which ends an engine can reuse up to
+"""
 
 from __future__ import annotations
 
 from indexer.kernel.keys import COMPILED, FNV_OFFSET_BASIS, block_keys, fnv1a_64
 from indexer.kernel.prefix import PrefixWalk
 from indexer.kernel.rows import RowTable
+from indexer.kernel.worker_plans import WorkerPlans
 
 __all__ = [
     "COMPILED",
     "FNV_OFFSET_BASIS",
     "PrefixWalk",
     "RowTable",
+    "WorkerPlans",
     "block_keys",
     "fnv1a_64",
 ]

@@ -1,4 +1,7 @@
 # The C face of holder_sets.py, for the other compiled modules.
+cimport cython
+
+@cython.final
 cdef class HolderSets:
     cdef readonly list holders
     cdef dict _numbers

@@ -1,9 +1,13 @@
 # cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""Interned sets of members: one number stands for each distinct set.
+"""Interned holder sets: one number stands for each distinct set of holders.
 
-Number 0 is the empty set. The steps `with_holder` and `without_holder` are remembered, so that the
-usual one costs a dictionary look-up at most. Every slot that carries a number counts as one
-reference; sets without references are dropped in bulk by `collect`.
+Neighbouring blocks of a prompt are nearly always held by the same holders, so a few sets serve
+many blocks, and equal numbers mean equal sets. Number 0 is the empty set.
+
+A set is never changed. "Add this holder to the set of this block" is a transition from one set
+number to another, and the pool remembers transitions: a store of a thousand blocks makes the same
+one a thousand times. Each slot with a set number counts as one reference. Sets without references
+stay, because the next event often needs them again, until `collect` drops all of them.
 """
 
 from __future__ import annotations
@@ -13,58 +17,65 @@ from typing import Any
 
 import cython
 
-_REMOVAL = cython.declare(cython.ulonglong, 0x80000000)  # tells the two kinds of step apart
-_SET_BYTES = 320  # an array, its key, its dictionary entry and one remembered step
+_REMOVAL = cython.declare(cython.ulonglong, 0x80000000)  # marks a transition that removes
+_SET_BYTES = 320  # an array, its key, its dictionary entry and one remembered transition
 
 
 @cython.cclass
 class HolderSets:
-    """The pool of sets. A *member* is a number below 2**31 given by the block table.
+    """The pool of sets. A holder is a number below 2**31 that the block table gives.
 
-    members: set number -> ascending `array('I')` of members, empty for a free number.
-    dead: members that have been retired, but may still stand in sets.
-    live: sets with references. bytes: estimate of what the pool occupies.
+    Attributes:
+        holders: set number -> ascending `array('I')` of holders; empty for a free number.
+        retired: holders that hold nothing any more, but may still be in sets.
+        live: sets with references.
+        bytes: an estimate of what the pool occupies.
     """
 
     def __init__(self) -> None:
         self.holders: list[array[int]] = [array("I")]
-        self._numbers = {b"": 0}
-        self._transitions = {}
+        self._numbers = {b"": 0}  # bytes of the ascending array -> set number
+        self._transitions = {}  # set number << 32 | _REMOVAL or 0 | holder -> set number
         self._free = []
         self.retired = set()
         self._references = array("I", bytes(4 * 64))
         self.live = 0
         self.bytes = 0
+        # A direct-mapped cache of additions in front of `_transitions`: two reads of C arrays in
+        # place of a dictionary look-up with boxed integers. Target 0 means no entry: the outcome
+        # of an addition is never the empty set.
         self._recent_transitions = array("Q", bytes(8 * 256))
         self._recent_targets = array("I", bytes(4 * 256))
 
     def with_holder(self, number: cython.uint, holder: cython.uint) -> cython.uint:
-        """The set `number` with `holder`: `number` itself if that is in it."""
-        step: cython.ulonglong = cython.cast(cython.ulonglong, number) << 32 | holder
-        place: cython.Py_ssize_t = (number * 5 + holder) & 0xFF
-        if self._recent_transitions[place] == step and self._recent_targets[place] != 0:
-            return self._recent_targets[place]
-        known = self._transitions.get(step)
-        if known is None:
+        """Return the set `number` with `holder` added; `number` itself if it is in it."""
+        transition: cython.ulonglong = cython.cast(cython.ulonglong, number) << 32 | holder
+        index: cython.Py_ssize_t = (number * 5 + holder) & 0xFF
+        if self._recent_transitions[index] == transition and self._recent_targets[index] != 0:
+            return self._recent_targets[index]
+        target = self._transitions.get(transition)
+        if target is None:
             holders = set(self.holders[number])
             holders.add(holder)
-            known = self._transitions[step] = self.intern(holders)
-        self._recent_transitions[place] = step
-        self._recent_targets[place] = known
-        return self._recent_targets[place]
+            target = self._transitions[transition] = self.intern(holders)
+        self._recent_transitions[index] = transition
+        self._recent_targets[index] = target
+        return self._recent_targets[index]
 
     def without_holder(self, number: cython.uint, holder: cython.uint) -> cython.uint:
-        """The set `number` without `holder`: `number` itself if that is not in it."""
-        step: cython.ulonglong = cython.cast(cython.ulonglong, number) << 32 | _REMOVAL | holder
-        known = self._transitions.get(step)
-        if known is None:
+        """Return the set `number` with `holder` removed; `number` itself if it is not in it."""
+        transition: cython.ulonglong = (
+            cython.cast(cython.ulonglong, number) << 32 | _REMOVAL | holder
+        )
+        target = self._transitions.get(transition)
+        if target is None:
             holders = set(self.holders[number])
             holders.discard(holder)
-            known = self._transitions[step] = self.intern(holders)
-        return known
+            target = self._transitions[transition] = self.intern(holders)
+        return target
 
     def holds(self, number: cython.uint, holder: cython.uint) -> cython.bint:
-        """Whether `holder` is in the set `number`."""
+        """Return whether `holder` is in the set `number`."""
         holders: cython.uint[::1]
         i: cython.Py_ssize_t
         if number == 0:
@@ -76,7 +87,10 @@ class HolderSets:
         return False
 
     def intern(self, holders: set) -> cython.uint:
-        """The number of the set of `holders`."""
+        """Return the number of the set of `holders`, a new one for a set not seen before.
+
+        The set has no reference yet: it must get one, or not be needed, before the next `collect`.
+        """
         ordered = array("I", sorted(holders))
         name = ordered.tobytes()
         number = self._numbers.get(name)
@@ -97,7 +111,7 @@ class HolderSets:
         return number
 
     def move_reference(self, before: cython.uint, after: cython.uint) -> cython.void:
-        """A slot's set has changed from `before` to `after` (0: the slot was, or is now, free)."""
+        """Count a slot whose set changes from `before` to `after`; 0 stands for a free slot."""
         if before != 0:
             self._references[before] -= 1
             if self._references[before] == 0:
@@ -108,7 +122,11 @@ class HolderSets:
             self._references[after] += 1
 
     def collect(self) -> None:
-        """Drop the sets that no slot refers to, and with them every remembered step."""
+        """Drop the sets without references.
+
+        Their numbers will stand for other sets, so all remembered transitions go too. Call this
+        only while no set number is on its way from `intern` to a slot.
+        """
         self._transitions.clear()
         self._recent_targets = array("I", bytes(4 * 256))
         for number in range(1, len(self.holders)):
@@ -121,22 +139,26 @@ class HolderSets:
                 self.bytes -= _SET_BYTES + 2 * len(name)
 
     def has_many_unused(self) -> bool:
-        """Whether unreferenced sets outnumber the others: time to `collect`."""
+        """Return whether sets without references outnumber the others: time to `collect`."""
         return len(self._numbers) - 1 - self.live > max(4096, self.live)
 
     def forget_retired(self, holders: set[int]) -> None:
-        """`holders` are in no slot's set any more; their numbers may be given out again."""
+        """Take `holders`, which are in no referenced set any more, out of `retired`.
+
+        Their numbers can be given out again, so no set and no transition may name them: hence
+        the collection.
+        """
         self.collect()
         self.retired -= holders
 
     def without_retired(self, number: int) -> int:
-        """The set `number` less its dead members."""
+        """Return the set `number` without its retired holders."""
         return self.intern(set(self.holders[number]) - self.retired)
 
     # Snapshots
 
     def dump(self) -> dict[str, Any]:
-        """What `load` takes."""
+        """Return the pool as `load` takes it."""
         return {
             "sizes": array("I", map(len, self.holders)).tobytes(),
             "holders": b"".join(holders.tobytes() for holders in self.holders),
@@ -145,11 +167,11 @@ class HolderSets:
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Be as the pool that was dumped."""
-        every, start = array("I", dumped["holders"]), 0
+        """Replace the contents by a dumped pool. Transitions are learned again."""
+        concatenated, start = array("I", dumped["holders"]), 0
         self.holders = []
         for size in array("I", dumped["sizes"]):
-            self.holders.append(every[start : start + size])
+            self.holders.append(concatenated[start : start + size])
             start += size
         self._references = array("I", dumped["references"])
         self._numbers = {holders.tobytes(): n for n, holders in enumerate(self.holders)}

@@ -1,8 +1,11 @@
 # The C face of holders.py, for the other compiled modules.
+cimport cython
+
+@cython.final
 cdef class Holders:
     cdef unsigned long long[::1] scopes
     cdef unsigned long long[::1] held
-    cdef unsigned long long[::1] lost
+    cdef unsigned long long[::1] evicted
     cdef unsigned char[::1] announcer
     cdef readonly Py_ssize_t count
     cdef list _free

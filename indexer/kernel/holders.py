@@ -1,5 +1,5 @@
 # cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""Members of holder sets: small numbers for holders, and for workers' knowledge of hashes."""
+"""Holders and announcers of one block table: small numbers, and what is counted for each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import Any
 
 import cython
 
-_FIRST = 64
+_INITIAL_ROOM = 64
 
 
 @cython.cclass
 class Holders:
-    """What is kept of each member, by its number.
+    """Columns indexed by holder number.
 
-    scopes: mixed into the keys of its blocks. held: how many blocks it holds. lost: how many it
-    held that were evicted. knowing: whether it stands for knowledge. count: numbers ever given.
+    Attributes:
+        scopes: mixed into the keys of the holder's blocks, see `indexer.scheme.model_scope`.
+        held: blocks that the holder holds now.
+        evicted: blocks that the holder held when they were evicted for the memory bound.
+        announcer: 1 for an announcer, 0 for a holder of blocks.
+        count: numbers in use or free; the next number that was never used.
     """
 
     def __init__(self) -> None:
-        self.scopes = array("Q", bytes(8 * _FIRST))
-        self.held = array("Q", bytes(8 * _FIRST))
-        self.lost = array("Q", bytes(8 * _FIRST))
-        self.announcer = array("B", bytes(_FIRST))
+        self.scopes = array("Q", bytes(8 * _INITIAL_ROOM))
+        self.held = array("Q", bytes(8 * _INITIAL_ROOM))
+        self.evicted = array("Q", bytes(8 * _INITIAL_ROOM))
+        self.announcer = array("B", bytes(_INITIAL_ROOM))
         self.count = 0
         self._free = []
 
     def new(self, scope: cython.ulonglong, announcer: cython.bint) -> int:
-        """A number that is not in use."""
+        """Return a number that is not in use, with all counts at zero."""
         if self._free:
             holder = self._free.pop()
         else:
@@ -37,34 +41,34 @@ class Holders:
             if holder >= len(self.scopes):
                 self.scopes = _doubled(array("Q", self.scopes))
                 self.held = _doubled(array("Q", self.held))
-                self.lost = _doubled(array("Q", self.lost))
+                self.evicted = _doubled(array("Q", self.evicted))
                 self.announcer = _doubled(array("B", self.announcer))
         self.scopes[holder] = scope
         self.held[holder] = 0
-        self.lost[holder] = 0
+        self.evicted[holder] = 0
         self.announcer[holder] = announcer
         return holder
 
     def free(self, holders: set[int]) -> None:
-        """These numbers are in no set any more."""
+        """Let `new` give these numbers out again. No holder set may contain them any more."""
         self._free.extend(holders)
 
     def dump(self) -> dict[str, Any]:
-        """What `load` takes."""
+        """Return the columns as `load` takes them."""
         return {
             "scopes": bytes(self.scopes),
             "held": bytes(self.held),
-            "lost": bytes(self.lost),
+            "lost": bytes(self.evicted),
             "announcer": bytes(self.announcer),
             "count": self.count,
             "free": self._free,
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Be as the members that were dumped."""
+        """Replace the columns by dumped ones."""
         self.scopes = array("Q", dumped["scopes"])
         self.held = array("Q", dumped["held"])
-        self.lost = array("Q", dumped["lost"])
+        self.evicted = array("Q", dumped["lost"])
         self.announcer = array("B", dumped["announcer"])
         self.count = dumped["count"]
         self._free = list(dumped["free"])

@@ -1,119 +1,45 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, warn.unreachable=False
 # cython: cdivision=True
-"""The longest-prefix walk: set numbers along a prompt -> what each worker holds and can reuse.
+"""The longest-prefix walk: holder sets along a prompt -> what each worker holds and can reuse.
 
-Compiled by Cython where a C compiler is at hand; the same source runs as plain Python elsewhere.
+The walk goes once over the *stretches* of a prompt: blocks in a row that have the same holders.
+A worker stays in the walk as long as it holds all blocks from the first one on, so for most
+workers a stretch costs a few array reads, and the walk ends with the last worker.
 
-The walk goes once over the *segments* of a prompt: runs of blocks that have the same holders. An
-end e is one that an engine can reuse up to if every kind of its groups allows it (see `ReusePlan`),
-and whether it does depends on the blocks before e alone. So the walk keeps for each rule where the
-run of held blocks that reaches the present segment began; within a segment the allowed ends are an
-interval, and the greatest of the newest segment that has any is the answer.
+Workers with one main group are *plain*: `_mark_held` does all their work. Those with several
+groups, or with tiers that load chunks, first collect which groups hold the stretch, in any tier
+and in each; then `_evaluate` looks at the outcome, and asks the worker's rules which ends within
+the stretch its engine can reuse up to.
 """
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 
 import cython
 
-if TYPE_CHECKING:
-    from indexer.cache_layout import ReusePlan
+from indexer.kernel.tier_scores import TierScores
+from indexer.kernel.worker_plans import WorkerPlans, rounded, without_last
 
-_FIRST = 64
-_MOST_KEPT = 1 << 20  # bytes of scratch space between walks
-_RULES = cython.declare(cython.Py_ssize_t, 8)
-_SLIDING = cython.declare(cython.int, 2)
-_CHUNKED = cython.declare(cython.int, 4)
+_INITIAL_ROOM = 64
 
 
 @cython.cclass
 class PrefixWalk:
-    """Whose each member of the holder sets is, and how far each worker's engine reuses blocks.
+    """A walk over the workers and holders of `plans`, and its scratch space."""
 
-    Members and workers are small numbers that the caller gives.
-    """
-
-    def __init__(self) -> None:
-        self._workers = array("i", [-1]) * _FIRST
-        self._tiers = array("B", bytes(_FIRST))
-        self._bits = array("I", bytes(4 * _FIRST))
-        self._chunks = array("I", bytes(4 * _FIRST))
-        self._plain = array("B", bytes(_FIRST))
-        self._main = array("I", bytes(4 * _FIRST))
-        self._main_block = array("I", [1]) * _FIRST
-        self._align = array("I", [1]) * _FIRST
-        self._dropped = array("I", bytes(4 * _FIRST))
-        self._rule_count = array("B", bytes(_FIRST))
-        self._attention = array("B", bytes(_RULES * _FIRST))
-        self._mask = array("I", bytes(4 * _RULES * _FIRST))
-        self._block = array("I", bytes(4 * _RULES * _FIRST))
-        self._reach = array("I", bytes(4 * _RULES * _FIRST))
-        # What is noted during a walk. `_segment_stamp` counts segments of all walks: an older stamp is none.
-        self._segment_stamp = 0
-        self._tier_count = 0
-        self._tiers_used = 0  # any beyond are weighed, but nothing is there
-        self._weighed = array("d")
-        self._segment_ends = array("I", bytes(4 * _FIRST))
-        self._active = array("I", bytes(4 * _FIRST))
-        self._stamps = array("Q", bytes(8 * _FIRST))
-        self._held = array("I", bytes(4 * _FIRST))
-        self._runs = array("i", bytes(4 * _RULES * _FIRST))
-        self._best = array("B", bytes(_FIRST))
-
-    def place(
-        self,
-        holder: cython.Py_ssize_t,
-        worker: cython.int,
-        tier: cython.uchar = 0,
-        bit: cython.uint = 0,
-        chunk: cython.uint = 0,
-    ) -> None:
-        """Blocks of `holder` are `worker`'s (-1: nobody's) in `tier`, in the group of `bit`.
-
-        chunk: blocks that the tier loads as a whole: such a chunk of a prompt is held if its last
-        block is. 0: each on its own.
-        """
-        while holder >= len(self._workers):
-            self._workers = _doubled(array("i", self._workers), -1)
-            self._tiers = _doubled(array("B", self._tiers), 0)
-            self._bits = _doubled(array("I", self._bits), 0)
-            self._chunks = _doubled(array("I", self._chunks), 0)
-        self._workers[holder] = worker if bit or worker < 0 else -1
-        self._tiers[holder] = tier
-        self._tiers_used = max(self._tiers_used, cython.cast(cython.Py_ssize_t, tier) + 1)
-        self._bits[holder] = bit
-        self._chunks[holder] = chunk
-
-    def describe(self, worker: cython.Py_ssize_t, plan: ReusePlan, chunked: cython.bint) -> None:
-        """How `worker` reuses blocks; chunked: whether any of its tiers loads chunks."""
-        i: cython.Py_ssize_t
-        at: cython.Py_ssize_t
-        while worker >= len(self._main):
-            self._plain = _doubled(array("B", self._plain), 0)
-            self._main = _doubled(array("I", self._main), 0)
-            self._main_block = _doubled(array("I", self._main_block), 1)
-            self._align = _doubled(array("I", self._align), 1)
-            self._dropped = _doubled(array("I", self._dropped), 0)
-            self._rule_count = _doubled(array("B", self._rule_count), 0)
-            self._attention = _doubled(array("B", self._attention), 0)
-            self._mask = _doubled(array("I", self._mask), 0)
-            self._block = _doubled(array("I", self._block), 0)
-            self._reach = _doubled(array("I", self._reach), 0)
-        one_group = plan.main != 0 and plan.main & (plan.main - 1) == 0
-        self._plain[worker] = one_group and not plan.rules and not chunked
-        self._main[worker] = plan.main
-        self._main_block[worker] = plan.main_block
-        self._align[worker] = plan.align
-        self._dropped[worker] = plan.dropped
-        self._rule_count[worker] = len(plan.rules)
-        for i in range(len(plan.rules)):
-            at = worker * _RULES + i
-            self._attention[at] = plan.rules[i].attention
-            self._mask[at] = plan.rules[i].mask
-            self._block[at] = plan.rules[i].block
-            self._reach[at] = plan.rules[i].reach
+    def __init__(self, plans: WorkerPlans) -> None:
+        self._plans = plans
+        self._scores = TierScores()
+        self._stretch_ends = array("I", bytes(4 * _INITIAL_ROOM))
+        # Workers that are not plain and hold some of the present stretch, and what they hold: bits
+        # of groups, in any tier and by worker * tiers + tier. All of it is valid only if the
+        # worker's stamp is that of the present stretch. Stamps count the stretches of all walks,
+        # so nothing has to be cleared between stretches or walks.
+        self._active = array("I", bytes(4 * _INITIAL_ROOM))
+        self._held = array("I", bytes(4 * _INITIAL_ROOM))
+        self._stamps = array("Q", bytes(8 * _INITIAL_ROOM))
+        self._stamp = 0
 
     def walk(
         self,
@@ -126,337 +52,249 @@ class PrefixWalk:
         chunks: tuple[int, ...] = (),
         ratio: cython.Py_ssize_t = 1,
     ) -> tuple[array[int], array[float], array[int], array[int]]:
-        """What each worker holds and can reuse of a prompt.
+        """Return what each worker holds and can reuse of a prompt.
 
-        numbers: per leading block the number of its holder set. sets: number -> members. weights:
-        tier -> what a block in it adds to the score; they do not change, but there may be more of
-        them another time. blocks: of the whole prompt; limit: of all but its last token. chunks:
-        the lengths of chunks there may be. ratio: how many of these blocks make one that a score
-        counts, for only whole ones do.
+        Args:
+            numbers: the holder sets of the leading blocks.
+            sets: set number -> holders.
+            weights: tier -> what a block in it adds to a score. They do not change, but the same
+                array may be longer another time.
+            worker_count: one more than the highest worker.
+            blocks: blocks of the whole prompt.
+            limit: blocks of all but its last token, which an engine computes in any case.
+            chunks: the lengths of the chunks that tiers load, in blocks.
+            ratio: blocks that make one block of an answer; scores count whole ones only.
 
-        Returns, by worker and in blocks of these keys: leading blocks held in any tier in all main
-        groups; the sum of the best tier's weight over what could be reused if the prompt went on;
-        (worker * tiers + tier) leading blocks held in that very tier; and what can be reused.
-
-        A score is a sum of one product a weight, in the order of `weights`: the same to the last
-        bit however workers, members and sets are numbered.
+        Returns:
+            Four arrays, by worker and in blocks of these keys: the leading blocks held in all
+            main groups, in any tier ('I'); the score: the sum of the best tier's weight over the
+            blocks that could be reused if the prompt went on ('d'); by worker * tiers + tier, the
+            leading blocks held in that very tier ('I'); and the blocks that can be reused ('I').
         """
-        count: cython.Py_ssize_t = len(numbers)
-        pass_number: cython.Py_ssize_t
-        chunk: cython.Py_ssize_t
-        at: cython.Py_ssize_t
-        i: cython.Py_ssize_t
-        matched_out = array("I", bytes(4 * (worker_count + 1)))
-        scores_out = array("d", bytes(8 * (worker_count + 1)))
-        tiers_out = array("I", bytes(4 * (worker_count + 1) * len(weights)))
-        open_out = array("I", bytes(4 * (worker_count + 1)))
-        ends_out = array("I", bytes(4 * (worker_count + 1)))
-        self._matched = matched_out
-        self._by_tier = tiers_out
-        self._open_ends = open_out
-        self._ends = ends_out
+        matched = array("I", bytes(4 * (worker_count + 1)))
+        scores = array("d", bytes(8 * (worker_count + 1)))
+        by_tier = array("I", bytes(4 * (worker_count + 1) * len(weights)))
+        ends = array("I", bytes(4 * (worker_count + 1)))
+        self._matched = matched
+        self._by_tier = by_tier
+        self._open_ends = array("I", bytes(4 * (worker_count + 1)))
+        self._ends = ends
         self._blocks, self._limit = blocks, limit
-        if len(weights) != self._tier_count or weights is not self._weighed:
-            self._sort_tiers(weights)
-        self._split_into_segments(numbers, chunks)
+        if self._scores.use(weights):
+            self._tier_held = array("I", bytes(4 * len(weights) * len(self._held)))
+        self._split_into_stretches(numbers, chunks)
         self._reserve(worker_count)
-        self._segment = 0
-        self._start = 0
-        self._first_stamp = self._segment_stamp
-        self._any_matched = True
-        while self._any_matched and self._start < count:
-            self._end = self._segment_ends[self._segment]
-            self._row = self._segment * worker_count
-            self._any_matched = False
-            self._active_count = 0
-            self._segment_stamp += 1
-            self._mark_held(sets[numbers[self._start]], 0)
-            for pass_number in range(len(chunks)):
-                # A tier that loads chunks holds a segment if it holds the last block of its chunk.
-                chunk = chunks[pass_number]
-                at = (self._start // chunk + 1) * chunk - 1
-                if at < count:
-                    self._mark_held(sets[numbers[at]], chunk)
-            for i in range(self._active_count):
-                self._evaluate(self._active[i])
-            self._start = self._end
-            self._segment += 1
-        self._finish(scores_out, worker_count, ratio)
-        if len(self._best) > _MOST_KEPT:
-            self._best = array("B", bytes(_FIRST))
-        return matched_out, scores_out, tiers_out, ends_out
+        self._visit_stretches(numbers, sets, chunks, worker_count)
+        self._finish(scores, worker_count, ratio)
+        self._scores.release()
+        return matched, scores, by_tier, ends
 
-    def _sort_tiers(self, weights: array[float]) -> cython.void:
-        """Put the tiers in order: the heaviest first, and those of the same weight together."""
-        tier_count: cython.Py_ssize_t = len(weights)
-        i: cython.Py_ssize_t
-        tier: cython.Py_ssize_t
-        same: cython.uchar[::1] = array("B", range(tier_count))
-        self._weights = array("d", weights)  # of ours: theirs grows
-        self._weighed = weights
-        self._tier_count = tier_count
-        for i in range(tier_count):
-            for tier in range(i):
-                if weights[tier] == weights[i]:
-                    same[i] = tier
-                    break
-        self._same = same
-        self._order = array("B", sorted(range(tier_count), key=weights.__getitem__, reverse=True))
-        self._counts = array("q", bytes(8 * tier_count))
-        self._tier_held = array("I", bytes(4 * tier_count * len(self._held)))
-
-    def _reserve(self, worker_count: cython.Py_ssize_t) -> cython.void:
-        """Have room for what is noted during a walk of the present number of segments."""
-        if worker_count > len(self._held):
-            self._active = array("I", bytes(8 * worker_count))
-            self._stamps = array("Q", bytes(16 * worker_count))
-            self._held = array("I", bytes(8 * worker_count))
-            self._tier_held = array("I", bytes(8 * worker_count * self._tier_count))
-            self._runs = array("i", bytes(8 * worker_count * _RULES))
-        if self._segments * worker_count > len(self._best):
-            self._best = array("B", bytes(2 * self._segments * worker_count))
-
-    def _split_into_segments(self, numbers: cython.uint[::1], chunks: tuple) -> cython.void:
-        """Find where each run of blocks with the same holders, and in the same chunks, ends."""
+    def _split_into_stretches(self, numbers: cython.uint[::1], chunks: tuple) -> cython.void:
+        """Find where each row of blocks with the same holders, and in the same chunks, ends."""
         count: cython.Py_ssize_t = len(numbers)
-        segments: cython.Py_ssize_t = 0
+        stretches: cython.Py_ssize_t = 0
         i: cython.Py_ssize_t
         has_chunks: cython.bint = len(chunks) > 0
-        if count > len(self._segment_ends):
-            self._segment_ends = array("I", bytes(8 * count))
+        if count > len(self._stretch_ends):
+            self._stretch_ends = array("I", bytes(8 * count))
         for i in range(1, count + 1):
             if (
                 i == count
                 or numbers[i] != numbers[i - 1]
                 or (has_chunks and any(i % chunk == 0 for chunk in chunks))
             ):
-                self._segment_ends[segments] = i
-                segments += 1
-        self._segments = segments
+                self._stretch_ends[stretches] = i
+                stretches += 1
+        self._stretches = stretches
+
+    def _reserve(self, worker_count: cython.Py_ssize_t) -> cython.void:
+        """Make room for so many workers in as many stretches as the prompt has."""
+        if worker_count > len(self._held):
+            self._active = array("I", bytes(8 * worker_count))
+            self._stamps = array("Q", bytes(16 * worker_count))
+            self._held = array("I", bytes(8 * worker_count))
+            self._tier_held = array("I", bytes(8 * worker_count * self._scores.tier_count))
+        self._scores.reserve(self._stretches * worker_count)
+
+    def _visit_stretches(
+        self,
+        numbers: cython.uint[::1],
+        sets: list,
+        chunks: tuple,
+        worker_count: cython.Py_ssize_t,
+    ) -> cython.void:
+        """Go from stretch to stretch until no worker is left that holds all blocks so far."""
+        count: cython.Py_ssize_t = len(numbers)
+        stretch: cython.Py_ssize_t = 0
+        chunk: cython.Py_ssize_t
+        last: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        self._start = 0
+        self._first_stamp = self._stamp
+        self._any_matched = True
+        while self._any_matched and self._start < count:
+            self._end = self._stretch_ends[stretch]
+            self._row = stretch * worker_count
+            self._any_matched = False
+            self._active_count = 0
+            self._stamp += 1
+            self._mark_held(sets[numbers[self._start]], 0)
+            for i in range(len(chunks)):
+                # Stretches are split where chunks begin, so one chunk is around all of this.
+                chunk = chunks[i]
+                last = (self._start // chunk + 1) * chunk - 1
+                if last < count:
+                    self._mark_held(sets[numbers[last]], chunk)
+            for i in range(self._active_count):
+                self._evaluate(self._active[i])
+            self._start = self._end
+            stretch += 1
 
     def _mark_held(self, holders: cython.uint[::1], chunk: cython.uint) -> cython.void:
-        """These hold the present segment; of members, those of tiers that load such chunks."""
+        """Mark the stretch as held by those of `holders` whose tiers load chunks of `chunk`."""
+        plans: WorkerPlans = self._plans
+        scores: TierScores = self._scores
         i: cython.Py_ssize_t
         holder: cython.Py_ssize_t
         worker: cython.Py_ssize_t
         tier: cython.Py_ssize_t
         cell: cython.Py_ssize_t
-        best: cython.Py_ssize_t
-        known: cython.Py_ssize_t = len(self._workers)
+        placed: cython.Py_ssize_t = len(plans.workers)
         for i in range(len(holders)):
             holder = holders[i]
-            if holder >= known or self._chunks[holder] != chunk:
+            if holder >= placed or plans.chunks[holder] != chunk:
                 continue
-            worker = self._workers[holder]
-            if worker < 0:
+            worker = plans.workers[holder]
+            if worker < 0:  # an announcer, a retired holder, or a group that does not count
                 continue
-            if not self._plain[worker]:
-                if self._stamps[worker] != self._segment_stamp:
-                    self._activate(worker)
-                self._held[worker] |= self._bits[holder]
-                if self._tiers_used > 1:
-                    cell = worker * self._tier_count + self._tiers[holder]
-                    self._tier_held[cell] |= self._bits[holder]
+            if not plans.plain[worker]:
+                self._collect(worker, holder)
                 continue
-            tier = self._tiers[holder]
-            cell = worker * self._tier_count + tier
+            tier = plans.tiers[holder]
+            cell = worker * scores.tier_count + tier
             if self._by_tier[cell] == self._start:
                 self._by_tier[cell] = self._end
-            tier = self._same[tier]
-            best = self._row + worker
+            tier = scores.same[tier]
+            cell = self._row + worker
             if self._matched[worker] == self._start:
                 self._matched[worker] = self._end
-                self._best[best] = tier
+                scores.best[cell] = tier
                 self._any_matched = True
-            elif (
+            elif (  # the worker holds the stretch in another tier, too
                 self._matched[worker] == self._end
-                and self._weights[tier] > self._weights[self._best[best]]
+                and scores.weights[tier] > scores.weights[scores.best[cell]]
             ):
-                self._best[best] = tier
+                scores.best[cell] = tier
+
+    def _collect(self, worker: cython.Py_ssize_t, holder: cython.Py_ssize_t) -> cython.void:
+        """Add a holder's group to those in which a worker that is not plain holds the stretch."""
+        plans: WorkerPlans = self._plans
+        cell: cython.Py_ssize_t
+        if self._stamps[worker] != self._stamp:
+            self._activate(worker)
+        self._held[worker] |= plans.bits[holder]
+        if plans.tiers_used > 1:
+            cell = worker * self._scores.tier_count + plans.tiers[holder]
+            self._tier_held[cell] |= plans.bits[holder]
 
     def _activate(self, worker: cython.Py_ssize_t) -> cython.void:
-        """The first member of a worker with several groups, in this segment."""
+        """Begin to collect what a worker holds of the present stretch."""
         j: cython.Py_ssize_t
         first: cython.Py_ssize_t
         if self._stamps[worker] <= self._first_stamp:
-            for j in range(worker * _RULES, worker * _RULES + self._rule_count[worker]):
-                self._runs[j] = 0
-        self._stamps[worker] = self._segment_stamp
+            # Its first stretch in this walk. If that is not the first of the prompt the worker
+            # matches nothing, and its rules are not looked at.
+            self._plans.begin_runs(worker)
+        self._stamps[worker] = self._stamp
         self._held[worker] = 0
-        if self._tiers_used > 1:
-            first = worker * self._tier_count
-            for j in range(first, first + self._tiers_used):
+        if self._plans.tiers_used > 1:
+            first = worker * self._scores.tier_count
+            for j in range(first, first + self._plans.tiers_used):
                 self._tier_held[j] = 0
         self._active[self._active_count] = worker
         self._active_count += 1
 
     def _evaluate(self, worker: cython.Py_ssize_t) -> cython.void:
-        """What the present segment means to a worker with several groups."""
-        main: cython.uint = self._main[worker]
+        """Draw the conclusions from what a worker that is not plain holds of the stretch."""
+        plans: WorkerPlans = self._plans
+        main: cython.uint = plans.main[worker]
         cell: cython.Py_ssize_t
         end: cython.Py_ssize_t
         if self._matched[worker] != self._start or main == 0 or self._held[worker] & main != main:
             return
         self._matched[worker] = self._end
         self._any_matched = True
-        if self._tiers_used == 1:
-            cell = worker * self._tier_count
+        if plans.tiers_used == 1:
+            cell = worker * self._scores.tier_count
             if self._by_tier[cell] == self._start:
                 self._by_tier[cell] = self._end
-            self._best[self._row + worker] = 0
+            self._scores.best[self._row + worker] = 0
         else:
             self._evaluate_tiers(worker, main)
-        self._low = self._start + 1
-        self._step = self._align[worker]
-        if self._allows(worker):
-            end = _rounded(min(self._end, self._blocks), self._step)
-            if end >= self._low:
+        if plans.allows(worker, self._held[worker], self._start):
+            # Of the ends allowed in this stretch the greatest counts. An earlier stretch's stays
+            # if there is none: an engine may always reuse less.
+            end = rounded(min(self._end, self._blocks), plans.step)
+            if end >= plans.low:
                 self._open_ends[worker] = end
-            end = _rounded(min(self._end, self._limit), self._step)
-            if end >= self._low:
+            end = rounded(min(self._end, self._limit), plans.step)
+            if end >= plans.low:
                 self._ends[worker] = end
 
     def _evaluate_tiers(self, worker: cython.Py_ssize_t, main: cython.uint) -> cython.void:
-        """How far each tier reaches, and which is the best for the present segment."""
+        """Find how far each tier reaches, and which tier's weight the stretch has.
+
+        A group may be in one tier and another group in a slower one. The stretch is worth as much
+        as the slowest tier that is needed: tiers are gone through from the heaviest on until
+        together they hold all main groups.
+        """
+        scores: TierScores = self._scores
         groups: cython.uint = 0
-        j: cython.Py_ssize_t
+        i: cython.Py_ssize_t
         tier: cython.Py_ssize_t
         cell: cython.Py_ssize_t
-        found: cython.bint = False
-        for j in range(self._tier_count):
-            tier = self._order[j]
-            if tier >= self._tiers_used:
+        is_complete: cython.bint = False
+        for i in range(scores.tier_count):
+            tier = scores.order[i]
+            if tier >= self._plans.tiers_used:
                 continue
-            cell = worker * self._tier_count + tier
+            cell = worker * scores.tier_count + tier
             if self._by_tier[cell] == self._start and self._tier_held[cell] & main == main:
                 self._by_tier[cell] = self._end
             groups |= self._tier_held[cell]
-            if not found and groups & main == main:
-                self._best[self._row + worker] = self._same[tier]
-                found = True
-
-    def _allows(self, worker: cython.Py_ssize_t) -> cython.bint:
-        """Whether any end in the present segment is allowed: from `_low` on, every `_step`-th."""
-        rule: cython.Py_ssize_t
-        begun: cython.Py_ssize_t
-        first: cython.Py_ssize_t = worker * _RULES
-        for rule in range(first, first + self._rule_count[worker]):
-            if self._held[worker] & self._mask[rule] != self._mask[rule]:
-                self._runs[rule] = -1
-                if self._attention[rule] != _CHUNKED:
-                    return self._break(rule + 1, first + self._rule_count[worker], worker)
-                self._step = _lcm(self._step, self._reach[rule])  # it may end where a chunk begins
-                continue
-            if self._runs[rule] < 0:
-                self._runs[rule] = self._start
-            begun = self._runs[rule]
-            if self._attention[rule] == _SLIDING and begun > 0:
-                begun = _rounded(begun + self._block[rule] - 1, self._block[rule])
-                self._low = max(self._low, begun + self._reach[rule])
-            elif self._attention[rule] == _CHUNKED:
-                begun = _rounded(begun + self._reach[rule] - 1, self._reach[rule])
-                self._low = max(self._low, begun)
-        return True
-
-    def _break(
-        self, rule: cython.Py_ssize_t, last: cython.Py_ssize_t, worker: cython.Py_ssize_t
-    ) -> cython.bint:
-        """No end is allowed; see only where the runs of the remaining rules begin and break."""
-        while rule < last:
-            if self._held[worker] & self._mask[rule] != self._mask[rule]:
-                self._runs[rule] = -1
-            elif self._runs[rule] < 0:
-                self._runs[rule] = self._start
-            rule += 1
-        return False
+            if not is_complete and groups & main == main:
+                scores.best[self._row + worker] = scores.same[tier]
+                is_complete = True
 
     def _finish(
-        self,
-        scores: cython.double[::1],
-        worker_count: cython.Py_ssize_t,
-        ratio: cython.Py_ssize_t,
+        self, scores: cython.double[::1], worker_count: cython.Py_ssize_t, ratio: cython.Py_ssize_t
     ) -> cython.void:
-        """Engines reuse whole blocks of their own, and less than that where a draft model is."""
+        """Round down to what engines reuse, and score each worker."""
+        plans: WorkerPlans = self._plans
+        tier_count: cython.Py_ssize_t = self._scores.tier_count
         worker: cython.Py_ssize_t
         cell: cython.Py_ssize_t
         align: cython.Py_ssize_t
         dropped: cython.Py_ssize_t
+        last: cython.Py_ssize_t
         for worker in range(worker_count):
             if self._matched[worker] == 0:
                 continue
-            align = self._align[worker]
-            dropped = self._dropped[worker]
-            if self._rule_count[worker] == 0:
-                self._open_ends[worker] = _rounded(min(self._matched[worker], self._blocks), align)
-                self._ends[worker] = _rounded(min(self._matched[worker], self._limit), align)
-            if dropped:
-                self._open_ends[worker] = _without_last(self._open_ends[worker], dropped, align)
-                self._ends[worker] = _without_last(self._ends[worker], dropped, align)
-            align = self._main_block[worker]
+            align = plans.align[worker]
+            dropped = plans.dropped[worker]
+            if plans.rule_count[worker] == 0:  # every multiple of a block is an end
+                self._open_ends[worker] = rounded(min(self._matched[worker], self._blocks), align)
+                self._ends[worker] = rounded(min(self._matched[worker], self._limit), align)
+            if dropped:  # a draft model computes the last block again
+                self._open_ends[worker] = without_last(self._open_ends[worker], dropped, align)
+                self._ends[worker] = without_last(self._ends[worker], dropped, align)
+            align = plans.main_block[worker]
             if align > 1:
-                self._matched[worker] = _rounded(self._matched[worker], align)
-                for cell in range(worker * self._tier_count, (worker + 1) * self._tier_count):
-                    self._by_tier[cell] = _rounded(self._by_tier[cell], align)
-            if self._open_ends[worker]:
-                scores[worker] = self._score(worker, worker_count, ratio)
-
-    def _score(
-        self,
-        worker: cython.Py_ssize_t,
-        worker_count: cython.Py_ssize_t,
-        ratio: cython.Py_ssize_t,
-    ) -> cython.double:
-        """The weighted sum of a worker's blocks up to its end, in whole multiples of `ratio`."""
-        last: cython.Py_ssize_t = _rounded(self._open_ends[worker], ratio)
-        start: cython.Py_ssize_t = 0
-        segment: cython.Py_ssize_t = 0
-        tier: cython.Py_ssize_t
-        end: cython.Py_ssize_t
-        score: cython.double = 0.0
-        for tier in range(self._tiers_used):
-            self._counts[tier] = 0
-        while start < last:
-            end = min(cython.cast(cython.Py_ssize_t, self._segment_ends[segment]), last)
-            self._counts[self._best[segment * worker_count + worker]] += end - start
-            start = end
-            segment += 1
-        for tier in range(self._tiers_used):
-            if self._counts[tier]:
-                score += self._counts[tier] / ratio * self._weights[tier]
-        return score
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def _rounded(blocks: cython.Py_ssize_t, step: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """The greatest multiple of `step` that is not greater."""
-    return blocks if step == 1 else blocks - blocks % step
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def _without_last(
-    blocks: cython.Py_ssize_t, dropped: cython.Py_ssize_t, step: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """So many blocks less, and then whole steps."""
-    return _rounded(blocks - dropped, step) if blocks > dropped else 0
-
-
-@cython.cfunc
-@cython.exceptval(check=False)
-def _lcm(a: cython.Py_ssize_t, b: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """The least common multiple."""
-    x: cython.Py_ssize_t = a
-    y: cython.Py_ssize_t = b
-    z: cython.Py_ssize_t
-    while y:
-        z = x % y
-        x = y
-        y = z
-    return a // x * b
-
-
-def _doubled(values: array[int], value: int) -> array[int]:
-    return values + array(values.typecode, [value]) * len(values)
+                self._matched[worker] = rounded(self._matched[worker], align)
+                for cell in range(worker * tier_count, (worker + 1) * tier_count):
+                    self._by_tier[cell] = rounded(self._by_tier[cell], align)
+            last = rounded(self._open_ends[worker], ratio)
+            if last > 0:
+                scores[worker] = self._scores.score(
+                    self._stretch_ends, worker, worker_count, last, plans.tiers_used, ratio
+                )

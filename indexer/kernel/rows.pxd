@@ -7,8 +7,8 @@ cdef class RowTable(BlockTable):
     cdef void _remove_row(self, unsigned long long name, unsigned long long key, unsigned int holder)
     cdef void _assign_row(self, unsigned long long name, unsigned long long key, unsigned long long word, unsigned int holder)
     cdef Py_ssize_t _copies_of(self, unsigned int holder, unsigned long long name)
-    cdef Py_ssize_t _mapping_at(self, Segment segment, unsigned long long name, unsigned long long key)
-    cdef bint _any_holds(self, unsigned int number, unsigned int[::1] holders)
+    cdef Py_ssize_t _find_row_mapping(self, Segment segment, unsigned long long name, unsigned long long key)
+    cdef bint _any_in_set(self, unsigned int number, unsigned int[::1] holders)
 
-cdef Py_ssize_t _holder_at(unsigned int[::1] holders, unsigned int[::1] holder_ids, unsigned long long holder_id) noexcept
-cdef bint _lists(unsigned long long[::1] rows, unsigned long long key, unsigned long long holder_id) noexcept
+cdef Py_ssize_t _holder_with_id(unsigned int[::1] holders, unsigned int[::1] holder_ids, unsigned long long holder_id) noexcept
+cdef bint _lists_row(unsigned long long[::1] rows, unsigned long long key, unsigned long long holder_id) noexcept

@@ -1,5 +1,6 @@
 # The C face of segment.py, for the other compiled modules.
 cimport cython
+from indexer.kernel.holder_sets cimport HolderSets
 
 cpdef Py_ssize_t segment_of(unsigned long long name) noexcept
 
@@ -7,23 +8,24 @@ cpdef Py_ssize_t segment_of(unsigned long long name) noexcept
 cdef class Segment:
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t width
+    cdef readonly bint has_keys
     cdef Py_ssize_t slots
     cdef readonly Py_ssize_t used
     cdef unsigned long long[::1] words
     cdef Py_ssize_t find(self, unsigned long long name) noexcept
-    cdef Py_ssize_t find_next(self, unsigned long long name, Py_ssize_t at) noexcept
-    cdef Py_ssize_t _search(self, unsigned long long name, Py_ssize_t at) noexcept
-    cdef Py_ssize_t _after(self, Py_ssize_t at) noexcept
-    cdef unsigned int number_at(self, Py_ssize_t at) noexcept
-    cdef unsigned int age_at(self, Py_ssize_t at) noexcept
-    cdef unsigned int span_at(self, Py_ssize_t at) noexcept
-    cdef void widen(self, Py_ssize_t at, unsigned long long span) noexcept
-    cdef void renumber(self, Py_ssize_t at, unsigned int number) noexcept
-    cdef void touch(self, Py_ssize_t at, unsigned long long epoch) noexcept
+    cdef Py_ssize_t find_next(self, unsigned long long name, Py_ssize_t offset) noexcept
+    cdef Py_ssize_t _search(self, unsigned long long name, Py_ssize_t offset) noexcept
+    cdef Py_ssize_t _after(self, Py_ssize_t offset) noexcept
+    cdef unsigned int holder_set_at(self, Py_ssize_t offset) noexcept
+    cdef unsigned int age_at(self, Py_ssize_t offset) noexcept
+    cdef unsigned int span_at(self, Py_ssize_t offset) noexcept
+    cdef void widen(self, Py_ssize_t offset, unsigned long long span) noexcept
+    cdef void assign(self, Py_ssize_t offset, unsigned int number, HolderSets sets) noexcept
+    cdef void touch(self, Py_ssize_t offset, unsigned long long epoch) noexcept
     cdef unsigned long long prefetch(self, unsigned long long name) noexcept
     cdef Py_ssize_t insert(self, unsigned long long name, unsigned int number, unsigned long long epoch) noexcept
     cdef Py_ssize_t _free_slot(self, unsigned long long name) noexcept
     cdef bint is_full(self) noexcept
     cdef Py_ssize_t growth(self) noexcept
     cdef void grow(self)
-    cdef void delete(self, Py_ssize_t at) noexcept
+    cdef void delete(self, Py_ssize_t offset) noexcept

@@ -1,9 +1,9 @@
 # cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
-"""A segment: one part of a hash map, small enough that growing it stalls nobody.
+"""One of the 256 segments of a hash map: open addressing with linear probing.
 
-Open addressing with linear probing, deletion by moving back, growth by a quarter, so that the
-slots of a map are seven tenths full on average. The map's 256 segments grow one by one; no
-call ever re-hashes more than one of them.
+A map is divided into segments so that no call re-hashes more than a 256th of it: each segment
+grows by itself, and by a quarter only, which keeps slots seven tenths full on average. Deletion
+moves later slots back instead of leaving tombstones, so searches never slow down with age.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from array import array
 from typing import Any
 
 import cython
+
+from indexer.kernel.holder_sets import HolderSets
 
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 _LOW_32_BITS = cython.declare(cython.ulonglong, 0xFFFFFFFF)
@@ -25,7 +27,7 @@ _LEAST_SLOTS = cython.declare(cython.Py_ssize_t, 8)
 @cython.ccall
 @cython.exceptval(check=False)
 def segment_of(name: cython.ulonglong) -> cython.Py_ssize_t:
-    """Which of a map's 256 segments `name` belongs to."""
+    """Return which of a map's 256 segments `name` belongs to: the top 8 bits of its hash."""
     if cython.compiled:
         return (name * _GOLDEN) >> 56
     return ((name * _GOLDEN) & _MASK) >> 56
@@ -35,158 +37,189 @@ def segment_of(name: cython.ulonglong) -> cython.Py_ssize_t:
 @cython.inline
 @cython.exceptval(check=False)
 def _home(name: cython.ulonglong, slots: cython.ulonglong) -> cython.Py_ssize_t:
-    """The slot where the search for `name` begins in a segment of so many slots."""
+    """Return the slot where the search for `name` begins in a segment of `slots` slots."""
+    # Multiplies 32 middle bits of the hash by `slots` and keeps the upper half: a slot number
+    # without a division, for any number of slots. `segment_of` uses other bits.
     mixed: cython.ulonglong = name * _GOLDEN
     return (((mixed >> 24) & _LOW_32_BITS) * slots) >> 32
 
 
 @cython.cclass
 class Segment:
-    """Slots of a hash map, each `width` words of one array; `at` is the offset of a slot's first.
+    """Slots of a hash map, each `width` words of one array.
 
-    word 0: the name that is looked up (block key or engine hash), 0 in a free slot.
-    word 1: the number of an interned holder set (32 bits, 0 in a free slot), the age (8 bits: the
-        epoch in which the slot was last stored or asked for), the span (16 bits: how many of our
-        blocks the engine's block spans).
-    word 2: mappings only, the block key the engine hash stands for.
+    A slot is addressed by the `offset` of its first word. Several slots may have the same name.
+
+        word 0    the name that is looked up: a block key or an engine hash; 0 in a free slot
+        word 1    bits 0-31   the number of an interned holder set; 0 in a free slot
+                  bits 32-39  the epoch in which the slot was last stored or looked up
+                  bits 48-63  the span: how many of our blocks the engine hash stands for
+        word 2    mappings only: the block key that the engine hash stands for
+
+    A name may be 0, so a slot is free only if its holder set is 0 too.
     """
 
     def __init__(self, width: cython.Py_ssize_t) -> None:
         self.width = width
+        self.has_keys = width > 2  # word 2 exists: the segment is one of mappings
         self.used = 0
         self.words = array("Q", bytes(8 * width * _LEAST_SLOTS))
         self.slots = _LEAST_SLOTS
         self.size = _LEAST_SLOTS * width
 
     def dump(self) -> dict[str, Any]:
-        """What `load` takes."""
+        """Return the segment as `load` takes it."""
         return {"slots": self.slots, "used": self.used, "words": bytes(self.words)}
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Be as the segment that was dumped. Raises ValueError if that was of another shape."""
+        """Replace the contents by a dumped segment. Raises ValueError if its shape is wrong."""
         words = array("Q", dumped["words"])
         if len(words) != dumped["slots"] * self.width or not 0 <= dumped["used"] < dumped["slots"]:
-            raise ValueError("a segment has as many words as its slots need")
+            raise ValueError(f"a segment of {dumped['slots']} slots cannot have {len(words)} words")
         self.words = words
         self.slots, self.used = dumped["slots"], dumped["used"]
         self.size = len(words)
 
     def find(self, name: cython.ulonglong) -> cython.Py_ssize_t:
-        """Where the first slot of `name` is, or -1."""
+        """Return the offset of the first slot of `name`, or -1."""
         return self._search(name, _home(name, self.slots) * self.width)
 
-    def find_next(self, name: cython.ulonglong, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Where the next slot of `name` after `at` is, or -1."""
-        return self._search(name, self._after(at))
+    def find_next(self, name: cython.ulonglong, offset: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Return the offset of the next slot of `name` after `offset`, or -1."""
+        return self._search(name, self._after(offset))
 
-    def _search(self, name: cython.ulonglong, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        here: cython.ulonglong
+    def _search(self, name: cython.ulonglong, offset: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        candidate: cython.ulonglong
         while True:
-            here = self.words[at]
-            if here == name and self.words[at + 1] & _LOW_32_BITS != 0:
-                return at
-            if here == 0 and self.words[at + 1] & _LOW_32_BITS == 0:
-                return -1
-            at += self.width
-            if at == self.size:
-                at = 0
+            candidate = self.words[offset]
+            if candidate == name and self.words[offset + 1] & _LOW_32_BITS != 0:
+                return offset
+            if candidate == 0 and self.words[offset + 1] & _LOW_32_BITS == 0:
+                return -1  # a free slot ends every search
+            offset += self.width
+            if offset == self.size:
+                offset = 0
 
-    def _after(self, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        at += self.width
-        return 0 if at == self.size else at
+    def _after(self, offset: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        offset += self.width
+        return 0 if offset == self.size else offset
 
-    def number_at(self, at: cython.Py_ssize_t) -> cython.uint:
-        """The number of the slot's holder set."""
-        return self.words[at + 1] & _LOW_32_BITS
+    def holder_set_at(self, offset: cython.Py_ssize_t) -> cython.uint:
+        """Return the number of the slot's holder set; 0 if the slot is free."""
+        return self.words[offset + 1] & _LOW_32_BITS
 
-    def age_at(self, at: cython.Py_ssize_t) -> cython.uint:
-        """The epoch in which the slot was last stored or asked for, modulo 256."""
-        return (self.words[at + 1] >> 32) & 0xFF
+    def age_at(self, offset: cython.Py_ssize_t) -> cython.uint:
+        """Return the epoch in which the slot was last stored or looked up, modulo 256."""
+        return (self.words[offset + 1] >> 32) & 0xFF
 
-    def span_at(self, at: cython.Py_ssize_t) -> cython.uint:
-        """How many of our blocks the slot's engine hash stands for."""
-        return self.words[at + 1] >> 48
+    def span_at(self, offset: cython.Py_ssize_t) -> cython.uint:
+        """Return how many of our blocks the slot's engine hash stands for."""
+        return self.words[offset + 1] >> 48
 
-    def widen(self, at: cython.Py_ssize_t, span: cython.ulonglong) -> cython.void:
-        """The slot's engine hash stands for at least so many of our blocks."""
-        if (self.words[at + 1] >> 48) < span:
-            self.words[at + 1] = (self.words[at + 1] & _BELOW_SPAN) | span << 48
+    def widen(self, offset: cython.Py_ssize_t, span: cython.ulonglong) -> cython.void:
+        """Raise the slot's span to at least `span` blocks."""
+        if (self.words[offset + 1] >> 48) < span:
+            self.words[offset + 1] = (self.words[offset + 1] & _BELOW_SPAN) | span << 48
 
-    def renumber(self, at: cython.Py_ssize_t, number: cython.uint) -> cython.void:
-        """Give a slot another, non-empty set."""
-        self.words[at + 1] = (self.words[at + 1] & ~_LOW_32_BITS) | number
+    def assign(
+        self, offset: cython.Py_ssize_t, number: cython.uint, sets: HolderSets
+    ) -> cython.void:
+        """Give a used slot another holder set of `sets`; the empty set frees the slot."""
+        before: cython.uint = self.holder_set_at(offset)
+        if number == before:
+            return
+        sets.move_reference(before, number)
+        if number == 0:
+            self.delete(offset)
+        else:
+            self.words[offset + 1] = (self.words[offset + 1] & ~_LOW_32_BITS) | number
 
-    def touch(self, at: cython.Py_ssize_t, epoch: cython.ulonglong) -> cython.void:
-        """The slot was stored or asked for in `epoch`."""
-        self.words[at + 1] = (self.words[at + 1] & ~_AGE_BITS) | epoch << 32
+    def touch(self, offset: cython.Py_ssize_t, epoch: cython.ulonglong) -> cython.void:
+        """Mark the slot as stored or looked up in `epoch`."""
+        self.words[offset + 1] = (self.words[offset + 1] & ~_AGE_BITS) | epoch << 32
 
     def prefetch(self, name: cython.ulonglong) -> cython.ulonglong:
-        """Read the word a search for `name` begins with, so that it is near when it is needed."""
+        """Read the first word of a search for `name`, which brings it into the CPU's cache."""
         return self.words[_home(name, self.slots) * self.width]
 
     def insert(
         self, name: cython.ulonglong, number: cython.uint, epoch: cython.ulonglong
     ) -> cython.Py_ssize_t:
-        """A new slot for `name`, with span 0; see `is_full`. Returns where it is."""
-        at: cython.Py_ssize_t = self._free_slot(name)
-        self.words[at] = name
-        self.words[at + 1] = number | epoch << 32
+        """Use a free slot for `name`, with span 0, and return its offset.
+
+        There must be a free slot: see `is_full`.
+        """
+        offset: cython.Py_ssize_t = self._free_slot(name)
+        self.words[offset] = name
+        self.words[offset + 1] = number | epoch << 32
         self.used += 1
-        return at
+        return offset
 
     def _free_slot(self, name: cython.ulonglong) -> cython.Py_ssize_t:
-        at: cython.Py_ssize_t = _home(name, self.slots) * self.width
-        while self.words[at] != 0 or self.words[at + 1] & _LOW_32_BITS != 0:
-            at = self._after(at)
-        return at
+        offset: cython.Py_ssize_t = _home(name, self.slots) * self.width
+        while self.words[offset] != 0 or self.words[offset + 1] & _LOW_32_BITS != 0:
+            offset = self._after(offset)
+        return offset
 
     def is_full(self) -> cython.bint:
-        """Whether the next insertion must be preceded by `grow` or by evictions."""
+        """Return whether the next insertion needs `grow` or evictions first.
+
+        The limit is 13/16: beyond it linear probing degrades quickly.
+        """
         return (self.used + 1) * 16 > self.slots * 13
 
     def growth(self) -> cython.Py_ssize_t:
-        """By how many words `grow` would enlarge the segment."""
+        """Return by how many words `grow` would enlarge the segment."""
         return (self.slots // 4 + _LEAST_SLOTS) * self.width
 
     def grow(self) -> cython.void:
-        """Move to an array a quarter larger."""
+        """Move all slots to an array that is a quarter larger."""
         before: cython.ulonglong[::1] = self.words
         old_size: cython.Py_ssize_t = self.size
-        at: cython.Py_ssize_t = 0
+        offset: cython.Py_ssize_t = 0
         new: cython.Py_ssize_t
         self.size = old_size + self.growth()
         self.slots += self.slots // 4 + _LEAST_SLOTS
         self.words = array("Q", bytes(8 * self.size))
-        while at < old_size:
-            if before[at + 1] & _LOW_32_BITS != 0:
-                new = self._free_slot(before[at])
-                self.words[new] = before[at]
-                self.words[new + 1] = before[at + 1]
-                if self.width > 2:
-                    self.words[new + 2] = before[at + 2]
-            at += self.width
+        while offset < old_size:
+            if before[offset + 1] & _LOW_32_BITS != 0:
+                new = self._free_slot(before[offset])
+                self.words[new] = before[offset]
+                self.words[new + 1] = before[offset + 1]
+                if self.has_keys:
+                    self.words[new + 2] = before[offset + 2]
+            offset += self.width
 
-    def delete(self, at: cython.Py_ssize_t) -> cython.void:
-        """Free a slot, moving back what had been pushed past it; another may stand there then."""
-        gap: cython.Py_ssize_t = at
+    def delete(self, offset: cython.Py_ssize_t) -> cython.void:
+        """Free a slot. Another used slot may stand at `offset` afterwards.
+
+        A search ends at a free slot, so a gap must not cut a slot off from its home. The slots
+        after the gap, up to the next free one, are visited in order; one whose home is not
+        between the gap and itself was pushed past the gap, and moves into it. It leaves a gap of
+        its own, and so on. Slots only move towards where probing starts, so a caller that scans
+        upwards and looks at `offset` again misses none. It may see one twice that has moved
+        around the end of the array.
+        """
+        gap: cython.Py_ssize_t = offset
         home: cython.Py_ssize_t
         stays: cython.bint
         while True:
-            at = self._after(at)
-            if self.words[at + 1] & _LOW_32_BITS == 0:
+            offset = self._after(offset)
+            if self.words[offset + 1] & _LOW_32_BITS == 0:
                 break
-            home = _home(self.words[at], self.slots) * self.width
-            if gap <= at:
-                stays = gap < home <= at
-            else:
-                stays = home > gap or home <= at
+            home = _home(self.words[offset], self.slots) * self.width
+            # A slot stays if its home is in the circular interval (gap, offset].
+            if gap <= offset:
+                stays = gap < home <= offset
+            else:  # the search has wrapped around the end of the array
+                stays = home > gap or home <= offset
             if stays:
                 continue
-            self.words[gap] = self.words[at]
-            self.words[gap + 1] = self.words[at + 1]
-            if self.width > 2:
-                self.words[gap + 2] = self.words[at + 2]
-            gap = at
+            self.words[gap] = self.words[offset]
+            self.words[gap + 1] = self.words[offset + 1]
+            if self.has_keys:
+                self.words[gap + 2] = self.words[offset + 2]
+            gap = offset
         self.words[gap] = 0
         self.words[gap + 1] = 0
         self.used -= 1

@@ -1,8 +1,10 @@
-# The C face of slots.py, for the other compiled modules.
+# The C face of table_storage.py, for the other compiled modules.
+from indexer.kernel.eviction cimport EvictionRanks
 from indexer.kernel.refcounts cimport Refcounts
 from indexer.kernel.holder_sets cimport HolderSets
 from indexer.kernel.holders cimport Holders
 from indexer.kernel.segment cimport Segment, segment_of
+from indexer.kernel.sweep cimport Sweep
 
 cdef class TableStorage:
     cdef list _blocks
@@ -19,18 +21,14 @@ cdef class TableStorage:
     cdef public bint log_evictions
     cdef readonly list eviction_log
     cdef Holders _holders
+    cdef EvictionRanks _ranks
     cdef Refcounts _copy_counts
     cdef Refcounts _hash_counts
-    cdef set _sweeping
-    cdef Py_ssize_t _next_to_sweep
-    cdef unsigned char _epoch
-    cdef Py_ssize_t _stores
+    cdef Sweep _sweep
     cdef void _count_slot_bytes(self)
     cdef Py_ssize_t _insert(self, Segment segment, unsigned long long name, unsigned int number)
-    cdef void _set(self, Segment segment, Py_ssize_t at, unsigned int number)
+    cdef bint _add_block_holder(self, unsigned long long key, unsigned int holder, bint new_hash)
     cdef void _remove_block_holder(self, unsigned long long key, unsigned int holder)
     cdef void _make_room(self, Segment segment)
-    cdef void _evict(self, Segment segment, Py_ssize_t at)
+    cdef void _evict(self, Segment segment, Py_ssize_t offset)
     cdef void _advance_epoch(self, Py_ssize_t stored)
-    cdef int _eviction_rank(self, Segment segment, Py_ssize_t at)
-    cdef bint _is_recently_used(self, unsigned long long key, unsigned int number)

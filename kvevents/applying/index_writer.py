@@ -176,7 +176,7 @@ class IndexWriter:
         group = self._groups.get(place.group)
         limit = 0 if group is None else group.block_size // self._groups.key_block_size
         if not self._index.store_known(
-            self._worker, place, hashes, new_copies=new_copies, most=limit
+            self._worker, place, hashes, new_copies=new_copies, last_blocks=limit
         ):
             return False
         unknown = [h for h in map(EngineHash, hashes) if self.resolve(h) is None]

@@ -143,7 +143,7 @@ class _FromBoth:
         """See `PrefixMatch`."""
         best: WorkerMatch | None = None
         for worker in self.pods.get(pod, ()):
-            match = (self._memory if worker in self._from_memory else self._store).of(worker)
+            match = (self._memory if worker in self._from_memory else self._store).match_of(worker)
             if match is not None and (best is None or match[1:3] > best[1:3]):
                 best = match
         return best

@@ -108,7 +108,7 @@ class Lookup:
     ) -> tuple[dict[int, list[bytes]], list[_Answer], set[int]]:
         """The bits of the prompt's blocks by size of keys, all answers, and the shards asked."""
         layout = self._store.layout
-        keys = [prompt.at(size or prompt.block_size) for size in sizes]
+        keys = [prompt.block_keys(size or prompt.block_size) for size in sizes]
         names = np.concatenate([block_names(of_size, scope) for of_size in keys])
         shards = layout.shards_of(names)
         calls = [

@@ -115,15 +115,15 @@ class CopiesMachine(RuleBasedStateMachine):
             if place is not None and seat in scored and place.group == 0
         }
         for key, mask in zip(changes.keys, changes.masks, strict=True):
-            found = self.theirs.match(MODEL, GivenKeys([key])).of(worker)
+            found = self.theirs.match(MODEL, GivenKeys([key])).match_of(worker)
             assert found is not None
             assert found.by_tier == {t: 1 for t, bit in members.items() if mask >> bit & 1}
 
     def _agree(self, worker: Worker) -> None:
         for first in range(len(CHAIN)):
             prompt = GivenKeys(CHAIN[first:])
-            mine = self.ours.match(MODEL, prompt).of(worker)
-            assert mine == self.theirs.match(MODEL, prompt).of(worker)
+            mine = self.ours.match(MODEL, prompt).match_of(worker)
+            assert mine == self.theirs.match(MODEL, prompt).match_of(worker)
         for run in ((0, 8, salt) for salt in range(3)):
             for name in hashes_of(run):
                 meaning = self.ours.key_of(worker, EngineHash(name))

@@ -14,6 +14,6 @@ class GivenKeys:
         self.block_size = block_size
         self.tokens = len(self._keys) * block_size + 1
 
-    def at(self, block_size: int) -> array[int]:
+    def block_keys(self, block_size: int) -> array[int]:
         assert block_size == self.block_size
         return self._keys

@@ -128,7 +128,7 @@ def test_an_unknown_tier_weighs_nothing_and_names_do_not_pile_up() -> None:
     best = index.match("m", GivenKeys(keys)).best_of("a:1")
     assert best is not None
     assert (best.score, best.matched_blocks) == (0.0, 1)
-    assert len(index.tier_names) <= 65
+    assert len(index.tiers.names) <= 65
 
 
 def test_the_memory_bound_evicts_the_longest_unused_and_counts() -> None:

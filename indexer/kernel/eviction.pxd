@@ -1,0 +1,18 @@
+# The C face of eviction.py, for the other compiled modules.
+cimport cython
+from indexer.kernel.holder_sets cimport HolderSets
+from indexer.kernel.holders cimport Holders
+from indexer.kernel.segment cimport Segment, segment_of
+
+@cython.final
+cdef class EvictionRanks:
+    cdef HolderSets _sets
+    cdef Holders _holders
+    cdef list _blocks
+    cdef Py_ssize_t _stores
+    cdef public unsigned char epoch
+    cdef bint advance(self, Py_ssize_t stored, Py_ssize_t mappings) noexcept
+    cdef int rank(self, Segment segment, Py_ssize_t offset)
+    cpdef int lowest_to_evict(self, Segment segment)
+    cdef bint _is_held(self, unsigned int number)
+    cdef bint _is_recently_used(self, unsigned long long key, unsigned int number)

@@ -1,0 +1,101 @@
+# cython: warn.unreachable=False, boundscheck=False, wraparound=False, initializedcheck=False
+"""Which slots of a segment to evict first, when the table may not grow any more."""
+
+from __future__ import annotations
+
+import cython
+
+from indexer.kernel.holder_sets import HolderSets
+from indexer.kernel.holders import Holders
+from indexer.kernel.segment import Segment, segment_of
+
+_EPOCHS_PER_TABLE = cython.declare(cython.Py_ssize_t, 32)
+_LEAST_STORES = cython.declare(cython.Py_ssize_t, 4096)  # so that a small table ages slowly too
+_NOT_HELD = cython.declare(cython.int, 256)
+
+
+@cython.cclass
+class EvictionRanks:
+    """The clock by which slots age, and their order of eviction: an approximate LRU.
+
+    Time is counted in epochs of stored blocks: in 32 epochs as many blocks are stored as there
+    are mappings. A slot keeps the low 8 bits of the epoch in which it was last used. After 256
+    epochs without use it looks young again, but a full table has evicted it long before.
+
+    Attributes:
+        epoch: the present epoch, modulo 256.
+    """
+
+    def __init__(self, sets: HolderSets, holders: Holders, blocks: list[Segment]) -> None:
+        self._sets = sets
+        self._holders = holders
+        self._blocks = blocks
+        self._stores = 0
+        self.epoch = 0
+
+    def advance(self, stored: cython.Py_ssize_t, mappings: cython.Py_ssize_t) -> cython.bint:
+        """Count `stored` blocks in a table of `mappings`; True if a new epoch begins."""
+        self._stores += stored
+        if self._stores * _EPOCHS_PER_TABLE <= mappings + _LEAST_STORES:
+            return False
+        self._stores = 0
+        self.epoch = (self.epoch + 1) & 0xFF
+        return True
+
+    def rank(self, segment: Segment, offset: cython.Py_ssize_t) -> cython.int:
+        """Return how soon to evict a used slot: the highest ranks go first.
+
+        The rank is the age of the slot in epochs, with two exceptions for mappings. One that no
+        worker holds a block by is only of use for a later bare announcement: it goes before
+        everything else. One whose block is in use stays: requests look up blocks and touch those
+        only, and a block without its mapping could not be removed any more.
+        """
+        age: cython.int = (self.epoch - segment.age_at(offset)) & 0xFF
+        if segment.has_keys:
+            if not self._is_held(segment.holder_set_at(offset)):
+                return _NOT_HELD
+            if age > 0 and self._is_recently_used(
+                segment.words[offset + 2], segment.holder_set_at(offset)
+            ):
+                return 0
+        return age
+
+    def lowest_to_evict(self, segment: Segment) -> int:
+        """Return the rank from which on slots are evicted, for at least a sixteenth to go.
+
+        A histogram of ranks in place of a sort. All slots of the returned rank go, so in a
+        segment whose slots are all of one epoch everything goes.
+        """
+        counts = [0] * (_NOT_HELD + 1)
+        offset: cython.Py_ssize_t
+        for offset in range(0, segment.size, segment.width):
+            if segment.holder_set_at(offset) != 0:
+                counts[self.rank(segment, offset)] += 1
+        wanted = max(1, segment.used // 16)
+        rank = _NOT_HELD
+        while rank > 0:
+            wanted -= counts[rank]
+            if wanted <= 0:
+                break
+            rank -= 1
+        return rank
+
+    def _is_held(self, number: cython.uint) -> cython.bint:
+        """Return whether a set has a holder that is neither retired nor an announcer."""
+        retired = self._sets.retired
+        return any(
+            not self._holders.announcer[holder] and holder not in retired
+            for holder in self._sets.holders[number]
+        )
+
+    def _is_recently_used(self, key: cython.ulonglong, number: cython.uint) -> cython.bint:
+        """Return whether the block of a mapping was stored or looked up in the last 8 epochs."""
+        first: cython.uint = self._sets.holders[number][0]  # of one scope, with rare exceptions
+        name: cython.ulonglong = key ^ self._holders.scopes[first]
+        segment: Segment = self._blocks[segment_of(name)]
+        offset: cython.Py_ssize_t = segment.find(name)
+        age: cython.int
+        if offset < 0:
+            return False
+        age = (self.epoch - segment.age_at(offset)) & 0xFF
+        return age < _EPOCHS_PER_TABLE // 4
