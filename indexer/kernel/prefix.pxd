@@ -1,7 +1,7 @@
 # Types for the compiled form of prefix.py.
 cimport cython
 from indexer.kernel.tier_scores cimport TierScores
-from indexer.kernel.worker_plans cimport WorkerPlans, rounded, without_last
+from indexer.kernel.worker_plans cimport WorkerPlans
 
 @cython.final
 cdef class PrefixWalk:
@@ -32,8 +32,9 @@ cdef class PrefixWalk:
     cdef void _reserve(self, Py_ssize_t worker_count)
     cdef void _visit_stretches(self, unsigned int[::1] numbers, list sets, tuple chunks, Py_ssize_t worker_count)
     cdef void _mark_held(self, unsigned int[::1] holders, unsigned int chunk) noexcept
-    cdef void _collect(self, Py_ssize_t worker, Py_ssize_t holder) noexcept
     cdef void _activate(self, Py_ssize_t worker) noexcept
     cdef void _evaluate(self, Py_ssize_t worker) noexcept
     cdef void _evaluate_tiers(self, Py_ssize_t worker, unsigned int main) noexcept
     cdef void _finish(self, double[::1] scores, Py_ssize_t worker_count, Py_ssize_t ratio) noexcept
+
+cdef Py_ssize_t _rounded(Py_ssize_t blocks, Py_ssize_t step) noexcept

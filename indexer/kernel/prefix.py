@@ -19,7 +19,7 @@ from array import array
 import cython
 
 from indexer.kernel.tier_scores import TierScores
-from indexer.kernel.worker_plans import WorkerPlans, rounded, without_last
+from indexer.kernel.worker_plans import WorkerPlans
 
 _INITIAL_ROOM = 64
 
@@ -168,7 +168,12 @@ class PrefixWalk:
             if worker < 0:  # an announcer, a retired holder, or a group that does not count
                 continue
             if not plans.plain[worker]:
-                self._collect(worker, holder)
+                if self._stamps[worker] != self._stamp:
+                    self._activate(worker)
+                self._held[worker] |= plans.bits[holder]
+                if plans.tiers_used > 1:
+                    cell = worker * scores.tier_count + plans.tiers[holder]
+                    self._tier_held[cell] |= plans.bits[holder]
                 continue
             tier = plans.tiers[holder]
             cell = worker * scores.tier_count + tier
@@ -185,17 +190,6 @@ class PrefixWalk:
                 and scores.weights[tier] > scores.weights[scores.best[cell]]
             ):
                 scores.best[cell] = tier
-
-    def _collect(self, worker: cython.Py_ssize_t, holder: cython.Py_ssize_t) -> cython.void:
-        """Add a holder's group to those in which a worker that is not plain holds the stretch."""
-        plans: WorkerPlans = self._plans
-        cell: cython.Py_ssize_t
-        if self._stamps[worker] != self._stamp:
-            self._activate(worker)
-        self._held[worker] |= plans.bits[holder]
-        if plans.tiers_used > 1:
-            cell = worker * self._scores.tier_count + plans.tiers[holder]
-            self._tier_held[cell] |= plans.bits[holder]
 
     def _activate(self, worker: cython.Py_ssize_t) -> cython.void:
         """Begin to collect what a worker holds of the present stretch."""
@@ -216,29 +210,27 @@ class PrefixWalk:
 
     def _evaluate(self, worker: cython.Py_ssize_t) -> cython.void:
         """Draw the conclusions from what a worker that is not plain holds of the stretch."""
-        plans: WorkerPlans = self._plans
-        main: cython.uint = plans.main[worker]
+        main: cython.uint = self._plans.main[worker]
         cell: cython.Py_ssize_t
         end: cython.Py_ssize_t
         if self._matched[worker] != self._start or main == 0 or self._held[worker] & main != main:
             return
         self._matched[worker] = self._end
         self._any_matched = True
-        if plans.tiers_used == 1:
+        if self._plans.tiers_used == 1:
             cell = worker * self._scores.tier_count
             if self._by_tier[cell] == self._start:
                 self._by_tier[cell] = self._end
             self._scores.best[self._row + worker] = 0
         else:
             self._evaluate_tiers(worker, main)
-        if plans.allows(worker, self._held[worker], self._start):
-            # Of the ends allowed in this stretch the greatest counts. An earlier stretch's stays
-            # if there is none: an engine may always reuse less.
-            end = rounded(min(self._end, self._blocks), plans.step)
-            if end >= plans.low:
+        # The greatest end counts: an earlier stretch's stays if this one allows none.
+        if self._plans.allows(worker, self._held[worker], self._start):
+            end = _rounded(min(self._end, self._blocks), self._plans.step)
+            if end >= self._plans.low:
                 self._open_ends[worker] = end
-            end = rounded(min(self._end, self._limit), plans.step)
-            if end >= plans.low:
+            end = _rounded(min(self._end, self._limit), self._plans.step)
+            if end >= self._plans.low:
                 self._ends[worker] = end
 
     def _evaluate_tiers(self, worker: cython.Py_ssize_t, main: cython.uint) -> cython.void:
@@ -283,18 +275,26 @@ class PrefixWalk:
             align = plans.align[worker]
             dropped = plans.dropped[worker]
             if plans.rule_count[worker] == 0:  # every multiple of a block is an end
-                self._open_ends[worker] = rounded(min(self._matched[worker], self._blocks), align)
-                self._ends[worker] = rounded(min(self._matched[worker], self._limit), align)
+                self._open_ends[worker] = _rounded(min(self._matched[worker], self._blocks), align)
+                self._ends[worker] = _rounded(min(self._matched[worker], self._limit), align)
             if dropped:  # a draft model computes the last block again
-                self._open_ends[worker] = without_last(self._open_ends[worker], dropped, align)
-                self._ends[worker] = without_last(self._ends[worker], dropped, align)
+                self._open_ends[worker] = _rounded(max(self._open_ends[worker] - dropped, 0), align)
+                self._ends[worker] = _rounded(max(self._ends[worker] - dropped, 0), align)
             align = plans.main_block[worker]
             if align > 1:
-                self._matched[worker] = rounded(self._matched[worker], align)
+                self._matched[worker] = _rounded(self._matched[worker], align)
                 for cell in range(worker * tier_count, (worker + 1) * tier_count):
-                    self._by_tier[cell] = rounded(self._by_tier[cell], align)
-            last = rounded(self._open_ends[worker], ratio)
+                    self._by_tier[cell] = _rounded(self._by_tier[cell], align)
+            last = _rounded(self._open_ends[worker], ratio)
             if last > 0:
                 scores[worker] = self._scores.score(
                     self._stretch_ends, worker, worker_count, last, plans.tiers_used, ratio
                 )
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _rounded(blocks: cython.Py_ssize_t, step: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Return the greatest multiple of `step` that is at most `blocks`."""
+    return blocks if step == 1 else blocks - blocks % step

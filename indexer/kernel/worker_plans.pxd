@@ -26,6 +26,5 @@ cdef class WorkerPlans:
     cdef bint allows(self, Py_ssize_t worker, unsigned int held, Py_ssize_t start) noexcept
     cdef void _update_runs(self, Py_ssize_t rule, Py_ssize_t last, unsigned int held, Py_ssize_t start) noexcept
 
-cpdef Py_ssize_t rounded(Py_ssize_t blocks, Py_ssize_t step) noexcept
-cpdef Py_ssize_t without_last(Py_ssize_t blocks, Py_ssize_t dropped, Py_ssize_t step) noexcept
+cdef Py_ssize_t _rounded_up(Py_ssize_t blocks, Py_ssize_t step) noexcept
 cdef Py_ssize_t _lcm(Py_ssize_t a, Py_ssize_t b) noexcept

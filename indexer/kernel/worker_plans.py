@@ -38,8 +38,7 @@ class WorkerPlans:
         plain: worker -> whether it has one main group, and neither rules nor chunks.
         main, main_block, align, dropped: worker -> the field of `ReusePlan` of that name.
         rule_count: worker -> rules it has.
-        low, step: what `allows` found: the ends that it allows are the multiples of `step` that
-            are at least `low`.
+        low, step: the outcome of `allows`: the ends are the multiples of `step` from `low` on.
     """
 
     def __init__(self) -> None:
@@ -137,7 +136,7 @@ class WorkerPlans:
     def allows(
         self, worker: cython.Py_ssize_t, held: cython.uint, start: cython.Py_ssize_t
     ) -> cython.bint:
-        """Return whether an engine can reuse up to an end after `start`; see `low` and `step`.
+        """Return whether an engine may reuse up to an end after `start`; see `low` and `step`.
 
         held: bits of the groups that hold the blocks from `start` to the end. Calls of one walk
         go from block 0 on and leave no blocks out.
@@ -164,11 +163,11 @@ class WorkerPlans:
             if self._attention[rule] == _SLIDING and begin > 0:
                 # The engine has whole blocks only, and needs a full window of them. A run from
                 # block 0 on serves any end: a window never reaches back beyond the prompt.
-                begin = rounded(begin + self._block[rule] - 1, self._block[rule])
+                begin = _rounded_up(begin, self._block[rule])
                 self.low = max(self.low, begin + self._reach[rule])
             elif self._attention[rule] == _CHUNKED:
                 # The attention chunk of the end must have begun within the run.
-                begin = rounded(begin + self._reach[rule] - 1, self._reach[rule])
+                begin = _rounded_up(begin, self._reach[rule])
                 self.low = max(self.low, begin)
         return True
 
@@ -188,20 +187,12 @@ class WorkerPlans:
             rule += 1
 
 
-@cython.ccall
+@cython.cfunc
+@cython.inline
 @cython.exceptval(check=False)
-def rounded(blocks: cython.Py_ssize_t, step: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """Return the greatest multiple of `step` that is at most `blocks`."""
-    return blocks if step == 1 else blocks - blocks % step
-
-
-@cython.ccall
-@cython.exceptval(check=False)
-def without_last(
-    blocks: cython.Py_ssize_t, dropped: cython.Py_ssize_t, step: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Return `blocks` without the last `dropped`, rounded down to a multiple of `step`."""
-    return rounded(blocks - dropped, step) if blocks > dropped else 0
+def _rounded_up(blocks: cython.Py_ssize_t, step: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Return the least multiple of `step` that is at least `blocks`."""
+    return (blocks + step - 1) // step * step
 
 
 @cython.cfunc
