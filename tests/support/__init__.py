@@ -1,6 +1,6 @@
 """What the tests share: engines, services and stores to run, and naive models to compare with.
 
-Its files:
+In path order:
 
     deadlines     how long a test waits for a condition
     paths         where the repository and the recorded data lie

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.engines.wire import clear, decoded, remove, store
 from support.given_keys import GivenKeys
 
 from indexer import KeyScheme, MemoryIndex, TrustState, Worker
+from kvevents.applying import Applier, Orphans
 from kvevents.budget import Budget
-from kvevents.stream import Applier, Orphans
-from kvevents.stream.trust import Trust
+from kvevents.trust import JoinedLate, StartedEmpty, Trust, TrustChange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WORKER = Worker("a:1", 0)
 SIZE = 16
@@ -26,7 +29,7 @@ class AppliedWorker:
         self.index = MemoryIndex(2**26, count_copies=count_copies)
         self.index.join(WORKER, "m")
         self.trust = Trust()
-        self.trust.on_begin()
+        self.trust.follow(StartedEmpty())
         self.scheme = KeyScheme("m", SIZE, "")
         orphans = Orphans(Budget(orphan_bytes), count_copies=count_copies)
         self.applier = Applier(
@@ -35,11 +38,12 @@ class AppliedWorker:
 
     def apply(self, *events: Any) -> None:
         """Apply one batch."""
-        batch = decoded(*events)
-        self.applier.begin_batch(batch)
-        for event in batch:
-            self.applier.apply(event)
-        self.applier.finish_batch()
+        self.follow(self.applier.apply_batch(decoded(*events)))
+
+    def follow(self, changes: Sequence[TrustChange]) -> None:
+        """Let the worker's trust follow what the applier returned."""
+        for change in changes:
+            self.trust.follow(change)
 
     def matched(self, *blocks: list[int], adapter: str = "") -> dict[str, int]:
         """Leading blocks of the prompt by tier."""
@@ -133,7 +137,7 @@ def test_a_removed_orphan_does_not_join_the_index(worker: AppliedWorker) -> None
 
 def test_an_orphan_without_room_is_counted_and_leaves_the_worker_partial() -> None:
     worker = AppliedWorker(orphan_bytes=1)
-    worker.applier.trust.join_late("joined_late", mendable=True)
+    worker.follow([JoinedLate("joined_late", recoverable=True)])
     worker.apply(store([2], B, parent_block_hash=1))
     assert worker.skipped == {"unknown_parent": 1}
     assert worker.state[0] is TrustState.PARTIAL
@@ -149,7 +153,7 @@ def test_a_restart_drops_what_the_process_held_and_what_its_hashes_meant(
     worker: AppliedWorker,
 ) -> None:
     worker.apply(store([1], A), store([1], [], block_size=0, medium="CPU"))
-    worker.applier.restart()
+    worker.follow(worker.applier.on_engine_restarted())
     assert worker.matched(A) == {}
     worker.apply(store([1], B))
     assert worker.matched(B) == {"gpu": 1}

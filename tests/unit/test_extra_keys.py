@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from support.engines.wire import decoded_store, store
 
-from kvevents.source import ExtraStrings
-from kvevents.wire import parse_extra_keys
+from kvevents.wire import ExtraStrings, parse_extra_keys
 
 TOKENS = list(range(48))
 ADAPTER = "sql-adapter"

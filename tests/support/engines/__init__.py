@@ -1,6 +1,6 @@
 """What publishes KV events in tests.
 
-Its files:
+In path order:
 
     publisher    a socket that sends the frames it is given, as one pod
     wire         single events as engines put them on the wire

@@ -7,6 +7,7 @@ from typing import Any
 import msgpack
 
 from kvevents import BlockStored, decode_batch
+from kvevents.wire import Batch
 
 
 def store(hashes: list[int], tokens: list[int], **fields: Any) -> dict[str, Any]:
@@ -34,13 +35,13 @@ def clear() -> dict[str, Any]:
     return {"type": "AllBlocksCleared"}
 
 
-def decoded(*events: Any) -> list[Any]:
+def decoded(*events: Any) -> Batch:
     """The events, packed into a payload and decoded again."""
-    return decode_batch(msgpack.packb([1.0, list(events), 0])).events
+    return decode_batch(msgpack.packb([1.0, list(events), 0]))
 
 
 def decoded_store(event: Any) -> BlockStored:
     """A BlockStored, packed into a payload and decoded again."""
-    (found,) = decoded(event)
+    (found,) = decoded(event).events
     assert isinstance(found, BlockStored)
     return found

@@ -1,6 +1,6 @@
 """Tokenizers and chat templates.
 
-Its files:
+In path order:
 
     fetched    real ones, fetched from package registries
     trained    a small one, trained on the spot

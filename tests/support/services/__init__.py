@@ -1,6 +1,6 @@
 """kvatlas as tests run it.
 
-Its files:
+In path order:
 
     running             in this process, with a channel to it
     one_pod             in this process, with one pod whose frames a test writes by hand

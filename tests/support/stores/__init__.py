@@ -1,6 +1,6 @@
 """Stores that replicas share.
 
-Its files:
+In path order:
 
     servers       Redis and Valkey servers and clusters, on free ports
     proxy         a connection to a server that a test can cut
