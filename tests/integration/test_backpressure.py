@@ -7,11 +7,11 @@ import asyncio
 import msgpack
 import zmq
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED
+from support.deadlines import DEADLINE_SECONDS
 from support.services.running import local_configuration, running_service
 
 POD = ("a:1", 0)
 SENT = 20_000
-PATIENCE_MS = 30_000
 
 
 def frame(sequence: int) -> list[bytes]:
@@ -34,18 +34,20 @@ async def test_frames_lost_in_a_storm_are_counted_and_the_pod_is_not_exact() -> 
         index={"block_size": 256},
     )
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
-        publisher.setsockopt(zmq.LINGER, PATIENCE_MS)
+        publisher.setsockopt(zmq.LINGER, int(DEADLINE_SECONDS * 1000))
         publisher.setsockopt(zmq.SNDHWM, 100)
         async with running_service(configuration) as service:
             publisher.connect(service.application.endpoints[0])
-            assert await asyncio.to_thread(publisher.poll, PATIENCE_MS)
+            assert await asyncio.to_thread(publisher.poll, int(DEADLINE_SECONDS * 1000))
             publisher.recv()
             with service.application.intake.paused():
                 for sequence in range(SENT):
                     publisher.send_multipart(frame(sequence))
             await service.until(lambda pods: POD in pods)
             sent = SENT
-            async with asyncio.timeout(30):  # until ZMQ has noticed that there is room again
+            async with asyncio.timeout(
+                DEADLINE_SECONDS
+            ):  # until ZMQ has noticed that there is room again
                 while (await service.pods())[POD].last_sequence < SENT:
                     publisher.send_multipart(frame(sent))
                     sent += 1

@@ -6,46 +6,45 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import zmq
+from support.deadlines import DEADLINE_SECONDS
 
 from kvevents import Source, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 10
 
-
-class Heard:
-    """A listener that keeps what it is told."""
+class RecordingListener:
+    """A listener that keeps messages and changes of connections."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, int]] = []
         self.up: set[int] = set()
         self.changes = 0
-        self.told = asyncio.Event()
+        self.changed = asyncio.Event()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not holds():
-                self.told.clear()
-                await self.told.wait()
+                self.changed.clear()
+                await self.changed.wait()
 
     def on_message(self, source: Source, parts: list[bytes], connection: int) -> None:
         del source
         self.messages.append((parts[0], connection))
-        self.told.set()
+        self.changed.set()
 
     def on_connected(self, source: Source, connection: int) -> None:
         del source
         self.up.add(connection)
         self.changes += 1
-        self.told.set()
+        self.changed.set()
 
     def on_disconnected(self, source: Source, connection: int) -> None:
         del source
         self.up.discard(connection)
         self.changes += 1
-        self.told.set()
+        self.changed.set()
 
     def through(self, text: bytes) -> set[int]:
         return {connection for said, connection in self.messages if said == text}
@@ -54,16 +53,16 @@ class Heard:
 async def publisher(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     """One that is connected, with our subscription received."""
     socket = context.socket(zmq.XPUB)
-    socket.setsockopt(zmq.LINGER, PATIENCE * 1000)
+    socket.setsockopt(zmq.LINGER, int(DEADLINE_SECONDS * 1000))
     socket.connect(endpoint)
-    assert await asyncio.to_thread(socket.poll, PATIENCE * 1000)
+    assert await asyncio.to_thread(socket.poll, int(DEADLINE_SECONDS * 1000))
     socket.recv()
     return socket
 
 
 async def test_each_publisher_has_a_connection_of_its_own() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    heard = Heard()
+    heard = RecordingListener()
     source = Source("tcp://127.0.0.1:*", bind=True)
     async with Subscriber(context, source, heard) as subscriber:
         first = await publisher(context, subscriber.endpoint)
@@ -84,7 +83,7 @@ async def test_each_publisher_has_a_connection_of_its_own() -> None:
 async def test_a_publisher_that_reuses_a_descriptor_has_a_connection_of_its_own() -> None:
     """All of it happens while nothing is read: the system gives out the lowest number anew."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    heard = Heard()
+    heard = RecordingListener()
     source = Source("tcp://127.0.0.1:*", bind=True)
     async with Subscriber(context, source, heard) as subscriber:
         former = await publisher(context, subscriber.endpoint)

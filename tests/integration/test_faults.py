@@ -29,6 +29,7 @@ from support.deadlines import DEADLINE_SECONDS
 from support.engines.faulty import Faults, FaultyEngine
 from support.engines.simulated import Prompt, SimulatedEngine
 from support.engines.workload import related_prompt
+from support.ports import free_port
 from support.services.running import RunningService, local_configuration, running_service
 
 SEEDS = [*range(24), 1113]  # 1113: the new engine gives out the hashes of the old one again
@@ -72,7 +73,7 @@ class Schedule:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             stack.callback(context.term)
             engines = self._engines()
-            ports = _free_ports(context, 2 * len(engines))
+            ports = [free_port() for _ in range(2 * len(engines))]
             directory = Path(stack.enter_context(TemporaryDirectory()))
             self.path = directory / "snapshot"
             self.configuration = self._configure(engines, ports)
@@ -276,18 +277,6 @@ class Schedule:
     def describe(self) -> str:
         more = f"policy={self.policy} cpu={self.cpu} window={self.window}"
         return f"{self.faults} binds={self.binds} {more}"
-
-
-def _free_ports(context: zmq.Context[zmq.Socket[bytes]], count: int) -> list[int]:
-    """Ports nobody has, and nobody will be given by chance: below where those are taken from."""
-    sockets = [context.socket(zmq.PUB) for _ in range(count)]
-    ports = [
-        socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
-        for socket in sockets
-    ]
-    for socket in sockets:
-        socket.close(linger=0)
-    return ports
 
 
 def _report(seed: int, schedule: Schedule) -> None:

@@ -15,6 +15,7 @@ from support.deadlines import DEADLINE_SECONDS
 from support.engines.faulty import Faults, FaultyEngine
 from support.engines.publisher import Publisher
 from support.engines.simulated import Prompt, SimulatedEngine
+from support.ports import free_port
 from support.services.running import RunningService, local_configuration, running_service
 
 HOST = "127.0.0.2"
@@ -130,17 +131,12 @@ async def test_prompts_that_never_match_are_a_warning_until_one_does() -> None:
 
 async def test_a_replay_socket_of_another_pod_is_a_warning() -> None:
     with zmq.Context() as context:
-        ports = []
-        for host in ("127.0.0.1", HOST):
-            with context.socket(zmq.PUB) as free:
-                ports.append(
-                    free.bind_to_random_port(f"tcp://{host}", min_port=10_000, max_port=32_000)
-                )
+        replay_port = free_port()
         other = FaultyEngine(
             context,
             SimulatedEngine("other:1", "m", 16, 100, random.Random(1)),
-            f"tcp://127.0.0.1:{ports[0]}",
-            f"tcp://{HOST}:{ports[1]}",
+            f"tcp://127.0.0.1:{free_port()}",
+            f"tcp://{HOST}:{replay_port}",
             Faults(replay="whole"),
             random.Random(2),
         )
@@ -148,11 +144,11 @@ async def test_a_replay_socket_of_another_pod_is_a_warning() -> None:
         other.engine.serve(Prompt(tuple(range(64))))
         other.publish()
         try:
-            async with service_with_pods(f"tcp://{{host}}:{ports[1]}") as fleet:
+            async with service_with_pods(f"tcp://{{host}}:{replay_port}") as fleet:
                 fleet.publish(f"{HOST}:1", 5, 1, None, 16)
                 warning = await fleet.until_warned("wrong_replay_socket")
                 assert list(warning.pods) == [f"{HOST}:1"]
-                assert f"tcp://{HOST}:{ports[1]}" in warning.detail
+                assert f"tcp://{HOST}:{replay_port}" in warning.detail
                 rank = (await fleet.service.pods())[f"{HOST}:1", 0]
                 assert rank.replayed_frames == 0
         finally:

@@ -104,7 +104,7 @@ def test_a_recording_plays_back_to_the_same_scores(
     with publisher(service) as publish:
         for sequence in range(4):
             publish(sequence)
-        _, said = recorder.communicate(timeout=30)
+        _, said = recorder.communicate(timeout=60)
     assert (recorder.returncode, said) == (0, "kvatlas: recorded 4 frame(s)\n")
     other = ServiceProcess()
     try:

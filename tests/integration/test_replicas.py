@@ -14,9 +14,10 @@ import zmq
 from grpc_health.v1 import health_pb2
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.deadlines import DEADLINE_SECONDS
+from support.deadlines import DEADLINE_SECONDS, stretched
 from support.engines.publisher import Publisher
 from support.engines.workload import served_workload
+from support.ports import free_port
 from support.services.replica_process import ReplicaProcess
 from support.services.replicated_fleet import (
     MODEL,
@@ -25,7 +26,7 @@ from support.services.replicated_fleet import (
 )
 from support.services.running import local_configuration, running_service
 from support.stores.proxy import CuttableProxy
-from support.stores.servers import StoreProcess, free_port, server_program, store_process
+from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Worker
 from store import rendezvous_owner
@@ -88,7 +89,7 @@ async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_
         request = score_request(prompts[0])
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
-                answer = await stub.Score(request, timeout=2.0)
+                answer = await stub.Score(request, timeout=stretched(2.0))
                 states = {score.pod: score.trust_reason for score in answer.pods}
                 if "copy_behind" in states.values():
                     break
@@ -195,9 +196,10 @@ async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away()
         await fleet.until_agreed()
         store.kill()
         stub = scoring_pb2_grpc.ScoringServiceStub(fleet.replicas["a"].channel)
+        limit = stretched(1.0)
         for _ in range(20):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await stub.Score(score_request(prompts[0]), timeout=1.0)
+                await stub.Score(score_request(prompts[0]), timeout=limit)
             assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
             assert "store" in str(raised.value.details())
         await asyncio.to_thread(store.start)

@@ -23,16 +23,16 @@ import pytest
 import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING, TrustState
-from support.deadlines import DEADLINE_SECONDS
+from support.deadlines import DEADLINE_SECONDS, stretched
 from support.engines.faulty import Faults, FaultyEngine
 from support.engines.simulated import Prompt, SimulatedEngine
 from support.engines.workload import related_prompt
+from support.ports import free_port
 from support.services.replica_process import ReplicaProcess
 from support.stores.proxy import CuttableProxy
 from support.stores.servers import (
     StoreProcess,
     cluster_processes,
-    free_port,
     server_program,
     store_process,
 )
@@ -254,7 +254,7 @@ class Schedule:
             request = scoring_pb2.ScoreRequest(model=MODEL)
             request.prompt.token_ids.ids.extend(prompt.tokens)
             try:
-                answer = await stub.Score(request, timeout=3.0)
+                answer = await stub.Score(request, timeout=stretched(3.0))
             except grpc.aio.AioRpcError as error:
                 assert error.code() != grpc.StatusCode.DEADLINE_EXCEEDED
                 assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)

@@ -21,6 +21,7 @@ from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.faulty import Faults, FaultyEngine
 from support.engines.simulated import Prompt, SimulatedEngine, block_contents, leading_blocks
+from support.ports import free_port
 from support.services.process import ServiceProcess
 from support.services.running import RunningService, local_configuration, running_service
 
@@ -37,18 +38,12 @@ PROMPTS = [Prompt(tuple(range(n, n + SIZE * 6))) for n in range(0, 6000, 1000)]
 async def pod(replay: str = "whole") -> AsyncIterator[FaultyEngine]:
     """An engine that outlives the service."""
     with zmq.Context() as context:
-        ports = []
-        for _ in range(2):
-            with context.socket(zmq.PUB) as socket:
-                ports.append(
-                    socket.bind_to_random_port("tcp://127.0.0.1", min_port=10_000, max_port=32_000)
-                )
         engine = SimulatedEngine(POD, MODEL, SIZE, 1000, random.Random(1), now=time.time)
         faulty = FaultyEngine(
             context,
             engine,
-            f"tcp://127.0.0.1:{ports[0]}",
-            f"tcp://127.0.0.2:{ports[1]}",
+            f"tcp://127.0.0.1:{free_port()}",
+            f"tcp://127.0.0.2:{free_port()}",
             Faults(replay=replay),
             random.Random(2),
         )

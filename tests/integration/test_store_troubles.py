@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
+from support.ports import free_port
 from support.stores.servers import (
     StoreProcess,
     cluster_processes,
-    free_port,
+    patient_address,
     server_program,
     store_process,
 )
@@ -87,7 +88,8 @@ class Owner:
 
 @asynccontextmanager
 async def running_owner(url: str, **more: Any) -> AsyncIterator[Owner]:
-    address = replace(parse_address(url), timeout=0.3, **more)
+    """An owner connected to the store; `more`: parts of its address, a long timeout by default."""
+    address = replace(parse_address(url), **{"timeout": DEADLINE_SECONDS / 4, **more})
     async with Server(address) as server:
         found = Owner(server)
         await found.acquire()
@@ -120,7 +122,7 @@ async def test_a_store_that_is_full_is_reported_and_survived(redis: StoreProcess
 
 
 async def test_a_store_that_evicts_keys_is_detected(redis: StoreProcess) -> None:
-    async with Server(parse_address(redis.url)) as server:
+    async with Server(patient_address(redis.url)) as server:
         assert not await server.drops_keys()
         with redis.client() as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
@@ -142,11 +144,11 @@ async def test_a_store_that_is_read_only_is_reported_and_survived(redis: StorePr
 
 
 async def test_no_call_waits_for_a_store_that_is_stuck(redis: StoreProcess) -> None:
-    async with running_owner(redis.url) as owner:
+    async with running_owner(redis.url, timeout=1.0) as owner:
         owner.stored(0, 10)
         await owner.until_written()
         redis.pause()
-        async with asyncio.timeout(3.0):
+        async with asyncio.timeout(DEADLINE_SECONDS):  # the store is stuck all the while
             with pytest.raises(StoreError) as raised:
                 await owner.matched()
             assert raised.value.kind == "timeout"
@@ -335,7 +337,7 @@ async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str)
         else:
             process = stack.enter_context(store_process(program))
             url, processes = process.url, [process]
-        async with Server(parse_address(url)) as server:
+        async with Server(patient_address(url)) as server:
             old, new = Owner(server, version=1), Owner(server, version=2)
             for number, owner in enumerate((old, new)):
                 await owner.store.register_layout()

@@ -4,6 +4,7 @@ In path order:
 
     deadlines     how long a test waits for a condition
     paths         where the repository and the recorded data lie
+    ports         free ports, for servers that cannot say which one they were given
     shipped       the one list of packages that are shipped
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong

@@ -62,7 +62,7 @@ class ReplicaProcess:
                 assert self._process is not None
                 assert self._process.poll() is None, self.log.read_text()[-3000:]
                 try:
-                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5.0)
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.02)
                     continue

