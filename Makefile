@@ -6,6 +6,8 @@ KERNEL := $(wildcard */kernel/*.py */kernel/*.pxd)
 PROTOS := $(wildcard proto/kvatlas/*/*.proto)
 LOCK := requirements-dev.lock
 PYTEST := $(BIN)/pytest
+# The tests are independent of each other, and wait more than they compute.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test check bench soak engines serve format protos lock clean
 
@@ -26,7 +28,7 @@ serve: $(VENV)/ready  ## run the service, pods connect to port 5557: make serve 
 	$(BIN)/kvatlas serve --bind 'tcp://*:5557' $(ARGS)
 
 test: $(VENV)/ready  ## run the tests: make test ARGS="tests/unit/test_keys.py"
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 check: $(VENV)/ready  ## check format, lint, types, import floors, proto rules, fresh stubs
 	$(BIN)/ruff format --check
