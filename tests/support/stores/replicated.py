@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from indexer import ReplicatedIndex, TrustState, TrustStatus, model_scope
@@ -22,9 +24,10 @@ from support.stores.servers import patient_address
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from indexer import MemoryIndex, PrefixMatch, Worker
+_namespaces = itertools.count()
 
 
 class IndexReplica:
@@ -204,3 +207,15 @@ class ReplicatedIndexes:
             replica.index.match(model, GivenKeys(keys)) for replica in self.replicas
         ]
         return [*in_memory, found.match]
+
+
+@asynccontextmanager
+async def index_replicas(url: str, *names: str) -> AsyncIterator[list[IndexReplica]]:
+    """Replicas that share a namespace of their own, and own no worker yet."""
+    async with Server(patient_address(url)) as server, AsyncExitStack() as stack:
+        store = Store(server, f"replicas{next(_namespaces)}")
+        await store.register_layout()
+        replicas = [IndexReplica(name, store, count_copies=True) for name in names]
+        for task in (task for replica in replicas for task in replica.tasks):
+            stack.callback(task.cancel)
+        yield replicas

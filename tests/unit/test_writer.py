@@ -1,0 +1,183 @@
+"""A replica's workers on their way to a real store: rounds, fences, failures."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import pytest
+from support.given_keys import GivenKeys
+from support.naive.index import MODELS
+from support.stores.replicated import IndexReplica, index_replicas
+from support.stores.servers import StoreProcess, server_program, store_process
+
+from indexer import Place, Worker, model_scope
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+A, B = Worker("a:1", 0), Worker("b:1", 0)
+MODEL = MODELS[A.pod]
+GPU = Place("gpu", 0)
+KEYS = array("Q", range(1000, 1100))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StoreProcess]:
+    if server_program("valkey") is None:
+        pytest.skip("there is no valkey-server on this machine")
+    with store_process("valkey") as process:
+        yield process
+
+
+@pytest.fixture
+async def replicas(server: StoreProcess) -> AsyncIterator[list[IndexReplica]]:
+    """The owner of worker A, and another replica."""
+    async with index_replicas(server.url, "one", "two") as both:
+        await both[0].take(A, ["one", "two"])
+        yield both
+
+
+@pytest.fixture
+def owner(replicas: list[IndexReplica]) -> IndexReplica:
+    return replicas[0]
+
+
+def store(replica: IndexReplica, first: int, count: int, worker: Worker = A) -> None:
+    """Blocks of the one prompt, from the block number `first` on."""
+    hashes = array("Q", range(first + 1, first + 1 + count))
+    replica.steps[worker] = first + count
+    replica.index.store(worker, GPU, hashes, KEYS[first : first + count])
+
+
+async def matched(replica: IndexReplica, worker: Worker = A) -> int:
+    """Leading blocks of the prompt that the store itself says the worker holds."""
+    found = await replica.lookup.match(MODEL, model_scope(MODEL), GivenKeys(KEYS))
+    match = found.match.best_of(worker.pod)
+    return 0 if match is None else match.matched_blocks
+
+
+async def test_a_written_block_is_in_the_store(owner: IndexReplica) -> None:
+    store(owner, 0, 10)
+    assert await matched(owner) == 0
+    assert await owner.writer.write()
+    assert await matched(owner) == 10
+
+
+async def test_a_removed_block_is_removed_from_the_store(owner: IndexReplica) -> None:
+    store(owner, 0, 10)
+    await owner.write_all()
+    owner.index.remove(A, GPU, array("Q", [6]))
+    await owner.write_all()
+    assert await matched(owner) == 5
+
+
+async def test_a_block_that_came_and_went_between_two_rounds_is_not_written(
+    owner: IndexReplica,
+) -> None:
+    store(owner, 0, 10)
+    owner.index.remove(A, GPU, array("Q", [10]))
+    await owner.write_all()
+    assert await matched(owner) == 9
+
+
+async def test_one_round_writes_the_changes_of_every_worker(owner: IndexReplica) -> None:
+    await owner.take(B, ["one", "two"])
+    await owner.write_all()
+    rounds = owner.writer.rounds
+    store(owner, 0, 10, A)
+    store(owner, 0, 20, B)
+    assert await owner.writer.write()
+    assert owner.writer.rounds == rounds + 1
+    assert (await matched(owner, A), await matched(owner, B)) == (10, 20)
+
+
+async def test_a_writer_without_changes_writes_nothing(owner: IndexReplica) -> None:
+    await owner.write_all()
+    rounds, revision = owner.writer.rounds, owner.writer.owned[A].revision
+    assert await owner.writer.write()
+    assert (owner.writer.rounds, owner.writer.owned[A].revision) == (rounds, revision)
+
+
+async def test_a_changed_trust_status_is_written_without_any_block(owner: IndexReplica) -> None:
+    await owner.write_all()
+    revision = owner.writer.owned[A].revision
+    owner.steps[A] = 99  # `as_of` of the worker's trust status
+    await owner.write_all()
+    assert owner.writer.owned[A].revision == revision + 1
+
+
+async def test_every_write_of_a_worker_has_the_next_revision(owner: IndexReplica) -> None:
+    revisions = []
+    for number in range(3):
+        store(owner, number * 10, 10)
+        assert await owner.writer.write()
+        revisions.append(owner.writer.owned[A].revision)
+    assert revisions == [1, 2, 3]
+
+
+async def test_more_changes_than_a_round_takes_are_written_in_several(owner: IndexReplica) -> None:
+    count = 20_000  # a round takes 16,384 of a worker
+    hashes = array("Q", range(1, count + 1))
+    owner.index.store(A, GPU, hashes, array("Q", range(10**6, 10**6 + count)))
+    rounds = owner.writer.rounds
+    await owner.write_all()
+    assert owner.writer.rounds == rounds + 2
+    assert owner.index.pending_count(A) == 0
+
+
+async def test_a_former_owner_is_fenced_and_its_changes_do_not_reach_the_store(
+    replicas: list[IndexReplica],
+) -> None:
+    former, heir = replicas
+    store(former, 0, 10)
+    await former.write_all()
+    await heir.take(A, [heir.name])  # the former owner counts as dead
+    store(former, 10, 10)
+    await former.writer.write()
+    assert former.was_lost == [A]
+    assert A not in former.writer.owned
+    await heir.write_all()
+    assert await matched(heir) == 10
+
+
+async def test_a_worker_that_was_removed_is_not_written_any_more(owner: IndexReplica) -> None:
+    store(owner, 0, 10)
+    await owner.write_all()
+    store(owner, 10, 10)
+    owner.writer.remove(A)
+    assert await owner.writer.write()
+    assert await matched(owner) == 10
+
+
+async def test_a_store_that_has_lost_everything_gets_a_new_generation(
+    owner: IndexReplica, server: StoreProcess
+) -> None:
+    store(owner, 0, 10)
+    await owner.write_all()
+    generation = owner.writer.owned[A].generation
+    with server.client() as client:
+        client.flushall()
+    await owner.store.register_layout()
+    await owner.writer.verify()
+    await owner.write_all()
+    assert owner.writer.owned[A].generation != generation
+    assert await matched(owner) == 10
+
+
+async def test_changes_of_a_failed_round_are_written_by_a_later_one() -> None:
+    if server_program("valkey") is None:
+        pytest.skip("there is no valkey-server on this machine")
+    with store_process("valkey") as own:
+        async with index_replicas(own.url, "one") as (owner,):
+            await owner.take(A, ["one"])
+            store(owner, 0, 10)
+            with own.client() as client:
+                client.config_set("maxmemory", "1")
+                assert not await owner.writer.write()
+                assert owner.writer.failing == "full"
+                assert owner.writer.failures["full"] == 1
+                client.config_set("maxmemory", "0")
+            await owner.write_all()
+            assert owner.writer.failing == ""
+            assert await matched(owner) == 10
