@@ -161,7 +161,7 @@ def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: 
     torn.write_text('{"kind": "frame", "frames": ["00"\n')
     bad = run("replay", str(torn), "--connect", service.events)
     assert bad.returncode == 1
-    assert "line 1 is no frame of a recording" in bad.stderr
+    assert "line 1 is not a recorded frame" in bad.stderr
     missing = run("replay", str(tmp_path / "missing"), "--connect", service.events)
     assert "No such file or directory" in missing.stderr
     alone = run("replay", str(torn), "--bind=tcp://127.0.0.1:0", "--timeout=0.2")
