@@ -61,6 +61,8 @@ class TakeoverLoop:
                 is_done &= await self._remove(worker, epoch)
             for worker, (model, source) in list(self._requests.wanted.items()):
                 is_done &= await self._try_acquire(worker, model, source)
+            for worker in self._unwanted():
+                is_done &= await self._release(worker)
             if not is_done:
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._requests.wake()
@@ -106,10 +108,8 @@ class TakeoverLoop:
             return True
         live = self._membership.live
         answer = await self._ownership.acquire(worker, model, source.endpoint, live)
-        if self._requests.wanted.get(worker) != (model, source):  # the wish has ended meanwhile
-            if not isinstance(answer, HeldBy):
-                await self._ownership.release(worker, partial(self._router.release, worker))
-            return True
+        if self._requests.wanted.get(worker) != (model, source):
+            return True  # nobody wants it any more: it is released below
         if not isinstance(answer, HeldBy):
             self._begin_stream(worker, model, source, answer)
             del self._requests.wanted[worker]
@@ -119,6 +119,21 @@ class TakeoverLoop:
         self._requests.refuse(worker, answer.replica)
         self._router.on_refused(worker)
         return True
+
+    # Workers that were wanted until they were acquired
+
+    def _unwanted(self) -> list[Worker]:
+        """Returns the owned workers whose events nobody applies, nor can another replica."""
+        in_use = (self._router.streams, self._requests.wanted, self._requests.left)
+        return [w for w in self._writer.owned if not any(w in workers for workers in in_use)]
+
+    async def _release(self, worker: Worker) -> bool:
+        """Returns whether another replica can acquire the worker."""
+        try:
+            return await self._ownership.release(worker, partial(self._router.release, worker))
+        except StoreError as error:
+            self._failures.record(error)
+            return False
 
     def _begin_stream(self, worker: Worker, model: str, source: Source, takeover: Takeover) -> None:
         """Has the worker's frames applied here; the stream starts anew if its dump is malformed."""
