@@ -2,7 +2,7 @@
 
 Hand-over: the former owner writes everything it has of a worker, with a dump of the worker's
 stream, and ends its ownership. The next owner takes the rows from its copy if that is of the same
-revision, else from the store, and goes on with the stream at the frame where the dump ends.
+revision, else from the store, and resumes the stream at the frame where the dump ends.
 
 What cannot be decoded is as good as lost: the worker starts anew, in a new generation.
 """
@@ -38,7 +38,7 @@ class Takeover:
     """This replica owns the worker now, and its index has what the store had."""
 
     stream: dict[str, Any] | None
-    """Dump of the worker's stream to go on with; None if it starts anew."""
+    """Dump from which to resume the worker's stream; None if it starts anew."""
 
 
 class WorkerOwnership:
@@ -101,7 +101,7 @@ class WorkerOwnership:
         return Takeover(None if state is None else state.stream)
 
     async def _load(self, owned: OwnedWorker, acquired: Acquired) -> HandoverState | None:
-        """Has the index hold what the last owner left; returns its state, None to start anew."""
+        """Loads what the last owner left into the index; returns its state, None to start anew."""
         if acquired.state:
             try:
                 state = HandoverState.unpack(acquired.state)
@@ -131,7 +131,7 @@ class WorkerOwnership:
         rows.apply(self._index, worker, state.layout, state.holder_ids)
 
     def start_anew(self, worker: Worker, error: StoreError) -> None:
-        """Drops what the store had of an acquired worker, whose stream cannot be gone on with."""
+        """Drops what the store had of an acquired worker, whose stream cannot be resumed."""
         self._on_malformed(worker, error)
         owned = self._writer.owned.get(worker)
         if owned is not None:

@@ -131,7 +131,7 @@ class HandoverState:
     """What the next owner of a worker needs to go on."""
 
     stream: dict[str, Any] | None
-    """The stream as its owner dumped it; None if no other owner can go on with it."""
+    """The stream as its owner dumped it; None if no other owner can resume it."""
     layout: CacheLayout
     holder_ids: StableHolderIds
     bits: dict[int, int]
@@ -159,7 +159,7 @@ class HandoverState:
 
 @dataclass(frozen=True)
 class Garbage:
-    """A generation that nobody needs any more, as scripts pack it in every version."""
+    """A generation that is not needed any more, as scripts pack it in every version."""
 
     generation: str
     home: int

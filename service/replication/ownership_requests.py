@@ -61,7 +61,7 @@ class OwnershipRequests(Ownership):
     # What the loops of this replica call
 
     def want(self, worker: Worker, model: str, source: Source) -> None:
-        """Has the take-over loop acquire a worker, once it is woken."""
+        """Requests a worker; the take-over loop acquires it once it is woken."""
         self.wanted[worker] = (model, source)
 
     def refuse(self, worker: Worker, owner: str) -> None:
@@ -70,7 +70,7 @@ class OwnershipRequests(Ownership):
         self.wanted.pop(worker, None)
 
     def wake(self) -> None:
-        """Has the take-over loop look at what is wanted."""
+        """Wakes the take-over loop."""
         self._changed.set()
 
     async def wait(self) -> None:

@@ -108,7 +108,7 @@ class Replica(Protocol):
         ...
 
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
-        """Has a pod's workers learnt anew; returns of each whether it can be replayed.
+        """Learns a pod's workers anew; returns for each whether it can be replayed.
 
         Raises StoreError.
         """

@@ -10,7 +10,7 @@ What each loop does:
     report       exchanges reports, and finds out what the store has lost
     collect      deletes what no replica needs any more
 
-A replica that was taken for dead finds its writes fenced, and lets go of its workers.
+A replica that was wrongly taken for dead finds its writes fenced, and drops its workers.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class SharedReplica(Replica):
             _log.warning("store_drops_keys", policy=policy, detail=detail)
 
     async def _take_over(self) -> None:
-        await self._assigned.wait()  # before it nobody knows which sources are this replica's
+        await self._assigned.wait()  # until then it is unknown which sources are this replica's
         await self._takeover.run()
 
     async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:

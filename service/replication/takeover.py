@@ -109,7 +109,7 @@ class TakeoverLoop:
         live = self._membership.live
         answer = await self._ownership.acquire(worker, model, source.endpoint, live)
         if self._requests.wanted.get(worker) != (model, source):
-            return True  # nobody wants it any more: it is released below
+            return True  # it is not wanted any more: `run` releases it
         if not isinstance(answer, HeldBy):
             self._begin_stream(worker, model, source, answer)
             del self._requests.wanted[worker]
@@ -123,7 +123,7 @@ class TakeoverLoop:
     # Workers that were wanted until they were acquired
 
     def _unwanted(self) -> list[Worker]:
-        """Returns the owned workers whose events nobody applies, nor can another replica."""
+        """Returns owned workers without a stream: no replica applies their events."""
         in_use = (self._router.streams, self._requests.wanted, self._requests.left)
         return [w for w in self._writer.owned if not any(w in workers for workers in in_use)]
 
@@ -136,7 +136,7 @@ class TakeoverLoop:
             return False
 
     def _begin_stream(self, worker: Worker, model: str, source: Source, takeover: Takeover) -> None:
-        """Has the worker's frames applied here; the stream starts anew if its dump is malformed."""
+        """Applies the worker's frames from now on; resumes its stream if the dump allows it."""
         try:
             with decoding("dump of a stream"):
                 self._router.on_acquired(worker, model, source, takeover.stream)

@@ -1,6 +1,6 @@
 -- Makes a replica the owner of a worker, unless a live replica owns it.
 -- unused_generation: the name of the new generation, should one be begun. begin_generation: "always";
--- "unreleased", if the last owner did not release the worker; "needed", if there is none to go on with.
+-- "unreleased", if the last owner did not release the worker; "needed", if there is none to continue.
 -- live_replicas: msgpack array.
 -- Returns {"HELD", owner} or {"ACQUIRED", epoch, generation, revision, state, former generation}.
 local worker, model, replica, unused_generation, begin_generation, live_replicas = unpack(ARGV, 2)
@@ -32,7 +32,7 @@ if not generation or other_model or begin_generation == 'always'
     redis.call('HDEL', prefix .. 'workers', worker)
   end
   generation, revision = unused_generation, '0'
-  kept_state = ''  -- until the owner has written everything, no other replica can go on with it
+  kept_state = ''  -- until the owner has written everything, no other replica can resume it
   if other_model then state = '' end
 end
 redis.call('HSET', record, 'epoch', epoch, 'owner', replica, 'model', model,

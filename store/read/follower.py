@@ -125,7 +125,7 @@ class Follower:
                 position = await self._follow(shard, position)
             except StoreError as error:
                 self._on_failure(error)
-                if error.kind == "malformed":  # an entry of the journal: nobody can say whose
+                if error.kind == "malformed":  # an entry of the journal, of an unknown worker
                     self._reload_shard(shard)
                     position = b""
             except Exception:  # noqa: BLE001 - the copy may be wrong now: load it again

@@ -16,7 +16,7 @@ class Streams(Protocol):
         ...
 
     def dump(self, worker: Worker) -> dict[str, Any] | None:
-        """Returns what the next owner needs to go on with the stream, None if none can."""
+        """Returns what the next owner needs to resume the stream, None if none can."""
         ...
 
     def on_fenced(self, worker: Worker) -> None:

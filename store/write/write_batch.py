@@ -35,7 +35,7 @@ class WorkerChanges(NamedTuple):
     """None if the blocks are the same."""
     status: TrustStatus
     stream: dict[str, Any] | None
-    """The stream as dumped for the next owner; None if no other owner can go on with it."""
+    """The stream as dumped for the next owner; None if no other owner can resume it."""
 
 
 class WriteBatch(NamedTuple):

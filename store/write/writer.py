@@ -92,8 +92,8 @@ class Writer:
     def add(self, owned: OwnedWorker, acquired: Acquired, state: HandoverState | None) -> None:
         """Writes a worker from now on, which has joined the index.
 
-        state: what its last owner left, if the index holds the rows that the store has; None if
-        nothing of them is to be gone on with.
+        state: what its last owner left, if the index has the rows of the store; None to write
+            everything.
         """
         goes_on = state is not None and not acquired.former_generation
         owned.resume(acquired, state if goes_on else None)
@@ -111,14 +111,14 @@ class Writer:
         return self.owned.pop(worker, None)
 
     def rewrite(self, worker: Worker) -> None:
-        """Has everything of a worker written again, into a new generation."""
+        """Schedules everything of a worker to be written again, into a new generation."""
         owned = self.owned.get(worker)
         if owned is not None:
             owned.needs_rewrite = True
             self.wake()
 
     def wake(self) -> None:
-        """Has the next round run now: something may have changed."""
+        """Starts the next round: something may have changed."""
         self._changed.set()
 
     async def flushed(self, worker: Worker) -> None:
@@ -152,7 +152,7 @@ class Writer:
                 self._backoff = _BACKOFF_FIRST
 
     async def verify(self) -> None:
-        """Has the writer write again what the store has lost. Raises StoreError."""
+        """Finds what the store has lost, and schedules it to be written. Raises StoreError."""
         async with self._writing:
             statuses = await self._store.shard_statuses()
             for owned in self.owned.values():
