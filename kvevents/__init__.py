@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from kvevents.applying import Applier, EngineSettings, EventCounts
 from kvevents.listener import Listener
-from kvevents.pending import Owner, Ownership
+from kvevents.pending import Owner, Ownership, OwnsEverything
 from kvevents.router import FrameRouter
 from kvevents.source import Publisher, Source, UnknownPublisherError
 from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream, report_of
@@ -62,6 +62,7 @@ __all__ = [
     "Listener",
     "Owner",
     "Ownership",
+    "OwnsEverything",
     "PayloadError",
     "PlaybackError",
     "Publisher",

@@ -1,12 +1,16 @@
 """gRPC in, scores out: the service around the index, the events and the tokenizers.
 
-cli            the command line
-config         what can be configured, and loading it
-application    the composition root: builds everything, starts and stops it in order
-rpc            gRPC calls: requests in, answers out
-replication    the share of this replica in an index that several replicas keep
-diagnostics    what looks misconfigured
-snapshot       the index in a file, across restarts
-metrics        Prometheus metrics
-logs           the format of the log
+In path order:
+
+    cli            the command line
+    config         what can be configured, and loading it
+    application    the composition root: builds everything, starts and stops it in order
+    assembly       makes the parts that application wires from the configuration
+    rpc            gRPC calls: requests in, answers out
+    replication    this process among the replicas that share its index
+    diagnostics    what looks misconfigured
+    snapshot       the index in a file, across restarts
+    metrics        Prometheus metrics
+    loops          background loops, which are restarted when they die
+    logs           the format of the log
 """

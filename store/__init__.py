@@ -1,35 +1,48 @@
-"""The index as several replicas share it: Redis or Valkey, one server or a cluster.
+"""The index as several replicas share it, in Redis or Valkey: one server or a cluster.
 
-`address` where the store is, `server` one call of it over `lua/`, `layout` what it keeps under
-which name, `records` the forms in which, `store` what can be asked of it; `writer` this replica's
-workers go there, `flush` one such write, `copy` the others' come from there, `lookup` a prompt is
-asked of it without a copy, `succession` workers change hands, `cleaning` what nobody needs any more
-is dropped, `retirement` what older versions had, `identity` who a replica is, `rendezvous` who of
-several does something; `errors` what goes wrong.
+`layout` has the keys, and `store` is where to begin to read.
+
+    address        where the store is, parsed from a URL
+    errors         the error of the store
+    garbage        deletes what no replica needs any more
+    identity       how a replica is named in the store
+    layout         the keys of the store
+    lua/           the scripts: one atomic operation a file
+    old_layouts    removes what older versions left behind
+    ownership      acquires and releases workers
+    read           other replicas' workers and prompts, as read from the store
+    records        the values of the store
+    rendezvous     which replica is responsible for something
+    scripts        the arguments of the scripts in lua/
+    server         calls the server or cluster
+    store          what replicas ask of the store
+    write          this replica's workers, as written to the store
 """
 
 from __future__ import annotations
 
 from store.address import AddressError, StoreAddress, parse_address
-from store.errors import StoreError
+from store.errors import StoreError, decoding
 from store.garbage import GarbageCollector
 from store.identity import new_replica_id, replica_name
-from store.layout import VERSION, Layout
+from store.layout import VERSION, Layout, worker_name
 from store.old_layouts import older_versions, remove_layout
 from store.ownership import Takeover, WorkerOwnership
 from store.read import Follower, Lookup, LookupResult, RemoteWorker
-from store.records import HandoverState, WorkerRecord, pack, unpack
+from store.records import HandoverState, WorkerRecord, pack
 from store.rendezvous import rendezvous_owner
 from store.server import Server
-from store.store import Store
-from store.write import OwnedWorker, Writer
+from store.store import Acquired, HeldBy, Store
+from store.write import OwnedWorker, Streams, Writer
 
 __all__ = [
     "VERSION",
+    "Acquired",
     "AddressError",
     "Follower",
     "GarbageCollector",
     "HandoverState",
+    "HeldBy",
     "Layout",
     "Lookup",
     "LookupResult",
@@ -39,10 +52,12 @@ __all__ = [
     "Store",
     "StoreAddress",
     "StoreError",
+    "Streams",
     "Takeover",
     "WorkerOwnership",
     "WorkerRecord",
     "Writer",
+    "decoding",
     "new_replica_id",
     "older_versions",
     "pack",
@@ -50,5 +65,5 @@ __all__ = [
     "remove_layout",
     "rendezvous_owner",
     "replica_name",
-    "unpack",
+    "worker_name",
 ]

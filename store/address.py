@@ -1,4 +1,4 @@
-"""Where the store is, as one URL says."""
+"""Where the store is: its URL, parsed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ _PORT = 6379
 _SENTINEL_PORT = 26379
 _SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
 _KINDS = ("", "cluster", "sentinel")
+_UNKNOWN_SCHEME = (
+    "the store's URL must begin with redis://, rediss://, valkey:// or valkeys:// (with "
+    "+cluster or +sentinel after the name where there is one), or with unix://"
+)
 
 
 class AddressError(ValueError):
-    """A URL that says of no store where it is."""
+    """A URL does not name a store."""
 
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """One server, a cluster or one that sentinels know.
-
-    hosts: host and port of the server, of some of the cluster's, or of the sentinels. path: of a
-    Unix socket instead. kind: "" (a server), cluster or sentinel. service: what the sentinels call
-    it. password is left out of the representation.
-    """
+    """One server, a cluster, or a server that sentinels know. `repr` shows no password."""
 
     hosts: tuple[tuple[str, int], ...] = ()
+    """Host and port of the server, of some servers of the cluster, or of the sentinels."""
     path: str = ""
+    """Of a Unix socket, instead of hosts."""
     kind: str = ""
+    """cluster or sentinel; empty for one server."""
     service: str = ""
+    """The server's name among the sentinels."""
     tls: bool = False
     username: str = ""
     password: str = ""
@@ -40,6 +43,7 @@ class StoreAddress:
     certificate_file: Path | None = None
     key_file: Path | None = None
     timeout: float = 1.0
+    """Seconds, of one command and of connecting."""
 
     @property
     def is_cluster(self) -> bool:
@@ -52,7 +56,7 @@ class StoreAddress:
 
 
 def parse_address(url: str) -> StoreAddress:
-    """What a URL says. Raises AddressError.
+    """Parses a URL. Raises AddressError.
 
     redis://[user:password@]host[:port][,host[:port]...][/database], likewise rediss, valkey and
     valkeys (with TLS); redis+cluster://...; redis+sentinel://.../service; unix:///path.
@@ -62,10 +66,7 @@ def parse_address(url: str) -> StoreAddress:
         return _unix_address(url)
     server, _, kind = scheme.partition("+")
     if not separator or server not in _SCHEMES or kind not in _KINDS:
-        raise AddressError(
-            "the store's URL begins with redis://, rediss://, valkey:// or valkeys:// (or one of "
-            "these with +cluster or +sentinel after the name), or with unix://"
-        )
+        raise AddressError(_UNKNOWN_SCHEME)
     netloc, _, path = url.partition("://")[2].partition("/")
     credentials, at, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
@@ -74,10 +75,14 @@ def parse_address(url: str) -> StoreAddress:
     port = _SENTINEL_PORT if kind == "sentinel" else _PORT
     addresses = tuple(_host_port(host, port) for host in hosts.split(","))
     if len(addresses) > 1 and not kind:
-        raise AddressError("several hosts are those of a cluster or of sentinels: say which")
+        raise AddressError(
+            "several hosts need +cluster or +sentinel after the name, as in redis+cluster://"
+        )
     service, database = (path, "") if kind == "sentinel" else ("", path)
     if kind == "sentinel" and not service:
-        raise AddressError("after the sentinels' hosts comes the name of the service: /mymaster")
+        raise AddressError(
+            "the name of the service must follow the sentinels' hosts, as in /mymaster"
+        )
     if kind == "cluster" and database:
         raise AddressError("a cluster has no databases")
     return StoreAddress(
@@ -94,7 +99,7 @@ def parse_address(url: str) -> StoreAddress:
 def _unix_address(url: str) -> StoreAddress:
     parts = urlsplit(url)
     if not parts.path:
-        raise AddressError("after unix:// comes the path of a socket")
+        raise AddressError("the path of a socket must follow unix://")
     database = parse_qs(parts.query).get("db", [""])[0]
     credentials = parts.netloc.rpartition("@")[0]
     user, _, password = credentials.partition(":")
@@ -106,16 +111,16 @@ def _unix_address(url: str) -> StoreAddress:
     )
 
 
-def _database(said: str) -> int:
-    if said and not said.isdigit():
-        raise AddressError(f"a database is a number, not {said!r}")
-    return int(said or 0)
+def _database(text: str) -> int:
+    if text and not text.isdigit():
+        raise AddressError(f"a database is a number, not {text!r}")
+    return int(text or 0)
 
 
-def _host_port(said: str, port: int) -> tuple[str, int]:
-    host, separator, number = said.rpartition(":")
-    if not separator or number.endswith("]"):
-        host, number = said, str(port)
-    if not host or not number.isdigit() or int(number) > 65_535:
-        raise AddressError(f"{said!r} is not host or host:port")
-    return host.strip("[]"), int(number)
+def _host_port(text: str, default_port: int) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or port.endswith("]"):
+        host, port = text, str(default_port)
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise AddressError(f"{text!r} is not host or host:port")
+    return host.strip("[]"), int(port)

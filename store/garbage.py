@@ -1,9 +1,11 @@
-"""What nobody needs any more is dropped from the store, in the background, a few pages at a time.
+"""Deletes what no replica needs any more, in the background, a few pages at a time.
 
-Clearing a worker leaves its seats, and their slots, to nobody: that is a constant number of
-commands. Here the rows and bits that they had are found by the worker's own pages and dropped, and
-only then may the slots be allotted again. So are generations that were left: those of workers that
-are gone, and those that were written again.
+Clearing or restarting a worker releases holder ids, with a constant number of commands: their rows
+and bits stay in the store. The collector finds them by the worker's own pages and deletes them.
+Only then are the bits allocated again: a bit must never be another holder's while blocks still have
+it.
+
+Generations that were left, and those of workers that were removed, are deleted in the same way.
 """
 
 from __future__ import annotations
@@ -15,20 +17,23 @@ import numpy as np
 
 from indexer import model_scope
 from store.layout import PAGES, block_names
-from store.server import Call
-from store.store import all_of
+from store.scripts import ClearBits, DeletePages
+from store.store import all_succeeded
+from store.write.write_batch import packed_bits
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from indexer import ReplicatedIndex
     from store.records import Garbage
     from store.store import Store
     from store.write import OwnedWorker, Writer
 
-_PAGES_AT_A_TIME = 16
+_PAGES_AT_ONCE = 16
 
 
 class GarbageCollector:
-    """Cleans up after `writer`'s workers, and what was put aside as garbage. Raises StoreError."""
+    """Collects after the workers of one writer, and what scripts have put aside as garbage."""
 
     def __init__(
         self,
@@ -41,72 +46,84 @@ class GarbageCollector:
         self._writer = writer
         self.bits_freed = 0
 
-    async def collect_worker(self, of: OwnedWorker) -> None:
-        """Drop what the worker's retired slots hold, and free them."""
-        generation, retired = of.generation, dict(of.retired_bits)
-        home = self._store.layout.home(of.worker)
-        for first in range(0, PAGES, _PAGES_AT_A_TIME):
-            last = first + _PAGES_AT_A_TIME - 1
-            found = await self._store.read_pages(home, generation, first, last)
-            if self._writer.owned.get(of.worker) is not of or of.generation != generation:
+    async def collect_worker(self, owned: OwnedWorker) -> None:
+        """Deletes rows and bits of released holder ids, and frees the bits. Raises StoreError.
+
+        Gives up as soon as the worker changes hands or begins a new generation: its bits then are
+        part of the garbage.
+        """
+        generation, retired = owned.generation, list(owned.retired_bits)
+        home = self._store.layout.home(owned.worker)
+        for first in range(0, PAGES, _PAGES_AT_ONCE):
+            last = first + _PAGES_AT_ONCE - 1
+            pages = await self._store.read_pages(home, generation, first, last)
+            if not self._is_current(owned, generation):
                 return
-            seats = self._index.holder_ids_of(of.worker)
-            live = set(seats.ids.values()) if seats is not None else set()
-            names, keys = _rows_of_others(found, live)
+            holder_ids = self._index.holder_ids_of(owned.worker)
+            live = set(holder_ids.ids.values()) if holder_ids is not None else set()
+            names, keys = _rows_of_others(pages, live)
             if names:
-                self._index.requeue(of.worker, names, keys)
+                # The writer writes these names and blocks as they are now: without the rows, and
+                # with the retired bits cleared.
+                self._index.requeue(owned.worker, names, keys)
                 self._writer.wake()
-                await self._writer.flushed(of.worker)
-        await self._writer.flushed(of.worker)
-        if self._writer.owned.get(of.worker) is not of or of.generation != generation:
+                await self._writer.flushed(owned.worker)
+        await self._writer.flushed(owned.worker)
+        if not self._is_current(owned, generation):
             return
-        for seat in retired:
-            of.retired_bits.pop(seat, None)
-        of.last_written = None  # nobody who takes the worker over is to clear these bits once more
+        for holder_id in retired:
+            owned.retired_bits.pop(holder_id, None)
+        owned.last_written = None  # so that no later owner finds these bits retired
         self._writer.wake()
-        await self._writer.flushed(of.worker)
-        if self._writer.owned.get(of.worker) is of and of.generation == generation:
-            await self._store.free_bits(of.model, [of.bit_label(seat) for seat in retired])
+        await self._writer.flushed(owned.worker)
+        if self._is_current(owned, generation):
+            labels = [owned.bit_label(holder_id) for holder_id in retired]
+            await self._store.free_bits(owned.model, labels)
             self.bits_freed += len(retired)
 
+    def _is_current(self, owned: OwnedWorker, generation: str) -> bool:
+        is_owned = self._writer.owned.get(owned.worker) is owned
+        return is_owned and owned.generation == generation
+
     async def collect(self, garbage: Garbage) -> None:
-        """Drop a generation."""
-        slots = np.array(list(garbage.bits.values()), dtype="<u4").tobytes()
-        scope = model_scope(garbage.model)
+        """Deletes a generation, and frees its bits. Raises StoreError."""
         store, home, generation = self._store, garbage.home, garbage.generation
-        await wipe_generation(store, home, generation, scope, slots, garbage.registry)
+        scope, bits = model_scope(garbage.model), garbage.bits.values()
+        await delete_generation(store, home, generation, scope, bits, garbage.registry)
         if garbage.reusable:
-            await self._store.free_generation_bits(garbage.model, garbage.generation)
-            self.bits_freed += len(garbage.bits)
-        await self._store.call("sweep", garbage.home, garbage.generation, 0, 0, 1)
+            await store.free_generation_bits(garbage.model, generation)
+            self.bits_freed += len(bits)
+        await store.call(DeletePages(generation, first=0, last=0, is_last=1), home)
 
 
-async def wipe_generation(
-    store: Store, home: int, generation: str, scope: int, slots: bytes, registry: str
+async def delete_generation(
+    store: Store, home: int, generation: str, scope: int, bits: Collection[int], registry: str
 ) -> None:
-    """Drop a generation's pages, and the bits that its `slots` (four bytes each) have."""
-    for first in range(0, PAGES, _PAGES_AT_A_TIME):
-        last = first + _PAGES_AT_A_TIME - 1
-        found = await store.read_pages(home, generation, first, last)
-        _, keys = _rows_of_others(found, set())
-        if keys and slots:
+    """Deletes a generation's pages, and clears its bits in all blocks. Raises StoreError."""
+    for first in range(0, PAGES, _PAGES_AT_ONCE):
+        last = first + _PAGES_AT_ONCE - 1
+        pages = await store.read_pages(home, generation, first, last)
+        _, keys = _rows_of_others(pages, set())
+        if keys and bits:
             names = np.unique(block_names(keys, scope))
             shards = store.layout.shards_of(names)
             calls = [
-                Call("wipe", int(shard), (names[shards == shard].tobytes(), slots, registry))
+                ClearBits(names[shards == shard].tobytes(), packed_bits(bits), registry).at(
+                    int(shard)
+                )
                 for shard in np.unique(shards)
             ]
-            all_of(await store.call_all(calls))
-        await store.call("sweep", home, generation, first, last, 0)
+            all_succeeded(await store.call_all(calls))
+        await store.call(DeletePages(generation, first, last, is_last=0), home)
 
 
-def _rows_of_others(found: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
-    """Names with rows of seats that are not among `live`, and the blocks of those rows."""
+def _rows_of_others(pages: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
+    """Returns the names with rows of holder ids other than `live`, and the blocks of those rows."""
     names, keys = array("Q"), array("Q")
-    for name, of_name in zip(found[::2], found[1::2], strict=True):
-        rows = array("Q", of_name)
-        gone = [at for at in range(0, len(rows), 2) if rows[at + 1] >> 32 not in live]
-        if gone:
+    for name, packed_rows in zip(pages[::2], pages[1::2], strict=True):
+        rows = array("Q", packed_rows)
+        stale = [index for index in range(0, len(rows), 2) if rows[index + 1] >> 32 not in live]
+        if stale:
             names.frombytes(name)
-            keys.extend(rows[at] for at in gone)
+            keys.extend(rows[index] for index in stale)
     return names, keys

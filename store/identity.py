@@ -1,7 +1,8 @@
-"""Who a replica is to the store: its name, and which process of that name.
+"""The identity of a replica in the store: its name, and which process of that name it is.
 
-What a process owned that was killed is not owned by the next one of the same name, which knows
-nothing of it. Shares are by name: a replica that is started again has the sources it had.
+A process that was killed keeps what it owned until its lease has run out: the next process of the
+same name knows nothing of it. Sources are assigned by name, so that a replica that is started again
+has the sources it had.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import secrets
 
 
 def new_replica_id(name: str) -> str:
-    """Another one each time."""
+    """Returns a new identity for a process of that name."""
     return f"{name}#{secrets.token_hex(4)}"
 
 
 def replica_name(identity: str) -> str:
-    """The name that the identity is of."""
+    """Returns the name within an identity."""
     return identity.rpartition("#")[0] or identity

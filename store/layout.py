@@ -1,26 +1,27 @@
-"""What the store keeps under which name. Layout version 1.
+"""The keys of the store: what it keeps, and under which name. Layout version 3.
 
-All names begin with `namespace:version:{shard}:`. On one server there is one shard, on a cluster
-there are sixteen, so that what belongs together lies together and all primaries have some.
+Every key begins with `namespace:version:{shard}:`. One server has one shard. A cluster has sixteen:
+keys of one shard lie on one primary, and every primary has some shards.
 
     at a worker's home shard
       w:<worker>             hash: epoch (fences former owners), owner, model, generation, revision,
-                             state (what another owner needs), slots (to be wiped one day)
+                             state (what the next owner needs), bits (to be cleared at the end)
       p:<generation>:<page>  hash: name -> rows of 16 bytes, see `indexer.kernel.rows`; 1,024 pages
-      workers                hash: worker -> standing, for whoever has no copy
+      workers                hash: worker -> record, for replicas without a copy
       reports                hash: worker -> report, renewed every second
-      wishes                 hash: worker -> what an operator wants of its owner
+      requests               hash: worker -> what an operator or a replica asks of its owner
       journal                stream: what was written, newest last, bounded
-      garbage                hash: generation -> whose it was, and its slots
+      garbage                hash: generation -> whose it was, and its bits
     at the shard of each block
-      b<registry><8 bytes>   string of bits, one for each slot that holds the block
-      applied                hash: worker -> epoch:revision last written here
+      b<registry><8 bytes>   bitmap: the bit of each holder that holds the block
+      applied                hash: worker -> stamp (epoch:revision) of what was last written here
     at shard 0
-      replicas               hash: replica, see `store.identity` -> milliseconds at its last beat
-      registry               name of what is allotted here; another one if that was lost
-      slots:<model>          hash: generation:seat -> slot (a bit's position); taken:<model> bits
+      replicas               hash: identity of a replica -> milliseconds at its last heartbeat
+      registry               name of the allocation of bits; another one once that was lost
+      bits:<model>           hash: generation:holder id -> bit
+      taken_bits:<model>     bitmap: the bits that are allocated
 
-`namespace:layout` tells of the versions that were ever used, and how many shards each has.
+`namespace:layout` is a hash of all versions ever used there: version -> number of shards.
 """
 
 from __future__ import annotations
@@ -38,45 +39,55 @@ if TYPE_CHECKING:
 
     from indexer import Worker
 
-VERSION = 2
+VERSION = 3
 PAGES = 1024
 CLUSTER_SHARDS = 16
+JOURNAL_ENTRIES = 2000  # kept by each shard, fewer where they are long
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # engine hashes may be 1, 2, 3, ...
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are; see the module."""
+    """Names the keys of one version in one namespace."""
 
     namespace: str
     shards: int
     version: int = VERSION
 
+    @property
+    def versions_key(self) -> str:
+        """Key of the hash of all versions."""
+        return f"{self.namespace}:layout"
+
     def prefix(self, shard: int) -> str:
-        """What the names of a shard begin with."""
+        """Returns what every key of a shard begins with."""
         return f"{self.namespace}:{self.version}:{{{shard}}}:"
 
     def home(self, worker: Worker) -> int:
-        """The shard of all that belongs to a worker but its bits."""
+        """Returns the shard of everything that belongs to a worker, besides its bits."""
         digest = blake2b(worker_name(worker).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little") % self.shards
 
+    def record_key(self, worker: Worker) -> str:
+        """Returns the key of a worker's own hash."""
+        return f"{self.prefix(self.home(worker))}w:{worker_name(worker)}"
+
     def shards_of(self, blocks: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The shard of each block, by name."""
+        """Returns the shard of each block, given the blocks' names."""
         return (blocks >> np.uint64(48)) % np.uint64(self.shards)
 
 
 def worker_name(worker: Worker) -> str:
-    """What a worker is called in the store."""
+    """Returns the name of a worker in the store."""
     return f"{worker.pod}/{worker.rank}"
 
 
 def block_names(keys: array[int], scope: int) -> NDArray[np.uint64]:
-    """Block keys -> names: those of one model are nobody else's."""
+    """Returns the names of blocks; the scope keeps the blocks of different models apart."""
     return np.frombuffer(keys, dtype=np.uint64) ^ np.uint64(scope)
 
 
 def pages_of(names: array[int]) -> bytes:
-    """The page of each name, two bytes each."""
+    """Returns the page of each engine hash, two bytes each."""
     mixed = np.frombuffer(names, dtype=np.uint64) * _SPREAD
     return (mixed >> np.uint64(54)).astype("<u2").tobytes()

@@ -1,23 +1,34 @@
-"""A layout of an older version is dropped from the store once nobody uses it any more.
+"""Removes layouts of older versions once no replica uses them any more.
 
-Replicas of two versions work side by side, each with keys of its own, while one replaces the other.
-What the older ones had is found by their workers' records, never by looking through all keys.
+Replicas of two versions run side by side, each with keys of its own, while one replaces the other.
+Records of older versions have other fields, so this module relies only on what has been the same in
+every version: a worker's hash has its model and generation, pages and garbage have the same form,
+and `bits` (`slots` before version 3) are the registry and the bits of a generation.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from indexer import model_scope
-from store.garbage import wipe_generation
-from store.layout import worker_name
+from store.errors import decoding
+from store.garbage import delete_generation
+from store.records import Garbage, unpack
 from store.store import Store
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _ANY_LEASE = 60.0  # longer than any lease that makes sense
+_SHARD_KEYS = (
+    *("workers", "reports", "requests", "wishes", "journal", "garbage", "applied"),
+    *("replicas", "registry"),
+)
+_MODEL_KEYS = ("bits", "taken_bits", "slots", "taken")
 
 
 async def older_versions(store: Store) -> list[Store]:
-    """The stores of older versions in the same namespace. Raises StoreError."""
+    """Returns the stores of older versions in the same namespace. Raises StoreError."""
     versions = await store.register_layout()
     return [
         Store(store.server, store.layout.namespace, version, shards)
@@ -27,35 +38,60 @@ async def older_versions(store: Store) -> list[Store]:
 
 
 async def remove_layout(old: Store) -> bool:
-    """Drop everything of `old`, unless one of its replicas is live. Raises StoreError."""
+    """Deletes everything of an older version. Raises StoreError.
+
+    Returns False, and deletes nothing, if one of its replicas is live.
+    """
     if await old.heartbeat("", _ANY_LEASE):
         return False
-    bulletins = await old.shard_statuses()
     models = set()
-    for home, bulletin in enumerate(bulletins):
-        for standing in bulletin.records.values():
-            slots = np.array(list(standing.places), dtype="<u4").tobytes()
-            scope = model_scope(standing.model)
-            await wipe_generation(old, home, standing.generation, scope, slots, standing.registry)
-            models.add(standing.model)
-            await old.call("drop", home, f"w:{worker_name(standing.worker)}")
-        for garbage in bulletin.garbage:
-            slots = np.array(list(garbage.bits.values()), dtype="<u4").tobytes()
-            scope = model_scope(garbage.model)
-            await wipe_generation(old, home, garbage.generation, scope, slots, garbage.registry)
-            models.add(garbage.model)
-    names = [
-        "workers",
-        "reports",
-        "wishes",
-        "journal",
-        "garbage",
-        "applied",
-        "replicas",
-        "registry",
-    ]
-    names += [f"{kind}:{model}" for model in models for kind in ("slots", "taken")]
     for shard in range(old.layout.shards):
-        await old.call("drop", shard, *names)
+        prefix = old.layout.prefix(shard)
+        for name, _ in _pairs(await old.server.execute("HGETALL", prefix + "workers")):
+            garbage = await _generation_of(old, shard, prefix + "w:" + name.decode())
+            if garbage is not None:
+                await _delete(old, garbage)
+                models.add(garbage.model)
+            await old.server.execute("UNLINK", prefix + "w:" + name.decode())
+        for generation, blob in _pairs(await old.server.execute("HGETALL", prefix + "garbage")):
+            garbage = Garbage.unpack(generation.decode(), blob, shard)
+            await _delete(old, garbage)
+            models.add(garbage.model)
+    names = [*_SHARD_KEYS, *(f"{kind}:{model}" for model in models for kind in _MODEL_KEYS)]
+    for shard in range(old.layout.shards):
+        first, *rest = (old.layout.prefix(shard) + name for name in names)
+        await old.server.execute("UNLINK", first, *rest)
     await old.forget_layout()
     return True
+
+
+async def _generation_of(old: Store, home: int, key: str) -> Garbage | None:
+    """Returns the generation in a worker's hash, as if it were garbage; None if it has none."""
+    fields = ("generation", "model", "bits", "slots")
+    generation, model, bits, slots = await old.server.execute("HMGET", key, *fields)
+    if generation is None or model is None:
+        return None
+    with decoding("worker"):
+        registry, labels = unpack(bits or slots) if bits or slots else ("", {})
+        return Garbage(
+            generation=generation.decode(),
+            home=home,
+            model=model.decode(),
+            bits=labels,
+            registry=registry,
+            reusable=False,
+            since=0,
+        )
+
+
+async def _delete(old: Store, garbage: Garbage) -> None:
+    scope, bits = model_scope(garbage.model), garbage.bits.values()
+    home, generation = garbage.home, garbage.generation
+    await delete_generation(old, home, generation, scope, bits, garbage.registry)
+
+
+def _pairs(answer: Any) -> Iterator[tuple[bytes, bytes]]:
+    """Returns the fields and values of a hash: RESP3 answers with a mapping, RESP2 with a list."""
+    if isinstance(answer, dict):
+        return iter(answer.items())
+    return zip(answer[::2], answer[1::2], strict=True)

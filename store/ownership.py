@@ -1,11 +1,25 @@
-"""Workers change hands: this replica takes one with all that is known of it, or gives it up."""
+"""Acquires workers with everything that the store has of them, and releases them.
+
+Hand-over: the former owner writes everything it has of a worker, with a dump of the worker's
+stream, and ends its ownership. The next owner takes the rows from its copy if that is of the same
+revision, else from the store, and resumes the stream at the frame where the dump ends.
+
+What cannot be decoded is as good as lost: the worker starts anew, in a new generation.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from indexer import model_scope
+import structlog
+
+from indexer import StableHolderIds, model_scope
+from store.errors import StoreError
+from store.read import read_rows
 from store.records import HandoverState
+from store.store import HeldBy
 from store.write import OwnedWorker
 
 if TYPE_CHECKING:
@@ -16,18 +30,27 @@ if TYPE_CHECKING:
     from store.store import Acquired, Store
     from store.write import Writer
 
+_log = structlog.get_logger("kvatlas.store")
 
-class Takeover(NamedTuple):
-    """A worker that is this replica's now. dump: of its stream, None if it has to start anew."""
 
-    dump: dict[str, Any] | None
+@dataclass(frozen=True)
+class Takeover:
+    """This replica owns the worker now, and its index has what the store had."""
+
+    stream: dict[str, Any] | None
+    """Dump from which to resume the worker's stream; None if it starts anew."""
 
 
 class WorkerOwnership:
-    """Who `writer` writes for, and who `copy` follows, is decided here. Raises StoreError.
+    """Decides whom the writer writes and whom the follower follows.
 
-    scheme_of: model -> what the scheme of its block keys is called. abandoned: workers that this
-    replica may hold in the store although it does not want them.
+    Args:
+        store: who owns which worker.
+        index: holds the workers' blocks.
+        writer: writes the workers that are acquired.
+        follower: follows those that are not.
+        replica: identity of this replica.
+        scheme_of: returns the name of the scheme of a model's block keys.
     """
 
     def __init__(
@@ -35,96 +58,120 @@ class WorkerOwnership:
         store: Store,
         index: ReplicatedIndex,
         writer: Writer,
-        copy: Follower,
+        follower: Follower,
         replica: str,
         scheme_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._store = store
         self._index = index
         self._writer = writer
-        self._follower = copy
+        self._follower = follower
         self._replica = replica
         self._scheme_of = scheme_of
         self.abandoned: set[Worker] = set()
+        """Workers that the store may have as this replica's, although it does not want them."""
+        self.failures: Counter[str] = Counter()
+        """Acquired workers that had to start anew, by the kind of failure."""
 
     async def acquire(
         self, worker: Worker, model: str, endpoint: str, live: Collection[str]
-    ) -> Takeover | str:
-        """Become the worker's owner; the name of another replica if that is, and lives.
+    ) -> Takeover | HeldBy:
+        """Makes this replica the worker's owner, unless one of `live` owns it. Raises StoreError.
 
-        endpoint: of the source it speaks through. The worker is in the index afterwards with what
-        was in the store.
+        endpoint: of the source through which the worker publishes.
         """
-        self._follower.own_workers.add(worker)
-        self.abandoned.add(worker)  # unless all goes well
+        workers = self._follower.workers
+        workers.own.add(worker)
+        self.abandoned.add(worker)  # until everything has succeeded
         try:
-            owned = await self._store.acquire(worker, model, self._replica, live, afresh=False)
-            if isinstance(owned, str):
-                self._follower.own_workers.discard(worker)
+            acquired = await self._store.acquire(worker, model, self._replica, live, fresh=False)
+            if isinstance(acquired, HeldBy):
+                workers.own.discard(worker)
                 self.abandoned.discard(worker)
-                return owned
-            state = HandoverState.unpack(owned.state) if owned.state else None
+                return acquired
             scheme = self._scheme_of(model)
-            written = OwnedWorker(worker, model, model_scope(model), endpoint, scheme)
-            if state is not None and state.stream is not None and state.scheme == scheme:
-                await self._load_index(worker, model, owned, state)
-            else:
-                written.needs_rewrite = state is not None
-                state = None
-                self._index.leave(worker)
-                self._index.join(worker, model)
+            owned = OwnedWorker(worker, model, model_scope(model), endpoint, scheme)
+            state = await self._load(owned, acquired)
         except BaseException:
-            self._follower.own_workers.discard(worker)
+            workers.own.discard(worker)
             raise
-        self._follower.release(worker)
+        workers.take(worker)
         self.abandoned.discard(worker)
-        self._writer.add(written, owned, state)
+        self._writer.add(owned, acquired, state)
         return Takeover(None if state is None else state.stream)
 
+    async def _load(self, owned: OwnedWorker, acquired: Acquired) -> HandoverState | None:
+        """Loads what the last owner left into the index; returns its state, None to start anew."""
+        if acquired.state:
+            try:
+                state = HandoverState.unpack(acquired.state)
+                if state.stream is not None and state.scheme == owned.scheme:
+                    await self._load_index(owned, acquired, state)
+                    return state
+            except StoreError as error:
+                if error.kind != "malformed":
+                    raise
+                self._on_malformed(owned.worker, error)
+            owned.needs_rewrite = True  # the store has rows that the index has not
+        self._index.leave(owned.worker)
+        self._index.join(owned.worker, owned.model)
+        return None
+
     async def _load_index(
-        self, worker: Worker, model: str, owned: Acquired, state: HandoverState
+        self, owned: OwnedWorker, acquired: Acquired, state: HandoverState
     ) -> None:
-        """Have the worker in the index as its last owner has left it."""
-        if not owned.former and self._follower.has_revision(
-            worker, owned.generation, owned.revision
+        worker, generation = owned.worker, acquired.former_generation or acquired.generation
+        if not acquired.former_generation and self._follower.has_revision(
+            worker, generation, acquired.revision
         ):
             return
-        home = self._store.layout.home(worker)
-        rows = await self._follower.read_rows(home, owned.former or owned.generation)
+        rows = await read_rows(self._store, self._store.layout.home(worker), generation)
         self._index.leave(worker)
-        self._index.join(worker, model)
-        self._index.apply(worker, state.layout, state.holder_ids, *rows)
+        self._index.join(worker, owned.model)
+        rows.apply(self._index, worker, state.layout, state.holder_ids)
 
-    async def release(self, worker: Worker, part_with: Callable[[], None]) -> bool:
-        """Let another replica have the worker; False if not everything could be written yet.
+    def start_anew(self, worker: Worker, error: StoreError) -> None:
+        """Drops what the store had of an acquired worker, whose stream cannot be resumed."""
+        self._on_malformed(worker, error)
+        owned = self._writer.owned.get(worker)
+        if owned is not None:
+            self._index.leave(worker)
+            self._index.join(worker, owned.model)
+            self._index.track(worker, StableHolderIds())
+            self._writer.rewrite(worker)
 
-        part_with: called once all is written; from then on no event of the worker is applied here.
+    def _on_malformed(self, worker: Worker, error: StoreError) -> None:
+        self.failures[error.kind] += 1
+        _log.warning("worker_starts_anew", pod=worker.pod, rank=worker.rank, detail=str(error))
+
+    async def release(self, worker: Worker, stop_stream: Callable[[], None]) -> bool:
+        """Lets another replica acquire the worker. Raises StoreError.
+
+        Returns False if the store does not have everything yet: try again then.
+
+        stop_stream: called once everything is written; from then on no event of the worker may be
+            applied here.
         """
-        of = self._writer.owned.get(worker)
-        if of is None:
-            part_with()
+        owned = self._writer.owned.get(worker)
+        if owned is None:
+            stop_stream()
             return True
-        if not await self._writer.write_all(of):
+        if not await self._writer.write_all(owned):
             return False
-        if self._writer.remove(worker) is not of:
+        if self._writer.remove(worker) is not owned:
             return True
-        part_with()
-        standing = of.record
-        if standing is None:
-            self._follower.discard(worker)
+        stop_stream()
+        if owned.record is None:
+            self._follower.workers.discard(worker)
         else:
-            self._follower.adopt(worker, standing, of.revision)
+            self._follower.workers.adopt(owned.record, owned.revision)
         self.abandoned.add(worker)
         await self.release_abandoned()
         return True
 
     async def release_abandoned(self) -> None:
-        """Let others have what may be held in this replica's name without being its."""
+        """Ends the ownership of workers that this replica does not want. Raises StoreError."""
         for worker in list(self.abandoned):
-            if worker not in self._follower.own_workers:
+            if worker not in self._follower.workers.own:
                 await self._store.release(worker, self._replica)
                 self.abandoned.discard(worker)
-
-    def on_lost(self, worker: Worker) -> None:
-        """Another replica has taken the worker; what is here of it may be too much."""
-        self._follower.discard(worker)

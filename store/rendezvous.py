@@ -1,4 +1,4 @@
-"""Who of several is to do something: each asks for itself, and all come to the same answer."""
+"""Rendezvous hashing: every replica finds the same one of them responsible for something."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def rendezvous_owner(name: str, candidates: Collection[str]) -> str | None:
-    """The candidate for `name`, None if there is none.
+    """Returns the candidate responsible for `name`, None if there are no candidates.
 
-    When one leaves, only what it was chosen for goes to others; a new one takes its share only.
+    When a candidate leaves, only what it was responsible for moves; a new one takes its share only.
     """
     return max(candidates, key=lambda candidate: _rank(name, candidate), default=None)
 

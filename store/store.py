@@ -1,53 +1,77 @@
-"""What can be asked of the store, in our words. See `layout` for what it keeps."""
+"""What replicas ask of the store, in the words of this project. `layout` has the keys."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import structlog
+
+from store import scripts
 from store.errors import StoreError
 from store.identity import replica_name
-from store.layout import CLUSTER_SHARDS, PAGES, VERSION, Layout, worker_name
-from store.records import Garbage, JournalEntry, WorkerRecord
-from store.server import Call
-from store.write import JOURNAL_ENTRIES
+from store.layout import CLUSTER_SHARDS, JOURNAL_ENTRIES, PAGES, VERSION, Layout, worker_name
+from store.records import Garbage, JournalEntry, WorkerRecord, unpack_report
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from indexer import Worker
+    from store.scripts import Call, Script
     from store.server import Server
 
+    Value = TypeVar("Value")
+
 _FENCE_SECONDS = 3600
-_PAGES_AT_A_TIME = 64
+_PAGES_AT_ONCE = 64
+
+_log = structlog.get_logger("kvatlas.store")
 
 
-class Acquired(NamedTuple):
-    """What a worker's new owner finds. former: the generation to be read, if it is another."""
+@dataclass(frozen=True)
+class Acquired:
+    """This replica owns the worker."""
 
     epoch: int
     generation: str
     revision: int
     state: bytes
-    former: str
+    """The `HandoverState` of its last owner; empty if there is none."""
+    former_generation: str
+    """The generation that has the worker's rows; empty if it is `generation`."""
+
+
+@dataclass(frozen=True)
+class HeldBy:
+    """Another replica, which is live, owns the worker."""
+
+    replica: str
 
 
 class ShardStatus(NamedTuple):
-    """What one shard knows of the workers at home there. newest: id of the last journal entry.
-
-    applied: of every worker that has been written here, what was last. registry: of slots.
-    """
+    """What one shard knows besides blocks."""
 
     records: dict[str, WorkerRecord]
-    reports: dict[str, bytes]
+    """By the names of the workers at home there."""
+    reports: dict[str, Mapping[str, Any]]
     newest: bytes
+    """Id of the newest journal entry."""
     garbage: list[Garbage]
     applied: dict[str, str]
+    """Worker -> stamp of its last write there."""
     registry: str
+    """Of bits; empty at every shard but the first."""
 
 
 class Store:
-    """One namespace of a server. Every method raises StoreError."""
+    """One namespace of a server. Every method that calls the server raises StoreError.
+
+    Values that cannot be decoded are left out of what is returned, and counted: their owners write
+    them again once they see that the store has lost them.
+    """
 
     def __init__(
         self,
@@ -57,157 +81,190 @@ class Store:
         shards: int | None = None,
     ) -> None:
         self.server = server
-        usual = CLUSTER_SHARDS if server.address.is_cluster else 1
-        self.layout = Layout(namespace, shards or usual, version)
+        default_shards = CLUSTER_SHARDS if server.address.is_cluster else 1
+        self.layout = Layout(namespace, shards or default_shards, version)
+        self.malformed: Counter[str] = Counter()
+        """Values left out, by what they should have been."""
 
     async def register_layout(self) -> dict[int, int]:
-        """Make the layout known; returns the shards of every version that was ever used here."""
-        key = f"{self.layout.namespace}:layout"
-        _, versions = await self.server.layout_record(key, self.layout.version, self.layout.shards)
-        return versions
+        """Registers this version; returns every registered version with its number of shards."""
+        key, version = self.layout.versions_key, str(self.layout.version)
+        await self.server.execute("HSETNX", key, version, self.layout.shards)
+        flat = await self.server.execute("HGETALL", key)
+        versions = flat.items() if isinstance(flat, dict) else _pairs(flat)
+        return {int(known): int(shards) for known, shards in versions}
 
     async def forget_layout(self) -> None:
-        """Nobody uses this version any more."""
-        key = f"{self.layout.namespace}:layout"
-        await self.server.forget_layout(key, self.layout.version)
+        """Unregisters this version, which no replica uses any more."""
+        await self.server.execute("HDEL", self.layout.versions_key, str(self.layout.version))
 
-    async def call(self, script: str, shard: int, *arguments: str | bytes | int) -> Any:
-        """Run one script."""
-        return await self.server.call(self.layout, Call(script, shard, arguments))
+    async def call(self, script: Script, shard: int) -> Any:
+        """Runs one script and returns its answer."""
+        (answer,) = all_succeeded(await self.call_all([script.at(shard)]))
+        return answer
 
     async def call_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Run several in one parallel round trip; a StoreError in the place of each that failed."""
+        """Runs scripts in one parallel round trip; returns a StoreError for each that failed."""
         return await self.server.call_all(self.layout, calls)
 
     # Replicas
 
     async def heartbeat(self, replica: str, lease: float, *, first: bool = False) -> list[str]:
-        """`replica` ("": nobody) is live for `lease` seconds; who else is.
+        """Renews a replica's lease and returns the live replicas.
 
-        first: nobody else of its name is, any more.
+        Args:
+            replica: identity; empty only asks.
+            lease: seconds.
+            first: whether it is the first heartbeat of this process, which ends the leases of
+                former processes of the same name.
         """
-        former = f"{replica_name(replica)}#" if first else ""
-        live = await self.call("beat", 0, replica, round(lease * 1000), former)
-        return [name.decode() for name in live]
+        replaced = f"{replica_name(replica)}#" if first else ""
+        script = scripts.HeartbeatReplica(replica, round(lease * 1000), replaced)
+        return [name.decode() for name in await self.call(script, 0)]
 
     async def deregister(self, replica: str) -> None:
-        """`replica` is live no more."""
-        await self.call("retreat", 0, replica)
+        """Ends a replica's lease."""
+        await self.server.execute("HDEL", self.layout.prefix(0) + "replicas", replica)
 
     # Owners
 
     async def acquire(
-        self, worker: Worker, model: str, replica: str, live: Collection[str], *, afresh: bool
-    ) -> Acquired | str:
-        """Become the worker's owner; or the name of the live replica that is."""
-        when = "always" if afresh else "unreleased" if self.layout.shards > 1 else "needed"
-        answer = await self.call(
-            "acquire",
-            self.layout.home(worker),
-            worker_name(worker),
-            model,
-            replica,
-            secrets.token_hex(4),
-            when,
-            *live,
-        )
+        self, worker: Worker, model: str, replica: str, live: Collection[str], *, fresh: bool
+    ) -> Acquired | HeldBy:
+        """Makes a replica the owner of a worker, unless one of `live` owns it.
+
+        fresh: begin a new generation, whatever there is.
+
+        On a cluster a new generation is begun too if the last owner did not release the worker: its
+        bits may still be in flight to other shards.
+        """
+        begin = "always" if fresh else "unreleased" if self.layout.shards > 1 else "needed"
+        name, generation = worker_name(worker), secrets.token_hex(4)
+        script = scripts.AcquireWorker(name, model, replica, generation, begin, list(live))
+        answer = await self.call(script, self.layout.home(worker))
         if answer[0] == b"HELD":
-            return str(answer[1].decode())
+            return HeldBy(answer[1].decode())
         _, epoch, generation, revision, state, former = answer
         return Acquired(int(epoch), generation.decode(), int(revision), state, former.decode())
 
     async def release(self, worker: Worker, replica: str) -> None:
-        """Let go of a worker of which everything is written, or nothing was begun."""
-        await self.call("release", self.layout.home(worker), worker_name(worker), replica)
+        """Ends a replica's ownership, once everything is written or nothing was begun."""
+        script = scripts.ReleaseWorker(worker_name(worker), replica)
+        await self.call(script, self.layout.home(worker))
 
     async def remove_worker(self, worker: Worker, epoch: int | None) -> bool:
-        """The worker never was; epoch: None for whoever its owner is. False if it was not known."""
-        answer = await self.call(
-            "leave",
-            self.layout.home(worker),
-            worker_name(worker),
-            "" if epoch is None else epoch,
-            JournalEntry(worker, removed=True).pack(),
-            JOURNAL_ENTRIES,
-            _FENCE_SECONDS,
-            int(epoch is not None or self.layout.shards == 1),
+        """Removes a worker and everything known of it; returns False if it was not known.
+
+        epoch: of its owner; None whoever owns it.
+        """
+        script = scripts.RemoveWorker(
+            worker=worker_name(worker),
+            epoch="" if epoch is None else epoch,
+            entry=JournalEntry(worker, removed=True).pack(),
+            entries_kept=JOURNAL_ENTRIES,
+            fence_seconds=_FENCE_SECONDS,
+            reusable=int(epoch is not None or self.layout.shards == 1),
         )
+        answer = await self.call(script, self.layout.home(worker))
         return bool(answer[0] == b"OK")
 
-    async def post_request(self, worker: Worker, wish: str) -> None:
-        """Tell the worker's owner of a wish."""
-        await self.call("wish", self.layout.home(worker), worker_name(worker), wish)
+    async def post_request(self, worker: Worker, request: str) -> None:
+        """Posts a request, which the worker's owner takes when it renews its report."""
+        key = self.layout.prefix(self.layout.home(worker)) + "requests"
+        await self.server.execute("HSET", key, worker_name(worker), request)
 
     async def renew_reports(self, reports: dict[Worker, tuple[int, bytes]]) -> dict[str, str]:
-        """Renew the reports (epoch and report) of owned workers; wishes by worker's name."""
-        by_home: dict[int, list[str | bytes | int]] = {}
+        """Renews reports, each with its owner's epoch; returns requests by worker's name."""
+        by_home: dict[int, list[tuple[str, str, bytes]]] = {}
         for worker, (epoch, report) in reports.items():
-            of_home = by_home.setdefault(self.layout.home(worker), [])
-            of_home += [worker_name(worker), epoch, report]
-        calls = [Call("sign", home, tuple(of)) for home, of in by_home.items()]
-        wishes: dict[str, str] = {}
-        for answer in all_of(await self.call_all(calls)):
-            for name, wish in zip(answer[::2], answer[1::2], strict=True):
-                wishes[name.decode()] = wish.decode()
-        return wishes
+            renewed = (worker_name(worker), str(epoch), report)
+            by_home.setdefault(self.layout.home(worker), []).append(renewed)
+        calls = [scripts.RenewReports(renewed).at(home) for home, renewed in by_home.items()]
+        return {
+            name.decode(): request.decode()
+            for answer in all_succeeded(await self.call_all(calls))
+            for name, request in _pairs(answer)
+        }
 
-    # What is there
+    # Reading
 
     async def shard_statuses(self) -> list[ShardStatus]:
-        """What every shard knows, in order."""
-        shards = range(self.layout.shards)
-        answers = all_of(await self.call_all([Call("bulletin", shard) for shard in shards]))
-        return [_bulletin(shard, answer) for shard, answer in zip(shards, answers, strict=True)]
+        """Returns the status of every shard, in order."""
+        calls = [scripts.ReadShardStatus().at(shard) for shard in range(self.layout.shards)]
+        answers = all_succeeded(await self.call_all(calls))
+        return [self._shard_status(shard, answer) for shard, answer in enumerate(answers)]
+
+    def _shard_status(self, shard: int, answer: Any) -> ShardStatus:
+        records, reports, newest, garbage, applied, registry = answer
+        return ShardStatus(
+            self._decoded("record", records, lambda _, blob: WorkerRecord.unpack(blob)),
+            self._decoded("report", reports, lambda _, blob: unpack_report(blob)),
+            newest,
+            list(self._decoded("garbage", garbage, partial(Garbage.unpack, home=shard)).values()),
+            {name.decode(): stamp.decode() for name, stamp in _pairs(applied)},
+            registry.decode(),
+        )
+
+    def _decoded(
+        self, what: str, flat: Sequence[bytes], decode: Callable[[str, bytes], Value]
+    ) -> dict[str, Value]:
+        """Returns the values of a hash by field, without those that are malformed."""
+        values = {}
+        for field, blob in _pairs(flat):
+            try:
+                name = field.decode()
+                values[name] = decode(name, blob)
+            except (StoreError, UnicodeDecodeError) as error:
+                if not self.malformed[what]:
+                    _log.warning("value_malformed", what=what, detail=str(error))
+                self.malformed[what] += 1
+        return values
 
     async def handover_state(self, worker: Worker) -> bytes:
-        """What the worker's owner has left for the next one; empty if there is nothing."""
-        state: bytes = await self.call("state", self.layout.home(worker), worker_name(worker))
-        return state
+        """Returns the packed `HandoverState` of a worker; empty if there is none."""
+        state = await self.server.execute("HGET", self.layout.record_key(worker), "state")
+        return state or b""
 
     async def read_generation(self, home: int, generation: str) -> Iterator[tuple[bytes, bytes]]:
-        """All names of a generation with their rows. Not at one moment: see the journal."""
-        found: list[bytes] = []
-        for first in range(0, PAGES, _PAGES_AT_A_TIME):
-            found += await self.read_pages(home, generation, first, first + _PAGES_AT_A_TIME - 1)
-        return zip(found[::2], found[1::2], strict=True)
+        """Returns all names of a generation with their rows.
+
+        Its pages are read one after the other: what is written meanwhile may be missing, and is in
+        the journal.
+        """
+        names_and_rows: list[bytes] = []
+        for first in range(0, PAGES, _PAGES_AT_ONCE):
+            last = first + _PAGES_AT_ONCE - 1
+            names_and_rows += await self.read_pages(home, generation, first, last)
+        return _pairs(names_and_rows)
 
     async def read_pages(self, home: int, generation: str, first: int, last: int) -> list[bytes]:
-        """Names and rows in turn, of the pages from `first` to `last`."""
-        found: list[bytes] = await self.call("pages", home, generation, first, last)
-        return found
+        """Returns names and rows in turn, of the pages from `first` to `last`."""
+        answer: list[bytes] = await self.call(scripts.ReadPages(generation, first, last), home)
+        return answer
+
+    # Bits
 
     async def allocate_bits(self, model: str, labels: Sequence[str]) -> tuple[str, list[int]]:
-        """The registry, and the slot of each label."""
-        registry, slots = await self.call("allot", 0, model, secrets.token_hex(2), *labels)
-        return registry.decode(), slots
+        """Returns the registry, and the bit of each label."""
+        script = scripts.AllocateBits(model, secrets.token_hex(2), labels)
+        registry, bits = await self.call(script, 0)
+        return registry.decode(), bits
 
     async def free_bits(self, model: str, labels: Sequence[str]) -> None:
-        """The slots of these labels may be allotted again."""
-        await self.call("free", 0, model, "", *labels)
+        """Frees the bits of labels, so that they are allocated again."""
+        await self.call(scripts.FreeBits(model, "", labels), 0)
 
     async def free_generation_bits(self, model: str, generation: str) -> None:
-        """All slots of a generation may be allotted again."""
-        await self.call("free", 0, model, f"{generation}:")
-
-
-def _bulletin(shard: int, answer: Any) -> ShardStatus:
-    standings, reports, newest, garbage, applied, registry = answer
-    return ShardStatus(
-        {name.decode(): WorkerRecord.unpack(blob) for name, blob in _pairs(standings)},
-        {name.decode(): blob for name, blob in _pairs(reports)},
-        newest,
-        [Garbage.unpack(name, shard, blob) for name, blob in _pairs(garbage)],
-        {name.decode(): stamp.decode() for name, stamp in _pairs(applied)},
-        registry.decode(),
-    )
+        """Frees all bits of a generation."""
+        await self.call(scripts.FreeBits(model, f"{generation}:", ()), 0)
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def all_of(answers: list[Any]) -> list[Any]:
-    """The answers, if none of them is an error; else raises the first."""
+def all_succeeded(answers: list[Any]) -> list[Any]:
+    """Returns the answers if none of them is an error, else raises the first."""
     for answer in answers:
         if isinstance(answer, StoreError):
             raise answer

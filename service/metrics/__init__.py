@@ -1,13 +1,17 @@
-"""Prometheus metrics.
+"""Prometheus metrics, read at each scrape, so that nothing else knows about them.
 
-server          serves them over HTTP; latency and outcome of calls
-state           the index, the events, the diagnostics, the snapshots
-replication     how this replica stands to the others and to the store
-tokenization    what is tokenized, how long it takes, what the caches save
+In path order:
+
+    server          serves them over HTTP; latency and outcome of calls
+    state           the index, the events, the diagnostics, the snapshots
+    replication     the other replicas, and the store
+    tokenization    what is tokenized, how long it takes, what the caches save
+    loops           the background loops that have died
 """
 
 from __future__ import annotations
 
+from service.metrics.loops import LoopCollector
 from service.metrics.replication import ReplicationCollector
 from service.metrics.server import CallMetrics, MetricsServer
 from service.metrics.state import StateCollector
@@ -15,6 +19,7 @@ from service.metrics.tokenization import TokenizationCollector
 
 __all__ = [
     "CallMetrics",
+    "LoopCollector",
     "MetricsServer",
     "ReplicationCollector",
     "StateCollector",

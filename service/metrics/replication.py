@@ -3,65 +3,70 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
 
-    from service.replication import StoreLookup
+    from service.replication.shared import SharedReplica
 
 
 class ReplicationCollector(Collector):
     """How this replica stands to the others and to the store."""
 
-    def __init__(self, shared: StoreLookup) -> None:
-        self._shared = shared
+    def __init__(self, replica: SharedReplica) -> None:
+        self._replica = replica
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """All families."""
-        shared, replica = self._shared, self._shared.replica
-        copy, writer = replica.follower, replica.writer
-        yield GaugeMetricFamily(
-            "kvatlas_replicas_live", "Replicas that share the index.", len(replica.live_replicas)
-        )
-        yield GaugeMetricFamily(
-            "kvatlas_ranks_owned", "Ranks whose events are applied here.", len(writer.owned)
-        )
-        yield GaugeMetricFamily(
-            "kvatlas_ranks_followed", "Ranks that other replicas apply.", len(copy.remote_workers)
-        )
-        behind = shared.seconds_behind(time.monotonic())
-        if behind is not None:
-            yield GaugeMetricFamily(
-                "kvatlas_copy_behind_seconds",
-                "Time since the copy was last known to be as the store.",
-                behind,
-            )
-        yield CounterMetricFamily(
-            "kvatlas_copy_entries", "Changes of others put into the copy.", copy.entries
-        )
-        yield CounterMetricFamily(
-            "kvatlas_copy_loads", "Ranks of others loaded into the copy as a whole.", copy.loads
-        )
-        yield CounterMetricFamily(
-            "kvatlas_store_writes", "Round trips that wrote to the store.", writer.rounds
-        )
-        yield CounterMetricFamily(
-            "kvatlas_store_lookups", "Prompts asked of the store itself.", shared.lookups
-        )
-        yield CounterMetricFamily(
-            "kvatlas_store_lookups_failed", "Of these, those that it did not answer.", shared.failed
-        )
+        replica = self._replica
+        follower, lookup, writer = replica.follower, replica.lookup, replica.writer
+        for name, text, value in (
+            ("replicas_live", "Live replicas that share the index.", len(replica.membership.live)),
+            ("ranks_owned", "Ranks whose events this replica applies.", len(writer.owned)),
+            (
+                "ranks_followed",
+                "Ranks whose events other replicas apply.",
+                len(follower.workers.remote),
+            ),
+            (
+                "copy_behind_seconds",
+                "Time since the copy of other replicas' blocks was last known to be up to date.",
+                lookup.seconds_behind(time.monotonic()),
+            ),
+        ):
+            if value is not None:
+                yield GaugeMetricFamily(f"kvatlas_{name}", text, value)
+        for name, text, count in (
+            ("copy_entries", "Journal entries applied to the copy.", follower.entries),
+            ("copy_loads", "Ranks loaded into the copy as a whole.", follower.loads),
+            ("store_writes", "Round trips that wrote to the store.", writer.rounds),
+            ("store_lookups", "Prompts looked up in the store.", lookup.lookups),
+            ("store_lookups_failed", "Prompts that the store did not answer.", lookup.failed),
+        ):
+            yield CounterMetricFamily(f"kvatlas_{name}", text, count)
         failures = CounterMetricFamily(
-            "kvatlas_store_failures", "Calls of the store that failed.", labels=["kind"]
+            "kvatlas_store_failures", "Failed calls of the store.", labels=["kind"]
         )
-        counted: Counter[str] = writer.failures + copy.failures + replica.failures
-        for kind, count in counted.items():
+        for kind, count in self._failures().items():
             failures.add_metric([kind], count)
         yield failures
+
+    def _failures(self) -> Counter[str]:
+        replica = self._replica
+        failures: Counter[str] = Counter(malformed=replica.store.malformed.total())
+        for counts in (
+            replica.writer.failures,
+            replica.follower.failures,
+            replica.failures.counts,
+            replica.ownership.failures,
+        ):
+            failures.update(dict(counts))
+        return failures

@@ -1,8 +1,8 @@
-"""Answers where the index is shared: from the copy if it is fresh, from the store, or marked.
+"""Answers prompts where the index is shared: from the copy if it is fresh, else from the store.
 
-Whatever is asked, of a worker whose events are applied here this process's memory is asked: the
-store has it from there. So it is of workers that the store does not know, which may have forgotten
-them: their owners will tell it again.
+This process's memory answers for a worker whose events are applied here: the store has it from
+there. It answers too for workers that the store has lost, until their owners have written them
+again. And it answers for all if the store fails, marked as a copy that lags.
 """
 
 from __future__ import annotations
@@ -10,120 +10,119 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from indexer import TrustState, TrustStatus, model_scope
-from service.replication.worker_status import effective_status
+from service.replication.replica import PromptMatch
 from store import Lookup, LookupResult, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from indexer import MemoryPrefixMatch, PrefixMatch, PromptKeys, Worker, WorkerMatch
+    from indexer import MemoryPrefixMatch, PromptKeys, ReplicatedIndex, Worker, WorkerMatch
     from service.config import StoreSection
-    from service.replication.replica import Replica
+    from service.replication.worker_status import ReplicatedWorkers
+    from store import Follower, Store
 
-_REST_SECONDS = 0.25  # after a failure of the store nobody asks it for so long
-
-
-class StoreAnswer(NamedTuple):
-    """How much of a prompt each worker holds, and how far each can be trusted.
-
-    from_copy: whether some of it is what this process has of others' workers.
-    """
-
-    pods: Collection[str]
-    match: PrefixMatch
-    status_of: Callable[[Worker, float], TrustStatus]
-    from_copy: bool
+_REST_SECONDS = 0.25  # after a failure the store is not asked for so long
 
 
 class StoreLookup:
-    """What `Score` asks besides this process's memory. lookups, failed: of the store, counted."""
+    """What `Score` asks besides this process's memory."""
 
     def __init__(
         self,
-        replica: Replica,
+        store: Store,
+        index: ReplicatedIndex,
+        follower: Follower,
+        workers: ReplicatedWorkers,
         section: StoreSection,
         tier_weights: Mapping[str, float],
-        stale_after: float,
     ) -> None:
-        self.replica = replica
-        self._index = replica.index
-        self._store_lookup = Lookup(replica.store, tier_weights)
+        self._index = index
+        self._follower = follower
+        self._workers = workers
+        self._lookup = Lookup(store, tier_weights)
         self._section = section
-        self._stale_after = stale_after
         self._rests_until = 0.0
         self._failure: StoreError | None = None
         self.lookups = 0
+        """Prompts that the store was asked for."""
         self.failed = 0
+        """Prompts that it could not be asked for, or did not answer."""
 
     def seconds_behind(self, now: float) -> float | None:
-        """Seconds that the copy may be behind, None if there is none or it was never complete."""
-        return self.replica.follower.seconds_behind(now) if self._section.copy_blocks else None
+        """Returns how far the copy lags; None if there is none or it was never complete."""
+        return self._follower.seconds_behind(now) if self._section.copy_blocks else None
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether the copy can answer."""
-        behind = self.seconds_behind(now)
-        return behind is not None and behind <= self._section.max_lag_seconds
+    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
+        """Returns how much of a prompt each worker holds.
 
-    async def lookup(self, model: str, prompt: PromptKeys) -> StoreAnswer | None:
-        """What the store says; None if it cannot be asked and the copy has to do.
-
-        Raises StoreError where there is no copy.
+        Raises StoreError if the store fails and there is no copy.
         """
+        now = time.monotonic()
+        behind = self.seconds_behind(now)
+        if behind is not None and behind <= self._section.max_lag_seconds:
+            return self._match_copy(model, prompt, now)
         try:
-            found = await self._lookup_in_store(model, prompt)
+            result = await self._ask_store(model, prompt)
         except StoreError:
             self.failed += 1
-            if self._section.copy_blocks:
-                return None
-            raise
-        is_own = self.replica.workers.is_local
-        known = self._index.workers_of(model)
-        from_memory = {w for w in known if is_own(w) or w not in found.records}
-        workers = sorted({*found.records, *known})
-        memory = self._index.match(model, prompt)
-        match = _FromBoth(workers, from_memory, memory, found.match)
-        standing_of = partial(self._standing, found, from_memory)
-        copied = self._section.copy_blocks and not all(map(is_own, from_memory))
-        return StoreAnswer(match.pods, match, standing_of, copied)
+            if not self._section.copy_blocks:
+                raise
+            return self._match_copy(model, prompt, time.monotonic())
+        return self._combine(model, prompt, result)
 
-    async def _lookup_in_store(self, model: str, prompt: PromptKeys) -> LookupResult:
+    def _match_copy(self, model: str, prompt: PromptKeys, now: float) -> PromptMatch:
+        pods, match = self._index.pods_of(model), self._index.match(model, prompt)
+        return PromptMatch(pods, match, self._workers.trust_status, now, self.seconds_behind(now))
+
+    async def _ask_store(self, model: str, prompt: PromptKeys) -> LookupResult:
         if self._failure is not None and time.monotonic() < self._rests_until:
             raise self._failure
         self.lookups += 1
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
-                scope, is_own = model_scope(model), self.replica.workers.is_local
-                found = await self._store_lookup.match(model, scope, prompt, is_own)
+                scope, is_local = model_scope(model), self._workers.is_local
+                result = await self._lookup.match(model, scope, prompt, is_local)
         except (StoreError, TimeoutError) as error:
             failure = error if isinstance(error, StoreError) else StoreError("timeout", str(error))
             self._failure = StoreError(failure.kind, f"the store of the index fails: {failure}")
             self._rests_until = time.monotonic() + _REST_SECONDS
             raise self._failure from error
         self._failure = None
-        return found
+        return result
 
-    def _standing(
-        self, found: LookupResult, from_memory: Collection[Worker], worker: Worker, now: float
+    def _combine(self, model: str, prompt: PromptKeys, result: LookupResult) -> PromptMatch:
+        """Returns the store's answer, with memory's for the workers that memory knows better."""
+        now, is_local = time.monotonic(), self._workers.is_local
+        known = self._index.workers_of(model)
+        from_memory = {w for w in known if is_local(w) or w not in result.records}
+        workers = sorted({*result.records, *known})
+        memory = self._index.match(model, prompt)
+        match = _CombinedMatch(workers, from_memory, memory, result.match)
+        uses_copy = self._section.copy_blocks and not all(map(is_local, from_memory))
+        behind = self.seconds_behind(now) if uses_copy else None
+        status_of = partial(self._status_of, result, from_memory)
+        return PromptMatch(match.pods, match, status_of, now, behind)
+
+    def _status_of(
+        self, result: LookupResult, from_memory: Collection[Worker], worker: Worker, now: float
     ) -> TrustStatus:
-        """How much to trust what is said of a worker."""
-        workers = self.replica.workers
-        of = found.records.get(worker)
+        """Returns how far the answer can be trusted for one worker."""
         if worker in from_memory:
-            if self._section.copy_blocks or workers.is_local(worker):
-                return workers.trust_status(worker, now)
+            if self._section.copy_blocks or self._workers.is_local(worker):
+                return self._workers.trust_status(worker, now)
             return TrustStatus(TrustState.RECOVERING, "not_in_store", None, None)
-        if of is None:
+        record = result.records.get(worker)
+        if record is None:
             return TrustStatus(TrustState.RECOVERING, "changing_hands", None, None)
-        doubt = "store_unsettled" if worker in found.in_flight else workers.doubt_of(of)
-        silent = workers.report(worker, now).silent
-        return effective_status(of.status, silent, doubt, self._stale_after)
+        doubt = "store_unsettled" if worker in result.in_flight else ""
+        return self._workers.remote_status(record, worker, now, doubt)
 
 
-class _FromBoth:
-    """One prompt, walked over memory and over the store; see `PrefixMatch`."""
+class _CombinedMatch:
+    """One prompt, matched in memory and in the store; an `indexer.PrefixMatch`."""
 
     def __init__(
         self,
@@ -140,7 +139,7 @@ class _FromBoth:
         self._store = store
 
     def best_of(self, pod: str) -> WorkerMatch | None:
-        """See `PrefixMatch`."""
+        """Returns the match of the pod's best rank; None if the pod is not known."""
         best: WorkerMatch | None = None
         for worker in self.pods.get(pod, ()):
             match = (self._memory if worker in self._from_memory else self._store).match_of(worker)

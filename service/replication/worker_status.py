@@ -1,203 +1,214 @@
-"""What is known of each worker's stream, wherever its events are applied."""
+"""What is known of each worker, wherever its events are applied."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Protocol
+
+from typing_extensions import override
 
 from indexer import TrustState, TrustStatus
 from kvevents import StreamReport, report_of
-from store import replica_name, unpack
+from store import replica_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from indexer import CacheLayout, Worker, WorkerBlocks
     from kvevents import WorkerStream
+    from service.replication.membership import Membership
     from store import Follower, RemoteWorker, WorkerRecord
 
-_REFRESH_SECONDS = 1.5  # bulletins are read every second
+_REFRESH_SECONDS = 1.5  # records are read every second
+_REPORT_FIELDS = frozenset(field.name for field in fields(StreamReport))
 
 
 class Workers(Protocol):
     """Every worker heard of or expected."""
 
     def trust_status(self, worker: Worker, now: float) -> TrustStatus:
-        """How much to trust what is claimed of it, at `now` (`time.monotonic`)."""
+        """Returns how far the worker can be trusted at `now` (`time.monotonic`)."""
         ...
 
     def report(self, worker: Worker, now: float) -> StreamReport:
-        """What an operator is told of it."""
+        """Returns what operators see of the worker's stream."""
         ...
 
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
-        """What it holds; `blocks`: what it holds as far as this process's index knows."""
+        """Returns how many blocks the worker holds; `blocks` is what this process's index has."""
         ...
 
     def cache_layout(self, blocks: WorkerBlocks) -> CacheLayout:
-        """How its cache is divided; `blocks`: as this process's index knows the worker."""
+        """Returns how the worker's cache is divided; `blocks` as above."""
         ...
 
     def owner(self, worker: Worker) -> str:
-        """The replica that applies its events, empty if it is this one."""
+        """Returns the name of the replica that applies its events; empty if it is this one."""
         ...
 
     def models(self) -> Iterator[tuple[Worker, str]]:
-        """All of them, with the models they serve."""
+        """Returns all workers with the models they serve."""
         ...
 
 
-class LocalWorkers:
-    """Those whose events are applied here."""
+class LocalWorkers(Workers):
+    """The workers of a service that is the only replica."""
 
     def __init__(self, streams: Mapping[Worker, WorkerStream]) -> None:
         self._streams = streams
 
+    @override
     def trust_status(self, worker: Worker, now: float) -> TrustStatus:
-        """See `Workers`."""
         return self._streams[worker].trust_status(now)
 
+    @override
     def report(self, worker: Worker, now: float) -> StreamReport:
-        """See `Workers`."""
         return report_of(self._streams[worker], now)
 
+    @override
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
-        """See `Workers`."""
         return blocks.by_tier
 
+    @override
     def cache_layout(self, blocks: WorkerBlocks) -> CacheLayout:
-        """See `Workers`."""
         return blocks.layout
 
-    def owner(self, worker: Worker) -> str:  # noqa: ARG002
-        """See `Workers`."""
+    @override
+    def owner(self, worker: Worker) -> str:
         return ""
 
+    @override
     def models(self) -> Iterator[tuple[Worker, str]]:
-        """See `Workers`."""
         return ((worker, stream.model) for worker, stream in list(self._streams.items()))
 
 
-class ReplicatedWorkers:
-    """Those whose events are applied here, and those that `copy` follows.
+class ReplicatedWorkers(Workers):
+    """This replica's workers by their streams, and all others by what their owners have written.
 
-    live: the replicas that are, as of the last beat. most_behind: seconds after which a copy is too
-    old to be believed. stale_after: seconds of silence, 0 for never. scheme_of: model -> what the
-    scheme of its block keys is called here.
+    Args:
+        streams: of this replica's workers.
+        follower: knows the others.
+        membership: knows whose owners are live.
+        max_lag: seconds after which a copy is too old to be believed.
+        stale_after: seconds of silence after which a worker is stale; 0 for never.
+        scheme_of: returns the name of the scheme of a model's block keys, as configured here.
     """
 
     def __init__(
         self,
         streams: Mapping[Worker, WorkerStream],
-        copy: Follower,
-        most_behind: float,
+        follower: Follower,
+        membership: Membership,
+        max_lag: float,
         stale_after: float,
         scheme_of: Callable[[str], str],
     ) -> None:
         self._streams = streams
-        self._scheme_of = scheme_of
-        self._follower = copy
-        self._most_behind = most_behind
+        self._follower = follower
+        self._membership = membership
+        self._max_lag = max_lag
         self._stale_after = stale_after
-        self.live_replicas: Collection[str] = ()
+        self._scheme_of = scheme_of
 
     def is_local(self, worker: Worker) -> bool:
-        """Whether its events are applied here."""
+        """Whether this replica applies the worker's events."""
         return worker in self._streams
 
+    @override
     def trust_status(self, worker: Worker, now: float) -> TrustStatus:
-        """See `Workers`."""
         stream = self._streams.get(worker)
         if stream is not None:
             return stream.trust_status(now)
-        followed = self._follower.remote_workers.get(worker)
-        if followed is None:
+        remote = self._follower.workers.remote.get(worker)
+        if remote is None:
             return TrustStatus(TrustState.RECOVERING, "changing_hands", None, None)
-        reason = ""
-        if followed.loading:
-            reason = "copy_loading"
+        doubt = ""
+        if remote.loading:
+            doubt = "copy_loading"
         elif self._is_behind(now):
-            reason = "copy_behind"
-        standing = self.remote_status(followed, now, reason)
-        if followed.evicted_locally and standing.state is TrustState.EXACT:
-            return standing._replace(state=TrustState.PARTIAL, reason="evicted")
-        return standing
+            doubt = "copy_behind"
+        status = self.remote_status(remote.record, worker, now, doubt)
+        if worker in self._follower.workers.evicted and status.state is TrustState.EXACT:
+            return status._replace(state=TrustState.PARTIAL, reason="evicted")
+        return status
 
     def _is_behind(self, now: float) -> bool:
-        """Whether what is known of the workers of others is too old."""
+        """Whether what is known of other replicas' workers is too old."""
         if self._follower.with_blocks:
             behind = self._follower.seconds_behind(now)
-            return behind is None or behind > self._most_behind
+            return behind is None or behind > self._max_lag
         refreshed_at = self._follower.refreshed_at
-        return refreshed_at is None or now - refreshed_at > self._most_behind + _REFRESH_SECONDS
+        return refreshed_at is None or now - refreshed_at > self._max_lag + _REFRESH_SECONDS
 
-    def remote_status(self, followed: RemoteWorker, now: float, doubt: str = "") -> TrustStatus:
-        """What its owner claims of a worker, as far as that can be believed.
+    def remote_status(
+        self, record: WorkerRecord, worker: Worker, now: float, doubt: str = ""
+    ) -> TrustStatus:
+        """Returns the status that an owner wrote, as far as it can be believed.
 
-        doubt: why it cannot, besides what is judged here; or "".
+        doubt: why it cannot, besides what the record shows; or "".
         """
-        doubt = doubt or self.doubt_of(followed.record)
-        return effective_status(
-            followed.record.status, self.silent(followed, now), doubt, self._stale_after
-        )
+        silent = self._silent(self._follower.workers.remote.get(worker), now)
+        doubt = doubt or self._doubt_of(record)
+        return effective_status(record.status, silent, doubt, self._stale_after)
 
-    def doubt_of(self, told: WorkerRecord) -> str:
-        """Why what is told of a worker may not be so, or ""."""
-        if told.scheme != self._scheme_of(told.model):
+    def _doubt_of(self, record: WorkerRecord) -> str:
+        """Returns why a record may not hold (any more), or ""."""
+        if record.scheme != self._scheme_of(record.model):
             return "other_settings"
-        return "" if told.owner in self.live_replicas else "owner_lost"
+        return "" if self._membership.is_live(record.owner) else "owner_lost"
 
     @staticmethod
-    def silent(followed: RemoteWorker, now: float) -> float | None:
-        """Seconds since the worker's last sign of life, as far as its owner has told."""
-        if not followed.report:
+    def _silent(remote: RemoteWorker | None, now: float) -> float | None:
+        """Returns the seconds since the worker's last sign of life, as its owner has reported."""
+        silent: float | None = None if remote is None else remote.report.get("silent")
+        if remote is None or silent is None:
             return None
-        silent: float | None = unpack(followed.report)["silent"]
-        return None if silent is None else silent + max(0.0, now - followed.reported_at)
+        return silent + max(0.0, now - remote.reported_at)
 
+    @override
     def report(self, worker: Worker, now: float) -> StreamReport:
-        """See `Workers`."""
         stream = self._streams.get(worker)
         if stream is not None:
             return report_of(stream, now)
-        followed = self._follower.remote_workers.get(worker)
-        if followed is None or not followed.report:
+        remote = self._follower.workers.remote.get(worker)
+        if remote is None or not remote.report:
             return StreamReport()
-        told = unpack(followed.report)
-        told.pop("blocks", None)
-        passed = max(0.0, now - followed.reported_at)
+        known = {name: value for name, value in remote.report.items() if name in _REPORT_FIELDS}
+        passed = max(0.0, now - remote.reported_at)
         for age in ("silent", "last_event_age"):
-            told[age] = None if told[age] is None else told[age] + passed
-        return StreamReport(**told)
+            if known.get(age) is not None:
+                known[age] += passed
+        return StreamReport(**known)
 
+    @override
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
-        """See `Workers`."""
-        followed = self._follower.remote_workers.get(blocks.worker)
-        if self._follower.with_blocks or followed is None or not followed.report:
+        remote = self._follower.workers.remote.get(blocks.worker)
+        if self._follower.with_blocks or remote is None:
             return blocks.by_tier
-        told: dict[str, int] = unpack(followed.report)["blocks"]
-        return told
+        reported: Mapping[str, int] = remote.report.get("blocks", blocks.by_tier)
+        return reported
 
+    @override
     def cache_layout(self, blocks: WorkerBlocks) -> CacheLayout:
-        """See `Workers`."""
-        followed = self._follower.remote_workers.get(blocks.worker)
-        return blocks.layout if followed is None else followed.record.layout
+        remote = self._follower.workers.remote.get(blocks.worker)
+        return blocks.layout if remote is None else remote.record.layout
 
+    @override
     def owner(self, worker: Worker) -> str:
-        """See `Workers`."""
-        followed = self._follower.remote_workers.get(worker)
-        return "" if followed is None else replica_name(followed.record.owner)
+        remote = self._follower.workers.remote.get(worker)
+        return "" if remote is None else replica_name(remote.record.owner)
 
+    @override
     def models(self) -> Iterator[tuple[Worker, str]]:
-        """See `Workers`."""
         own = {worker: stream.model for worker, stream in self._streams.items()}
-        others = {worker: f.record.model for worker, f in self._follower.remote_workers.items()}
-        return iter({**others, **own}.items())
+        remote = {w: known.record.model for w, known in self._follower.workers.remote.items()}
+        return iter({**remote, **own}.items())
 
 
 def effective_status(
     status: TrustStatus, silent: float | None, doubt: str, stale_after: float
 ) -> TrustStatus:
-    """The status that an owner wrote, as it counts here.
+    """Returns the status that an owner wrote, as it counts here.
 
     Args:
         status: as the owner wrote it.

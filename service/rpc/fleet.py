@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from service.rpc.errors import InvalidRequestError, UnknownPodError
 from service.rpc.trust_states import TRUST_STATES
-from store import replica_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from indexer import Index, WorkerBlocks
-    from kvevents import Listener
     from service.diagnostics import Diagnostics
-    from service.replication import Replica, Workers
+    from service.replication import Replica
 
 _MAX_COUNT = 2**64 - 1  # counts of frames derive from sequence numbers, which may jump anywhere
 
@@ -31,16 +29,14 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     def __init__(
         self,
         index: Index,
-        listener: Listener,
-        workers: Workers,
+        replica: Replica,
         diagnostics: Diagnostics,
-        replica: Replica | None = None,
     ) -> None:
         self._index = index
-        self._listener = listener
-        self._workers = workers
-        self._diagnostics = diagnostics
         self._replica = replica
+        self._listener = replica.listener
+        self._workers = replica.workers
+        self._diagnostics = diagnostics
 
     @override
     async def ListPods(
@@ -61,7 +57,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             for finding in self._diagnostics.findings()
             if request.model in ("", finding.model)
         ]
-        shared_index = None if self._replica is None else _shared_index(self._replica, now)
+        status = self._replica.status(now)
+        shared_index = None if status is None else fleet_pb2.SharedIndex(**status._asdict())
         return fleet_pb2.ListPodsResponse(
             pods=pods.values(), warnings=warnings, shared_index=shared_index
         )
@@ -113,12 +110,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         request: fleet_pb2.ForgetPodRequest,
         context: ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
     ) -> fleet_pb2.ForgetPodResponse:
-        pod = _pod_of(request)
-        if not (
-            self._listener.router.forget_pod(pod)
-            if self._replica is None
-            else await self._replica.forget_pod(pod)
-        ):
+        if not await self._replica.forget_pod(_pod_of(request)):
             raise UnknownPodError(request.pod)
         return fleet_pb2.ForgetPodResponse()
 
@@ -128,8 +120,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         request: fleet_pb2.ResyncPodRequest,
         context: ServicerContext[fleet_pb2.ResyncPodRequest, fleet_pb2.ResyncPodResponse],
     ) -> fleet_pb2.ResyncPodResponse:
-        resync = (self._replica or self._listener).resync_pod
-        ranks = await resync(_pod_of(request))
+        ranks = await self._replica.resync_pod(_pod_of(request))
         if not ranks:
             raise UnknownPodError(request.pod)
         return fleet_pb2.ResyncPodResponse(
@@ -165,12 +156,3 @@ def _pod_of(request: fleet_pb2.ForgetPodRequest | fleet_pb2.ResyncPodRequest) ->
     if not request.pod:
         raise InvalidRequestError("pod is not set")
     return request.pod
-
-
-def _shared_index(replica: Replica, now: float) -> fleet_pb2.SharedIndex:
-    return fleet_pb2.SharedIndex(
-        replica=replica.name,
-        live_replicas=sorted({replica_name(live) for live in replica.live_replicas}),
-        copy_behind_seconds=replica.follower.seconds_behind(now),
-        store_failure=replica.writer.failing,
-    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from typing_extensions import override
@@ -17,24 +16,10 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from indexer import Index, KeyScheme, PrefixMatch, TrustStatus, Worker
+    from indexer import Index, KeyScheme
     from service.diagnostics import UnmatchedPrompts
-    from service.replication import StoreLookup, Workers
+    from service.replication import PromptMatch, Replica
     from service.rpc.prompts import PromptReader
-
-
-class _Matched(NamedTuple):
-    """How much of a prompt each pod holds, from this process's memory or from the store."""
-
-    pods: Collection[str]
-    """All pods that serve the model."""
-    match: PrefixMatch
-    status_of: Callable[[Worker, float], TrustStatus]
-    """Worker, time -> how much to trust the match."""
-    now: float
-    """The time (`time.monotonic`) of the match."""
-    copy_behind: float | None
-    """Seconds that the copy of the shared index may be behind; None if it was not used."""
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
@@ -47,16 +32,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     def __init__(
         self,
         index: Index,
-        workers: Workers,
+        replica: Replica,
         prompts: PromptReader,
         scheme_of: Callable[[str], KeyScheme],
         configured_models: Collection[str],
         unmatched: UnmatchedPrompts,
-        shared: StoreLookup | None = None,
     ) -> None:
         self._index = index
-        self._workers = workers
-        self._shared = shared
+        self._replica = replica
         self._prompts = prompts
         self._scheme_of = scheme_of
         self._configured_models = configured_models
@@ -91,12 +74,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._check_model(model)
         tokens, items, salt = await self._prompts.read_score(request, timeout)
         prompt = PromptKeys(self._scheme_of(model), tokens, request.lora_name, items, salt)
-        matched = await self._match(model, prompt)
+        matched = await self._replica.match(model, prompt)
         response = scoring_pb2.ScoreResponse(
             total_blocks=prompt.tokens // prompt.block_size,
             total_tokens=prompt.tokens,
             block_size=prompt.block_size,
-            copy_behind_seconds=matched.copy_behind,
+            copy_behind_seconds=matched.copy_behind_seconds,
         )
         any_held = _add_pods(response, matched, request.pods or matched.pods)
         if response.total_blocks:
@@ -109,24 +92,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not self._index.pods_of(model) and model not in self._configured_models:
             raise UnknownModelError(model, [*self._index.models(), *self._configured_models])
 
-    async def _match(self, model: str, prompt: PromptKeys) -> _Matched:
-        """Match a prompt in this process's memory, or in the store if its copy here is too old."""
-        shared, now = self._shared, time.monotonic()
-        answer = None
-        if shared is not None and not shared.is_fresh(now):
-            answer = await shared.lookup(model, prompt)
-            now = time.monotonic()
-        uses_copy = shared is not None and (answer is None or answer.from_copy)
-        copy_behind = shared.seconds_behind(now) if shared is not None and uses_copy else None
-        if answer is not None:
-            return _Matched(answer.pods, answer.match, answer.status_of, now, copy_behind)
-        match = self._index.match(model, prompt)
-        pods = self._index.pods_of(model)
-        return _Matched(pods, match, self._workers.trust_status, now, copy_behind)
-
 
 def _add_pods(
-    response: scoring_pb2.ScoreResponse, matched: _Matched, pods: Collection[str]
+    response: scoring_pb2.ScoreResponse, matched: PromptMatch, pods: Collection[str]
 ) -> bool:
     """Add the scores of `pods` to the response. Returns whether any of them holds a block."""
     any_held = False

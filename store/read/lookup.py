@@ -1,6 +1,14 @@
-"""A prompt asked of the store itself: one parallel round trip, whatever the number of pods.
+"""Looks a prompt up in the store itself: one parallel round trip, however many pods there are.
 
-On a cluster a write reaches its shards one after the other; who reads in between asks again.
+What this is for: a replica without a copy of the others' blocks (`store.copy_blocks = false`), and
+one whose copy cannot answer, because the replica has just started or its copy lags. Such a replica
+answers at once and exactly, instead of late or from what it does not have. A replica with a fresh
+copy never asks.
+
+The store has a bitmap for each block, with a bit for each holder, and the records say which holder
+a bit stands for. On a cluster a write reaches its shards one after the other: while the stamps of
+the shards differ from those in a worker's record, its bits are *in flight*, and may be those of
+before or after the write. The lookup then asks again.
 """
 
 from __future__ import annotations
@@ -15,7 +23,8 @@ from indexer import BitColumns, BitColumnWorker
 from store.errors import StoreError
 from store.layout import block_names, worker_name
 from store.records import WorkerRecord
-from store.server import Call
+from store.scripts import LookupBlocks
+from store.store import all_succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,162 +32,175 @@ if TYPE_CHECKING:
     from indexer import MemoryPrefixMatch, PromptBlocks, Worker
     from store.store import Store
 
-_MOST_DECODED = 65_536
-_MORE_TRIES = 10
-_SETTLING_SECONDS = 0.003
+    ColumnsKey = tuple[str, tuple[tuple[Any, ...], ...]]
+
+_MAX_DECODED = 65_536  # records kept decoded
+_RETRIES = 10
+_RETRY_SECONDS = 0.003
 
 
 class LookupResult(NamedTuple):
-    """What the store says of a prompt. pods: that serve the model, in the order of their names.
-
-    unsettled: workers whose bits are being written: theirs may be of before or after.
-    """
+    """What the store has of a prompt."""
 
     match: MemoryPrefixMatch
     pods: Sequence[str]
+    """Those that serve the model, in the order of their names."""
     records: dict[Worker, WorkerRecord]
+    """Of all workers that serve the model."""
     in_flight: set[Worker]
+    """Workers some of whose bits may be those of another revision than their record."""
 
 
 @dataclass(frozen=True)
 class _Answer:
+    """What one shard has answered."""
+
     bits: list[bytes]
-    standings: list[bytes]
+    records: list[bytes]
     applied: dict[bytes, bytes]
     registry: str
 
 
 class Lookup:
-    """Asks `store`. Raises StoreError."""
+    """Looks prompts up in a store."""
 
     def __init__(self, store: Store, tier_weights: Mapping[str, float]) -> None:
         self._store = store
-        self._weights = tier_weights
+        self._tier_weights = tier_weights
         self._registry = ""
         self._key_sizes: dict[str, tuple[int, ...]] = {}
-        self._decoded: dict[bytes, WorkerRecord] = {}
-        self._slots: dict[tuple[str, tuple[tuple[Any, ...], ...]], BitColumns] = {}
+        self._decoded: dict[bytes, WorkerRecord | None] = {}
+        self._columns: dict[ColumnsKey, BitColumns] = {}
 
     async def match(
         self,
         model: str,
         scope: int,
         prompt: PromptBlocks,
-        may_be_unsettled: Callable[[Worker], bool] = lambda _: False,
+        may_be_in_flight: Callable[[Worker], bool] = lambda _: False,
     ) -> LookupResult:
-        """How much of the prompt each worker of `model` holds."""
-        found = await self._ask(model, scope, prompt)
-        for _ in range(_MORE_TRIES):
-            if all(map(may_be_unsettled, found.in_flight)):
+        """Returns how much of a prompt each worker of a model holds. Raises StoreError.
+
+        may_be_in_flight: whether it does not matter that a worker's bits are in flight.
+        """
+        result = await self._match_once(model, scope, prompt)
+        for _ in range(_RETRIES):
+            if all(map(may_be_in_flight, result.in_flight)):
                 break
-            await asyncio.sleep(_SETTLING_SECONDS)  # what is under way to other shards arrives
-            found = await self._ask(model, scope, prompt)
-        return found
+            await asyncio.sleep(_RETRY_SECONDS)
+            result = await self._match_once(model, scope, prompt)
+        return result
 
-    async def _ask(self, model: str, scope: int, prompt: PromptBlocks) -> LookupResult:
-        """Ask for the bits of the prompt's blocks at every size of keys the model is known to have.
+    async def _match_once(self, model: str, scope: int, prompt: PromptBlocks) -> LookupResult:
+        """Asks for the prompt's blocks at every key size that the model is known to have.
 
-        One that turns out to be in use besides is asked for by another call.
+        The answer may show a further key size, which takes a second round trip.
         """
         asked_sizes = self._key_sizes.get(model) or (0,)
         while True:
             registry = self._registry
-            bits, answers, touched = await self._fetch(scope, prompt, asked_sizes)
+            bits, answers, asked_shards = await self._fetch(scope, prompt, asked_sizes)
             self._registry = answers[0].registry
-            standings = self._standings(model, answers)
-            slots = self._slots_of(model, registry, standings)
-            sizes = self._key_sizes[model] = tuple(slots.key_sizes)
+            records = self._records(model, answers)
+            columns = self._columns_of(model, registry, records)
+            sizes = self._key_sizes[model] = tuple(columns.key_sizes)
             if set(sizes) <= set(asked_sizes):
                 break
             asked_sizes = sizes
-        return LookupResult(
-            slots.match(prompt, bits),
-            list(slots.pods),
-            standings,
-            {
-                worker
-                for worker, of in standings.items()
-                if (of.places and of.registry != registry)
-                or self._is_unsettled(of, touched, answers)
-            },
-        )
+        in_flight = {
+            worker
+            for worker, record in records.items()
+            if (record.places and record.registry != registry)
+            or self._is_in_flight(record, asked_shards, answers)
+        }
+        return LookupResult(columns.match(prompt, bits), list(columns.pods), records, in_flight)
 
     async def _fetch(
         self, scope: int, prompt: PromptBlocks, sizes: Sequence[int]
     ) -> tuple[dict[int, list[bytes]], list[_Answer], set[int]]:
-        """The bits of the prompt's blocks by size of keys, all answers, and the shards asked."""
+        """Returns key size -> bits of the prompt's blocks, all answers, and the blocks' shards."""
         layout = self._store.layout
         keys = [prompt.block_keys(size or prompt.block_size) for size in sizes]
-        names = np.concatenate([block_names(of_size, scope) for of_size in keys])
+        names = np.concatenate([block_names(keys_of_size, scope) for keys_of_size in keys])
         shards = layout.shards_of(names)
         calls = [
-            Call("look", shard, (names[shards == shard].tobytes(), self._registry))
+            LookupBlocks(names[shards == shard].tobytes(), self._registry).at(shard)
             for shard in range(layout.shards)
         ]
-        answers = [_read(answer) for answer in await self._store.call_all(calls)]
-        found = np.empty(len(names), dtype=object)
+        answers = [_read(answer) for answer in all_succeeded(await self._store.call_all(calls))]
+        all_bits = np.empty(len(names), dtype=object)
         for shard, answer in enumerate(answers):
-            found[shards == shard] = _objects(answer.bits)
+            all_bits[shards == shard] = _objects(answer.bits)
         bits, start = {}, 0
-        for size, of_size in zip(sizes, keys, strict=True):
-            bits[size] = found[start : start + len(of_size)].tolist()
-            start += len(of_size)
+        for size, keys_of_size in zip(sizes, keys, strict=True):
+            bits[size] = all_bits[start : start + len(keys_of_size)].tolist()
+            start += len(keys_of_size)
         return bits, answers, {int(shard) for shard in np.unique(shards)}
 
-    def _is_unsettled(
-        self, standing: WorkerRecord, touched: set[int], answers: Sequence[_Answer]
+    def _is_in_flight(
+        self, record: WorkerRecord, asked_shards: set[int], answers: Sequence[_Answer]
     ) -> bool:
-        """Whether the worker's bits that were read may not be those its standing is about."""
-        name = worker_name(standing.worker).encode()
-        for shard in touched - {self._store.layout.home(standing.worker)}:
+        """Whether the bits that were read may be of another revision than the record."""
+        name = worker_name(record.worker).encode()
+        for shard in asked_shards - {self._store.layout.home(record.worker)}:
             applied = answers[shard].applied.get(name, b"").decode()
-            told = standing.shard_stamps.get(shard)
-            if told is None and applied.startswith(f"{standing.epoch}:"):
+            recorded = record.shard_stamps.get(shard)
+            if recorded is None and applied.startswith(f"{record.epoch}:"):
                 return True
-            if told is not None and applied != told:
+            if recorded is not None and applied != recorded:
                 return True
         return False
 
-    def _standings(self, model: str, answers: Sequence[_Answer]) -> dict[Worker, WorkerRecord]:
-        found = []
-        if len(self._decoded) > _MOST_DECODED:
+    def _records(self, model: str, answers: Sequence[_Answer]) -> dict[Worker, WorkerRecord]:
+        if len(self._decoded) > _MAX_DECODED:
             self._decoded.clear()
-        for blob in (blob for answer in answers for blob in answer.standings):
-            standing = self._decoded.get(blob)
-            if standing is None:
-                standing = self._decoded[blob] = WorkerRecord.unpack(blob)
-            if standing.model == model:
-                found.append(standing)
-        return {standing.worker: standing for standing in sorted(found, key=lambda s: s.worker)}
+        records = [self._decode(blob) for answer in answers for blob in answer.records]
+        of_model = [record for record in records if record is not None and record.model == model]
+        return {record.worker: record for record in sorted(of_model, key=lambda r: r.worker)}
 
-    def _slots_of(
-        self, model: str, registry: str, standings: dict[Worker, WorkerRecord]
+    def _decode(self, blob: bytes) -> WorkerRecord | None:
+        """Returns a record; None if it is malformed, as if the store did not have the worker."""
+        try:
+            return self._decoded[blob]
+        except KeyError:
+            try:
+                record = WorkerRecord.unpack(blob)
+            except StoreError:
+                record = None  # the owner notices within a second, and writes it again
+            self._decoded[blob] = record
+            return record
+
+    def _columns_of(
+        self, model: str, registry: str, records: dict[Worker, WorkerRecord]
     ) -> BitColumns:
-        """What the slots of one registry stand for; in another they may be of somebody else."""
+        """Returns what the bits of one registry stand for; they are others' in another one."""
         workers = [
-            BitColumnWorker(worker, of.layout, of.places if of.registry == registry else {})
-            for worker, of in standings.items()
+            BitColumnWorker(
+                worker, record.layout, record.places if record.registry == registry else {}
+            )
+            for worker, record in records.items()
         ]
-        names = tuple(
-            (worker, standings[worker].packed_layout, *slots.items())
-            for worker, _, slots in workers
+        key = (
+            model,
+            tuple(
+                (worker, records[worker].packed_layout, *places.items())
+                for worker, _, places in workers
+            ),
         )
-        slots = self._slots.get((model, names))
-        if slots is None:
-            self._slots = {key: kept for key, kept in self._slots.items() if key[0] != model}
-            slots = self._slots[model, names] = BitColumns(workers, self._weights)
-        return slots
+        columns = self._columns.get(key)
+        if columns is None:
+            self._columns = {k: kept for k, kept in self._columns.items() if k[0] != model}
+            columns = self._columns[key] = BitColumns(workers, self._tier_weights)
+        return columns
 
 
 def _read(answer: Any) -> _Answer:
-    if isinstance(answer, StoreError):
-        raise answer
-    bits, standings, applied, registry = answer
+    bits, records, applied, registry = answer
     stamps = dict(zip(applied[::2], applied[1::2], strict=True))
-    return _Answer(bits, standings[1::2], stamps, registry.decode())
+    return _Answer(bits, records, stamps, registry.decode())
 
 
 def _objects(values: list[bytes]) -> Any:
-    found = np.empty(len(values), dtype=object)
-    found[:] = values
-    return found
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

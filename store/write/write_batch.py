@@ -1,167 +1,164 @@
-"""One write of what has changed of one worker: to its home, and bits to other shards."""
+"""One write of one worker: to its home, and its bits to the other shards they lie in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from store.layout import block_names, pages_of, worker_name
+from store.layout import JOURNAL_ENTRIES, block_names, pages_of, worker_name
 from store.records import HandoverState, JournalEntry, WorkerRecord, pack
-from store.server import Call
+from store.scripts import FlushWorker, WriteBits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
-    from indexer import CacheLayout, Changes, StableHolderIds, TrustStatus, Worker
+    from indexer import CacheLayout, Changes, StableHolderIds, TrustStatus
     from store.layout import Layout
+    from store.scripts import Call
+    from store.write.owned_worker import OwnedWorker
 
-JOURNAL_ENTRIES = 2000
-_JOURNAL_BYTES = 32 * 1024**2  # about as much again may be in small entries
-_FEWEST_ENTRIES = 50
+_JOURNAL_BYTES = 32 * 1024**2  # of large entries; small ones may take as much again
+_MIN_ENTRIES = 50
 
 
-@dataclass
-class OwnedWorker:
-    """A worker as the store has it. scheme: of its block keys.
+class WorkerChanges(NamedTuple):
+    """What has changed of a worker in this process."""
 
-    slots: of seats; retired: of seats that were left, with bits to be cleared. vector: shard ->
-    what was written there last. applied: shard -> what may have been. registry: that slots are of.
-    unsure: the last write may have come through. afresh: all is to be written again. told,
-    standing: as written last.
-    """
-
-    worker: Worker
-    model: str
-    scope: int
-    endpoint: str
-    scheme: str = ""
-    epoch: int = 0
-    generation: str = ""
-    revision: int = 0
-    bits: dict[int, int] = field(default_factory=dict)
-    retired_bits: dict[int, int] = field(default_factory=dict)
-    shard_stamps: dict[int, str] = field(default_factory=dict)
-    possible_stamps: dict[int, set[str]] = field(default_factory=dict)
-    registry: str = ""
-    last_written: TrustStatus | None = None
-    record: WorkerRecord | None = None
-    in_doubt: bool = False
-    needs_rewrite: bool = False
-
-    def bit_label(self, seat: int) -> str:
-        """What a seat is called when it comes to slots."""
-        return f"{self.generation}:{seat}"
-
-    def bit_labels(self) -> dict[str, int]:
-        """Label -> slot of all that have bits."""
-        return {
-            self.bit_label(seat): slot for seat, slot in {**self.bits, **self.retired_bits}.items()
-        }
+    layout: CacheLayout
+    holder_ids: StableHolderIds
+    """Of all places; every scored one must have a bit."""
+    changes: Changes | None
+    """None if the blocks are the same."""
+    status: TrustStatus
+    stream: dict[str, Any] | None
+    """The stream as dumped for the next owner; None if no other owner can resume it."""
 
 
 class WriteBatch(NamedTuple):
-    """A write under way. calls: one to the home, then one to each shard that is `touched` besides.
+    """The calls of one write, and what to remember once they are confirmed."""
 
-    standing: of the worker, as it will have been told.
-    """
-
-    worker: OwnedWorker
+    owned: OwnedWorker
     changes: Changes | None
     record: WorkerRecord
+    """As the store will have it."""
     other_shards: list[int]
     calls: list[Call]
+    """One to the home, then one to each of `other_shards`."""
 
 
 def make_write_batch(
-    layout: Layout,
-    replica: str,
-    of: OwnedWorker,
-    cache: CacheLayout,
-    seats: StableHolderIds,
-    changes: Changes | None,
-    status: TrustStatus,
-    dump: dict[str, Any] | None,
+    layout: Layout, replica: str, owned: OwnedWorker, news: WorkerChanges
 ) -> WriteBatch:
-    """The calls that write `changes`, with how far the worker's stream has got.
-
-    cache: how the worker's is divided. All its seats must have slots. Slots of seats that were left
-    are retired here.
-    """
-    places = seats.scored()
-    for seat in [seat for seat in of.bits if seat not in places]:
-        of.retired_bits[seat] = of.bits.pop(seat)
-    bits = BlockBits(of, changes)
-    home, now = layout.home(of.worker), of.revision + 1
-    parts = bits.split_by_shard(layout.shards_of(bits.names)) if layout.shards > 1 else {home: bits}
-    here = parts.pop(home, None) or BlockBits(of, None)
-    stamp = f"{of.epoch}:{now}"
-    vector = {**of.shard_stamps, **dict.fromkeys(parts, stamp)}
-    standing = WorkerRecord(
-        worker=of.worker,
-        model=of.model,
-        endpoint=of.endpoint,
+    """Returns the calls that write `news`. Retires the bits of holder ids that were released."""
+    places = news.holder_ids.scored()
+    for holder_id in [holder_id for holder_id in owned.bits if holder_id not in places]:
+        owned.retired_bits[holder_id] = owned.bits.pop(holder_id)
+    bits = BlockBits(owned, news.changes)
+    home, revision = layout.home(owned.worker), owned.revision + 1
+    by_shard = {home: bits}
+    if layout.shards > 1:
+        by_shard = bits.split_by_shard(layout.shards_of(bits.names))
+    at_home = by_shard.pop(home, None) or BlockBits(owned, None)
+    stamp = f"{owned.epoch}:{revision}"
+    record = WorkerRecord(
+        worker=owned.worker,
+        model=owned.model,
+        endpoint=owned.endpoint,
         owner=replica,
-        generation=of.generation,
-        epoch=of.epoch,
-        revision=now,
-        status=status,
-        layout=cache,
-        places={of.bits[seat]: place for seat, place in places.items()},
-        shard_stamps=vector,
-        registry=of.registry,
-        scheme=of.scheme,
+        generation=owned.generation,
+        epoch=owned.epoch,
+        revision=revision,
+        status=news.status,
+        layout=news.layout,
+        places={owned.bits[holder_id]: place for holder_id, place in places.items()},
+        shard_stamps={**owned.shard_stamps, **dict.fromkeys(by_shard, stamp)},
+        registry=owned.registry,
+        scheme=owned.scheme,
     )
-    entry = JournalEntry.of(standing, seats, changes)
-    name, packed_entry = worker_name(of.worker), entry.pack()
-    kept = _JOURNAL_BYTES // len(packed_entry)
-    arguments = (
-        (name, of.epoch, of.revision),
-        (pages_of(entry.names), entry.names.tobytes(), entry.counts.tobytes()),
-        (entry.rows.tobytes(), *here.arguments()),
-        (
-            HandoverState(
-                dump, cache, seats, of.bits, of.retired_bits, vector, of.registry, of.scheme
-            ).pack(),
-        ),
-        (pack([of.registry, of.bit_labels()]),),
-        (standing.pack(), packed_entry),
-        (max(_FEWEST_ENTRIES, min(JOURNAL_ENTRIES, kept)), of.registry),
+    calls = [_flush(owned, news, record, at_home).at(home)]
+    for shard, bits_there in by_shard.items():
+        calls.append(_write_bits(owned, shard, revision, bits_there).at(shard))
+    return WriteBatch(owned, news.changes, record, list(by_shard), calls)
+
+
+def _flush(
+    owned: OwnedWorker, news: WorkerChanges, record: WorkerRecord, bits: BlockBits
+) -> FlushWorker:
+    entry = JournalEntry.of(record, news.holder_ids, news.changes)
+    packed_entry = entry.pack()
+    state = HandoverState(
+        stream=news.stream,
+        layout=news.layout,
+        holder_ids=news.holder_ids,
+        bits=owned.bits,
+        retired_bits=owned.retired_bits,
+        shard_stamps=record.shard_stamps,
+        registry=owned.registry,
+        scheme=owned.scheme,
     )
-    calls = [Call("flush", home, tuple(each for some in arguments for each in some))]
-    for shard, there in parts.items():
-        acceptable = ",".join(sorted(of.possible_stamps.get(shard, set())))
-        bits_of = (name, of.epoch, now, acceptable, *there.arguments(), of.registry)
-        calls.append(Call("bits", shard, bits_of))
-    return WriteBatch(of, changes, standing, list(parts), calls)
+    return FlushWorker(
+        worker=worker_name(owned.worker),
+        epoch=owned.epoch,
+        revision=owned.revision,
+        pages=pages_of(entry.names),
+        names=entry.names.tobytes(),
+        counts=entry.counts.tobytes(),
+        rows=entry.rows.tobytes(),
+        blocks=bits.names.tobytes(),
+        masks=bits.masks.tobytes(),
+        bits=bits.bits,
+        retired_bits=packed_bits(owned.retired_bits.values()),
+        registry=owned.registry,
+        state=state.pack(),
+        bits_to_clear=pack([owned.registry, owned.bit_labels()]),
+        worker_record=record.pack(),
+        entry=packed_entry,
+        entries_kept=max(_MIN_ENTRIES, min(JOURNAL_ENTRIES, _JOURNAL_BYTES // len(packed_entry))),
+    )
+
+
+def _write_bits(owned: OwnedWorker, shard: int, revision: int, bits: BlockBits) -> WriteBits:
+    return WriteBits(
+        worker=worker_name(owned.worker),
+        epoch=owned.epoch,
+        revision=revision,
+        expected_stamps=",".join(sorted(owned.possible_stamps.get(shard, set()))),
+        blocks=bits.names.tobytes(),
+        masks=bits.masks.tobytes(),
+        bits=bits.bits,
+        retired_bits=packed_bits(owned.retired_bits.values()),
+        registry=owned.registry,
+    )
 
 
 class BlockBits:
-    """Blocks of a worker by name, and which of its slots hold them."""
+    """The blocks of a worker that may have changed, and which of its bits each has."""
 
-    def __init__(self, of: OwnedWorker, changes: Changes | None) -> None:
-        self._worker = of
+    def __init__(self, owned: OwnedWorker, changes: Changes | None) -> None:
         self.names: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-        self._masks = self.names
-        self._bits = b""
+        self.masks: NDArray[np.uint64] = self.names
+        """For each block: mask of the positions in `bits` that are set."""
+        self.bits = b""
+        """Four bytes each."""
         if changes is not None:
-            self.names = block_names(changes.keys, of.scope)
-            self._masks = np.frombuffer(changes.masks, dtype=np.uint64)
-            slots = [of.bits[seat] for seat in changes.scored]
-            self._bits = np.array(slots, dtype="<u4").tobytes()
+            self.names = block_names(changes.keys, owned.scope)
+            self.masks = np.frombuffer(changes.masks, dtype=np.uint64)
+            self.bits = packed_bits(owned.bits[holder_id] for holder_id in changes.scored)
 
     def split_by_shard(self, shards: NDArray[np.uint64]) -> dict[int, BlockBits]:
-        """The same, apart."""
-        found = {}
-        for shard in np.unique(shards):
-            part = BlockBits(self._worker, None)
-            part.names, part._masks = self.names[shards == shard], self._masks[shards == shard]
-            part._bits = self._bits
-            found[int(shard)] = part
-        return found
+        """Returns the blocks of each shard; `shards` has the shard of each block."""
+        return {int(shard): self._subset(shards == shard) for shard in np.unique(shards)}
 
-    def arguments(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """As the scripts take them."""
-        retired = np.array(list(self._worker.retired_bits.values()), dtype="<u4")
-        return self.names.tobytes(), self._masks.tobytes(), self._bits, retired.tobytes()
+    def _subset(self, selected: NDArray[np.bool_]) -> BlockBits:
+        subset = copy(self)
+        subset.names, subset.masks = self.names[selected], self.masks[selected]
+        return subset
+
+
+def packed_bits(bits: Iterable[int]) -> bytes:
+    """Returns bits as the scripts take them, four bytes each."""
+    return np.array(list(bits), dtype="<u4").tobytes()

@@ -19,7 +19,7 @@ from support.given_keys import GivenKeys
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
-from store import Lookup, OwnedWorker, Server, Store, Writer, parse_address
+from store import Acquired, Lookup, OwnedWorker, Server, Store, Writer, parse_address
 
 MODEL = "bench"
 BLOCKS = 4096
@@ -111,8 +111,8 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
 async def _join(
     store: Store, index: ReplicatedIndex, writer: Writer, worker: Worker, keys: array[int]
 ) -> None:
-    owned = await store.acquire(worker, MODEL, "bench", [], afresh=False)
-    assert not isinstance(owned, str)
+    owned = await store.acquire(worker, MODEL, "bench", [], fresh=False)
+    assert isinstance(owned, Acquired)
     index.join(worker, MODEL)
     writer.add(OwnedWorker(worker, MODEL, model_scope(MODEL), ""), owned, None)
     index.store(worker, Place("gpu"), array("Q", range(1, len(keys) + 1)), keys)

@@ -40,7 +40,7 @@ async def test_frames_lost_in_a_storm_are_counted_and_the_pod_is_not_exact() -> 
             publisher.connect(service.application.endpoints[0])
             assert await asyncio.to_thread(publisher.poll, int(DEADLINE_SECONDS * 1000))
             publisher.recv()
-            with service.application.intake.paused():
+            with service.application.listener.paused():
                 for sequence in range(SENT):
                     publisher.send_multipart(frame(sequence))
             await service.until(lambda pods: POD in pods)

@@ -20,6 +20,8 @@ from store.records import JournalEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from indexer import Worker
+    from store.scripts import Script
     from store.store import ShardStatus
 
 WORKER = WORKERS[0]
@@ -70,12 +72,16 @@ class Flaky(Store):
         super().__init__(store.server, store.layout.namespace)
         self.failing = list(failing)
 
-    async def call(self, script: str, shard: int, *arguments: str | bytes | int) -> Any:
-        self._fail_if(script)
-        return await super().call(script, shard, *arguments)
+    async def call(self, script: Script, shard: int) -> Any:
+        self._fail_if(script.file)
+        return await super().call(script, shard)
+
+    async def handover_state(self, worker: Worker) -> bytes:
+        self._fail_if("handover_state")
+        return await super().handover_state(worker)
 
     async def shard_statuses(self) -> list[ShardStatus]:
-        self._fail_if("bulletin")
+        self._fail_if("shard_statuses")
         return await super().shard_statuses()
 
     def _fail_if(self, script: str) -> None:
@@ -84,7 +90,7 @@ class Flaky(Store):
             raise StoreError("timeout", script)
 
 
-@pytest.mark.parametrize("failing", ["pages", "state", "bulletin"])
+@pytest.mark.parametrize("failing", ["read_pages", "handover_state", "shard_statuses"])
 def test_a_follower_never_takes_a_half_read_worker_for_the_whole(
     subject: ReplicatedIndexes, failing: str
 ) -> None:
@@ -103,11 +109,11 @@ def test_a_follower_never_takes_a_half_read_worker_for_the_whole(
         with pytest.raises(StoreError):
             await copy._apply(before)
         for entry in (before, last):
-            assert copy.remote_workers[WORKER].loading
+            assert copy.workers.remote[WORKER].loading
             await copy._apply(entry)
         best = index.match(MODELS[WORKER.pod], GivenKeys(CHAIN[:3])).best_of(WORKER.pod)
         assert best is not None
-        assert not copy.remote_workers[WORKER].loading
+        assert not copy.workers.remote[WORKER].loading
         assert best.matched_blocks == 3
 
     subject.run(main())

@@ -55,7 +55,7 @@ class ServiceWithPods:
     async def warnings(self) -> dict[str, fleet_pb2.FleetWarning]:
         """The warnings by kind, once everything published has arrived."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while self.application.ingest.frames < self._sent:
+            while self.application.listener.router.frames < self._sent:
                 await self.list()
         return {warning.kind: warning for warning in await self.list()}
 

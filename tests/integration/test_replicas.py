@@ -29,6 +29,7 @@ from support.stores.proxy import CuttableProxy
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Worker
+from service.replication import SharedReplica
 from store import rendezvous_owner
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ async def test_a_pod_that_every_replica_has_lost_is_expected_again(redis: StoreP
         await fleet.until_connected()
         pod = fleet.engines[0].name
         lost = service.application.replica
-        assert lost is not None
+        assert isinstance(lost, SharedReplica)
         before = lost.writer.owned[Worker(pod, 0)].epoch
         await lost.store.remove_worker(Worker(pod, 0), None)
         await service.until(lambda pods: (pod, 0) in pods and not pods[pod, 0].owner)
@@ -288,7 +289,7 @@ async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
             await service.until_applied({(engine.name, 0): half - 1})
         assert (await b.pods())[engine.name, 0].owner == "a"
         second.send(engine.frames[half])  # somebody else's: counted, and not applied
-        ingest, request = b.application.ingest, fleet_pb2.ListPodsRequest()
+        ingest, request = b.application.listener.router, fleet_pb2.ListPodsRequest()
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not ingest.skipped["owned_elsewhere"]:
                 await b.pods()

@@ -148,7 +148,7 @@ async def test_garbage_on_the_socket_is_counted_and_stops_nothing(
     pod.send(frame(0, {"type": "Unheard"}, block_stored(TOKENS), {"type": "BlockStored"}))
     await service.until_applied({("10.0.0.1:8000", 0): 0})
     assert await matched_blocks(service, score_request(TOKENS)) == 4
-    assert service.application.ingest.skipped == {
+    assert service.application.listener.router.skipped == {
         "frame_parts": 1,
         "frame_sequence": 1,
         "unexpected_payload": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from array import array
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
+from support.paths import DATA
 from support.ports import free_port
 from support.stores.servers import (
     StoreProcess,
@@ -24,6 +26,7 @@ from support.stores.servers import (
 from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
 from store import (
     VERSION,
+    Acquired,
     Lookup,
     OwnedWorker,
     Server,
@@ -65,8 +68,8 @@ class Owner:
         raise AssertionError(worker)
 
     async def acquire(self) -> None:
-        owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], afresh=False)
-        assert not isinstance(owned, str)
+        owned = await self.store.acquire(self.worker, MODEL, "one", ["one"], fresh=False)
+        assert isinstance(owned, Acquired)
         self.index.join(self.worker, MODEL)
         self.writer.add(OwnedWorker(self.worker, MODEL, model_scope(MODEL), ""), owned, None)
 
@@ -179,8 +182,8 @@ async def test_bits_of_a_lost_registry_are_given_to_no_other_worker(redis: Store
         first.stored(0, 10)
         await first.until_written()
         with redis.client() as client:  # as where a cluster has lost one server of several
-            names = [name for name in client.keys("*") if b":slots:" in name]
-            names += [name for name in client.keys("*") if b":taken:" in name]
+            names = [name for name in client.keys("*") if b":bits:" in name]
+            names += [name for name in client.keys("*") if b":taken_bits:" in name]
             client.delete(*names, *client.keys("*:registry"))
         second = Owner(first.store.server, worker=Worker("0:1", 0))
         await second.acquire()
@@ -338,7 +341,7 @@ async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str)
             process = stack.enter_context(store_process(program))
             url, processes = process.url, [process]
         async with Server(patient_address(url)) as server:
-            old, new = Owner(server, version=1), Owner(server, version=2)
+            old, new = Owner(server, version=VERSION - 1), Owner(server)
             for number, owner in enumerate((old, new)):
                 await owner.store.register_layout()
                 await owner.store.heartbeat(f"replica {number}", 30.0)
@@ -361,4 +364,31 @@ async def test_a_new_version_of_the_layout_takes_over_a_running_store(kind: str)
                 with process.client() as client:
                     names += client.keys("*")
             assert names
-            assert not [name for name in names if name.startswith(b"kvatlas:1:")]
+            former = f"kvatlas:{VERSION - 1}:".encode()
+            assert not [name for name in names if name.startswith(former)]
+
+
+async def test_what_a_former_version_has_written_is_removed(redis: StoreProcess) -> None:
+    """A worker with blocks, and the garbage of another, as version 2 wrote them."""
+    written = json.loads((DATA / "store_layout_2.json").read_text())
+    with redis.client() as client:
+        for key, (kind, value) in written.items():
+            name = bytes.fromhex(key)
+            if kind == "string":
+                client.set(name, bytes.fromhex(value))
+            elif kind == "stream":
+                for entry in value:
+                    client.xadd(name, {"e": bytes.fromhex(entry)})
+            else:
+                pairs = {bytes.fromhex(f): bytes.fromhex(v) for f, v in value.items()}
+                client.hset(name, mapping=pairs)
+        client.hset("kvatlas:layout", "2", 1)
+        assert len(client.keys("kvatlas:2:*")) == len(written)
+    async with Server(parse_address(redis.url)) as server:
+        owner = Owner(server)
+        await owner.acquire()
+        (older,) = await older_versions(owner.store)
+        assert await remove_layout(older)
+    with redis.client() as client:
+        assert not client.keys("kvatlas:2:*")
+        assert client.keys("kvatlas:3:*")

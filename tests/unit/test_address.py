@@ -37,9 +37,9 @@ def test_a_store_url_says_where_the_store_is(url: str, address: StoreAddress) ->
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("http://h", "begins with redis://"),
-        ("redis+ring://h", "begins with redis://"),
-        ("h:6379", "begins with redis://"),
+        ("http://h", "must begin with redis://"),
+        ("redis+ring://h", "must begin with redis://"),
+        ("h:6379", "must begin with redis://"),
         ("redis://", "is not host or host:port"),
         ("redis://h:x", "is not host or host:port"),
         ("redis://h:70000", "is not host or host:port"),

@@ -14,6 +14,7 @@ from store import (
     Lookup,
     Server,
     Store,
+    Takeover,
     WorkerOwnership,
     Writer,
 )
@@ -60,7 +61,7 @@ class IndexReplica:
 
     def on_fenced(self, worker: Worker) -> None:
         self.was_lost.append(worker)
-        self.succession.on_lost(worker)
+        self.copy.workers.discard(worker)
 
     async def write_all(self) -> None:
         """Write until the store has everything."""
@@ -71,9 +72,9 @@ class IndexReplica:
 
     async def take(self, worker: Worker, live: list[str]) -> None:
         taken = await self.succession.acquire(worker, MODELS[worker.pod], "tcp://x:1", live)
-        assert not isinstance(taken, str), taken
-        if taken.dump is not None:
-            self.steps[worker] = taken.dump["steps"]
+        assert isinstance(taken, Takeover), taken
+        if taken.stream is not None:
+            self.steps[worker] = taken.stream["steps"]
 
     async def follows(self, other: IndexReplica) -> None:
         """Wait until everything that `other` has written is here."""
@@ -82,7 +83,7 @@ class IndexReplica:
                 await self.store.heartbeat("", 1.0)  # lets the copy's tasks go on
 
     def is_as(self, other: IndexReplica) -> bool:
-        return set(self.copy.remote_workers) == set(other.writer.owned) and all(
+        return set(self.copy.workers.remote) == set(other.writer.owned) and all(
             self.copy.has_revision(owned.worker, owned.generation, owned.revision)
             for owned in other.writer.owned.values()
         )
@@ -138,7 +139,7 @@ class ReplicatedIndexes:
     async def _leave(self, worker: Worker, replica: IndexReplica) -> bool:
         owned = replica.writer.remove(worker)
         assert owned is not None
-        replica.copy.own_workers.discard(worker)
+        replica.copy.workers.own.discard(worker)
         left = replica.index.leave(worker)
         assert await self.store.remove_worker(worker, owned.epoch) == left
         del self.owner[worker]

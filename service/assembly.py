@@ -1,0 +1,141 @@
+"""Makes the parts of the service from its configuration; `application` wires them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from indexer import KeyScheme, MemoryIndex, ReplicatedIndex
+from kvevents import EventPolicy, Listener, Source
+from service.snapshot import KeySettings, RestoredIndex, SnapshotError, Snapshots, read_snapshot
+from tokenization import ModelFiles, TokenizationLimits, Tokenizers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvevents import Ownership
+    from service.config import Configuration
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+def make_scheme(configuration: Configuration, model: str) -> KeyScheme:
+    """Returns the scheme of a model's block keys."""
+    return KeyScheme(model, configuration.block_size_of(model), configuration.index.hash_seed)
+
+
+def make_replicated_index(configuration: Configuration) -> ReplicatedIndex:
+    """Returns an empty index that can be shared."""
+    section = configuration.index
+    return ReplicatedIndex(section.limit, section.tier_weights, section.count_copies)
+
+
+def restore_index(configuration: Configuration) -> RestoredIndex:
+    """Returns what the snapshot holds, or an empty index; puts aside a snapshot that is refused.
+
+    Raises SnapshotError if there can be no snapshot.
+    """
+    section, path = configuration.index, configuration.snapshot.path
+    empty = RestoredIndex(
+        MemoryIndex(section.limit, section.tier_weights, section.count_copies), [], None
+    )
+    if path is None:
+        return empty
+    if not path.parent.is_dir():
+        raise SnapshotError(f"snapshot.path: there is no directory {path.parent}")
+    try:
+        restored = read_snapshot(
+            path,
+            _key_settings(configuration),
+            section.limit,
+            section.tier_weights,
+            configuration.snapshot.oldest_seconds,
+        )
+    except FileNotFoundError:
+        _log.info("no_snapshot", path=str(path))
+    except (SnapshotError, OSError) as error:
+        aside = path.with_name(path.name + ".refused")
+        path.replace(aside)
+        _log.error("snapshot_refused", path=str(path), detail=str(error), moved=str(aside))
+    else:
+        _log.info("snapshot_read", path=str(path), workers=len(restored.streams))
+        return restored
+    return empty
+
+
+def make_snapshots(
+    configuration: Configuration, index: MemoryIndex, listener: Listener, written_at: float | None
+) -> Snapshots | None:
+    """Returns the writer of snapshots; None if none are configured."""
+    section = configuration.snapshot
+    if section.path is None:
+        return None
+    keys = _key_settings(configuration)
+    return Snapshots(section.path, section.interval_seconds, index, listener, keys, written_at)
+
+
+def _key_settings(configuration: Configuration) -> KeySettings:
+    section = configuration.index
+    return KeySettings(section.hash_seed, section.count_copies, configuration.block_size_of)
+
+
+def make_tokenizers(configuration: Configuration) -> Tokenizers:
+    """Returns the tokenizers of all models, none of which is loaded yet."""
+    section = configuration.tokenization
+    configured = {
+        model.name: model.tokenizer for model in configuration.models if model.tokenizer is not None
+    }
+    files = ModelFiles(
+        configured, section.aliases, section.directories, section.hub_cache, section.download
+    )
+    options = {model.name: model.chat.options for model in configuration.models}
+    limits = TokenizationLimits(section.threads, section.queue, section.cache, section.memory)
+    return Tokenizers(files, options, limits)
+
+
+def make_listener(
+    configuration: Configuration,
+    scheme_of: Callable[[str], KeyScheme],
+    index: MemoryIndex,
+    restored: list[dict[str, Any]],
+    *,
+    ownership: Ownership,
+    on_change: Callable[[], None],
+) -> Listener:
+    """Returns what receives and applies events; it is not started yet."""
+    events = configuration.events
+    policy = EventPolicy(
+        count_copies=configuration.index.count_copies,
+        forget_on_doubt=events.policy == "forget",
+        stale_after=events.stale_seconds,
+        departed_after=events.departed_seconds,
+        poll_seconds=events.poll_seconds,
+        waiting_bytes=events.waiting_limit,
+    )
+    return Listener(
+        index,
+        scheme_of,
+        _make_sources(configuration),
+        policy,
+        replay_timeout=events.replay_timeout_seconds,
+        concurrent_replays=events.concurrent_replays,
+        queue_messages=events.queue_messages,
+        restored=restored,
+        ownership=ownership,
+        on_change=on_change,
+        settings_of=configuration.engine_settings_of,
+    )
+
+
+def _make_sources(configuration: Configuration) -> list[Source]:
+    if not configuration.sources:
+        _log.warning("no_sources", detail="no source of events is configured")
+    return [
+        Source(
+            **section.model_dump(),
+            default_model=configuration.default_model,
+            pod_names=configuration.pod_names,
+        )
+        for section in configuration.sources
+    ]

@@ -1,0 +1,96 @@
+"""Knows which replicas are live: each renews a lease in the store before it runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.replication.store_failures import repeat
+from store import new_replica_id, replica_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from service.replication.store_failures import StoreFailures
+    from store import Store
+
+_MAX_INTERVAL = 1.0
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class Membership:
+    """This replica's lease, and the live replicas as of its last heartbeat."""
+
+    def __init__(
+        self, store: Store, name: str, lease_seconds: float, failures: StoreFailures
+    ) -> None:
+        self._store = store
+        self.name = name
+        self.identity = new_replica_id(name)
+        self._lease_seconds = lease_seconds
+        self._failures = failures
+        self._live: frozenset[str] = frozenset()
+        self._heartbeats = 0
+        self._heard = asyncio.Condition()
+        self._last_attempt = 0.0
+        self._presumed_live: frozenset[str] = frozenset()
+        self._presumed_until = 0.0
+
+    @property
+    def live(self) -> Collection[str]:
+        """Identities of the live replicas; empty before the first heartbeat."""
+        return self._live
+
+    @property
+    def live_names(self) -> list[str]:
+        """Names of the live replicas, sorted."""
+        return sorted({replica_name(identity) for identity in self._live})
+
+    def is_live(self, identity: str) -> bool:
+        """Whether a replica is live."""
+        return identity in self._live
+
+    async def wait_for_heartbeat(self, seen: int) -> int:
+        """Waits until more than `seen` heartbeats have succeeded; returns how many have."""
+        async with self._heard:
+            await self._heard.wait_for(lambda: self._heartbeats > seen)
+        return self._heartbeats
+
+    async def run(self) -> None:
+        """Renews the lease for ever."""
+        await repeat(
+            min(self._lease_seconds / 3, _MAX_INTERVAL), self.send_heartbeat, self._failures
+        )
+
+    async def send_heartbeat(self) -> None:
+        """Renews the lease once, and learns who is live. Raises StoreError."""
+        attempted_at = time.monotonic()
+        first = not self._heartbeats
+        answer = await self._store.heartbeat(self.identity, self._lease_seconds, first=first)
+        live = frozenset(answer) | self._presumed(attempted_at)
+        self._failures.clear()
+        if live != self._live:
+            self._live = live
+            _log.info("replicas_live", replicas=self.live_names)
+        async with self._heard:
+            self._heartbeats += 1
+            self._heard.notify_all()
+
+    def _presumed(self, now: float) -> frozenset[str]:
+        """Returns the replicas that count as live although they have not renewed their leases yet.
+
+        After an outage of the store no replica has had a chance to: whoever was live before gets
+        the time of a lease for it, so that no worker changes hands for nothing.
+        """
+        if now - self._last_attempt > self._lease_seconds / 2 and self._heartbeats:
+            self._presumed_live, self._presumed_until = self._live, now + self._lease_seconds
+        self._last_attempt = now
+        return self._presumed_live if now < self._presumed_until else frozenset()
+
+    async def deregister(self) -> None:
+        """Ends the lease at once. Raises StoreError."""
+        await self._store.deregister(self.identity)

@@ -1,0 +1,240 @@
+"""A replica that shares its index with others through the store.
+
+What each loop does:
+
+    heartbeat    renews this replica's lease, and learns who else is live
+    assign       after each heartbeat: listens to the sources that are this replica's
+    take over    acquires the workers that publish there, before their events are applied
+    write        writes what has changed of this replica's workers
+    follow N     applies what other replicas have written to shard N
+    report       exchanges reports, and finds out what the store has lost
+    collect      deletes what no replica needs any more
+
+A replica that was wrongly taken for dead finds its writes fenced, and drops its workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from typing_extensions import override
+
+from service.metrics import ReplicationCollector
+from service.replication.assignment import SourceAssignment
+from service.replication.housekeeping import Housekeeping
+from service.replication.membership import Membership
+from service.replication.ownership_requests import OwnershipRequests
+from service.replication.replica import Replica, ReplicationStatus
+from service.replication.reports import ReportExchange
+from service.replication.store_failures import StoreFailures, repeat
+from service.replication.store_lookup import StoreLookup
+from service.replication.takeover import TakeoverLoop
+from service.replication.worker_status import ReplicatedWorkers
+from service.replication.writer_streams import WriterStreams
+from store import Follower, StoreError, WorkerOwnership, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from prometheus_client.registry import Collector
+
+    from indexer import PromptKeys, ReplicatedIndex, Worker
+    from kvevents import Listener
+    from service.config import StoreSection
+    from service.loops import Loop, Loops
+    from service.replication.replica import ListenerFactory, PromptMatch
+    from service.replication.worker_status import Workers
+    from store import Store
+
+_INTERVAL = 1.0
+_HANDOVER_SECONDS = 5.0
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class SharedReplica(Replica):
+    """One of several replicas.
+
+    Args:
+        store: where the index is shared.
+        index: this process's part of it.
+        section: configuration of the store.
+        make_listener: makes what receives and applies events.
+        loops: runs the loops of this replica.
+        scheme_of: returns the name of the scheme of a model's block keys.
+        tier_weights: see `indexer.Index`.
+        stale_after: seconds of silence after which a worker is stale; 0 for never.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: ReplicatedIndex,
+        section: StoreSection,
+        make_listener: ListenerFactory,
+        loops: Loops,
+        scheme_of: Callable[[str], str],
+        tier_weights: Mapping[str, float],
+        stale_after: float,
+    ) -> None:
+        self.store, self._section, self._loops = store, section, loops
+        self.failures = StoreFailures()
+        name, lease, max_lag = section.replica_name, section.lease_seconds, section.max_lag_seconds
+        self.membership = membership = Membership(store, name, lease, self.failures)
+        # The listener is given what it asks and tells; everything else is given the listener.
+        requests, changed = OwnershipRequests(membership), asyncio.Event()
+        self._listener = listener = make_listener(ownership=requests, on_change=changed.set)
+        router, identity = listener.router, membership.identity
+        copy, on_applied = section.copy_blocks, router.mark_evicted
+        self.follower = follower = Follower(
+            store, index, with_blocks=copy, on_applied=on_applied, evicted=requests.evicted
+        )
+        streams, live = WriterStreams(router, follower), lambda: membership.live
+        self.writer = writer = Writer(store, index, identity, streams, live, changed)
+        owners = WorkerOwnership(store, index, writer, follower, identity, scheme_of)
+        self.ownership = owners
+        self._assignment = SourceAssignment(listener, membership, requests, follower, owners)
+        self._takeover = TakeoverLoop(
+            requests, router, membership, store, writer, follower, owners, self.failures
+        )
+        self._reports = ReportExchange(store, index, router, writer, follower)
+        self._housekeeping = Housekeeping(store, membership, writer, follower, index)
+        self._workers = ReplicatedWorkers(
+            router.streams, follower, membership, max_lag, stale_after, scheme_of
+        )
+        self.lookup = StoreLookup(store, index, follower, self._workers, section, tier_weights)
+        self._assigned = asyncio.Event()
+
+    @property
+    @override
+    def listener(self) -> Listener:
+        return self._listener
+
+    @property
+    @override
+    def workers(self) -> Workers:
+        return self._workers
+
+    @override
+    def status(self, now: float) -> ReplicationStatus:
+        return ReplicationStatus(
+            replica=self.membership.name,
+            live_replicas=self.membership.live_names,
+            copy_behind_seconds=self.follower.seconds_behind(now),
+            store_failure=self.writer.failing,
+        )
+
+    @override
+    def collectors(self) -> Iterator[Collector]:
+        yield ReplicationCollector(self)
+
+    # Life cycle
+
+    @override
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._listener)
+            stack.push_async_callback(self._stop)
+            for name, loop in self._all_loops().items():
+                self._loops.start(name, loop)
+            self._stack = stack.pop_all()
+        return self
+
+    @override
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    def _all_loops(self) -> dict[str, Loop]:
+        loops: dict[str, Loop] = {
+            "write": self.writer.run,
+            "heartbeat": self.membership.run,
+            "assign": self._assign,
+            "take over": self._take_over,
+            "report": partial(self._repeat, self._reports.run_once),
+            "collect": partial(self._repeat, self._housekeeping.run_once),
+        }
+        if self._section.copy_blocks:
+            for shard in range(self.store.layout.shards):
+                loops[f"follow {shard}"] = partial(self.follower.follow_shard, shard)
+        return loops
+
+    async def _stop(self) -> None:
+        """Releases everything, so that others go on at once. The writer has to run until then."""
+        await self._loops.stop(*(name for name in self._all_loops() if name != "write"))
+        try:
+            async with asyncio.timeout(_HANDOVER_SECONDS):
+                await self._assignment.release_all()
+                await self.membership.deregister()
+        except (StoreError, TimeoutError) as error:
+            _log.warning("not_withdrawn", detail=str(error))
+        await self._loops.stop("write")
+
+    @override
+    async def wait_until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._section.ready_seconds):
+                await self._assigned.wait()
+                while self._section.copy_blocks and not self.follower.is_warm:
+                    await asyncio.wait_for(self.follower.wait_for_progress(), 1.0)
+        except TimeoutError:
+            _log.warning("not_warm", detail="ready without a copy of other replicas' blocks")
+
+    # Loops
+
+    async def _assign(self) -> None:
+        heartbeats = 0
+        while True:
+            heartbeats = await self.membership.wait_for_heartbeat(heartbeats)
+            try:
+                if not self._assigned.is_set():
+                    await self._prepare()
+                await self._assignment.assign_sources()
+                await self.ownership.release_abandoned()
+            except StoreError as error:
+                self.failures.record(error)
+            else:
+                self._assigned.set()
+
+    async def _prepare(self) -> None:
+        """Registers the layout, and learns which workers there are. Raises StoreError."""
+        await self.store.register_layout()
+        await self.follower.refresh()
+        if policy := await self.store.server.drops_keys():
+            detail = "a full store drops blocks that pods hold: set maxmemory-policy noeviction"
+            _log.warning("store_drops_keys", policy=policy, detail=detail)
+
+    async def _take_over(self) -> None:
+        await self._assigned.wait()  # until then it is unknown which sources are this replica's
+        await self._takeover.run()
+
+    async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
+        await self._assigned.wait()
+        await repeat(_INTERVAL, action, self.failures)
+
+    # Requests
+
+    @override
+    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
+        return await self.lookup.match(model, prompt)
+
+    @override
+    async def forget_pod(self, pod: str) -> bool:
+        remote = [worker for worker in self.follower.workers.remote if worker.pod == pod]
+        for worker in remote:
+            await self.store.remove_worker(worker, None)
+            self.follower.workers.remove(worker)
+        return self._listener.router.forget_pod(pod) or bool(remote)
+
+    @override
+    async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
+        resynced = await self._listener.resync_pod(pod)
+        now = time.monotonic()
+        for worker in [worker for worker in self.follower.workers.remote if worker.pod == pod]:
+            await self.store.post_request(worker, "resync")  # its owner takes it within a second
+            resynced.append((worker, bool(self._workers.report(worker, now).replay_endpoint)))
+        return resynced

@@ -1,0 +1,42 @@
+"""What the writer asks about this replica's event streams, answered by the frame router."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from indexer import TrustState, TrustStatus
+from kvevents import dump_stream
+from store import Streams
+
+if TYPE_CHECKING:
+    from indexer import Worker
+    from kvevents import FrameRouter
+    from store import Follower
+
+
+class WriterStreams(Streams):
+    """The streams of a router; workers that the writer loses are the follower's."""
+
+    def __init__(self, router: FrameRouter, follower: Follower) -> None:
+        self._router = router
+        self._follower = follower
+
+    @override
+    def trust_status(self, worker: Worker) -> TrustStatus:
+        stream = self._router.streams.get(worker)
+        if stream is None:
+            return TrustStatus(TrustState.RECOVERING, "changing_hands")
+        return stream.trust_status(time.monotonic())._replace(silent=None)
+
+    @override
+    def dump(self, worker: Worker) -> dict[str, Any] | None:
+        stream = self._router.streams.get(worker)
+        return None if stream is None else dump_stream(stream)
+
+    @override
+    def on_fenced(self, worker: Worker) -> None:
+        self._router.release(worker)
+        self._follower.workers.discard(worker)  # its blocks here may be too many

@@ -1,0 +1,33 @@
+-- Writes what has changed of a worker to its home: rows, bits, record, and a journal entry.
+-- revision: the one written last. pages: 2 bytes a name. names: 8 bytes each. counts: rows of each
+-- name, 2 bytes. rows: 16 bytes each. blocks, masks, bits, retired_bits, registry: see `set_bits` in
+-- the prelude; blocks of this shard only. state: what the next owner needs. bits_to_clear: all that
+-- the generation has. entries_kept: length of the journal.
+-- Returns {"OK"}, {"FENCED"}, or {"BEHIND", revision} if another revision than `revision` is here.
+local worker, epoch, revision, pages, names, counts, rows, blocks, masks, bits, retired_bits,
+  registry, state, bits_to_clear, worker_record, entry, entries_kept = unpack(ARGV, 2)
+local record = prefix .. 'w:' .. worker
+local known = redis.call('HMGET', record, 'epoch', 'revision', 'generation')
+if not known[1] then return {'BEHIND', '-1'} end
+if known[1] ~= epoch then return {'FENCED'} end
+if known[2] ~= revision then return {'BEHIND', known[2]} end
+local page_prefix = prefix .. 'p:' .. known[3] .. ':'
+local row = 1
+for index = 1, #names / 8 do
+  local page = page_prefix .. struct.unpack('<I2', pages, index * 2 - 1)
+  local name = string.sub(names, index * 8 - 7, index * 8)
+  local count = struct.unpack('<I2', counts, index * 2 - 1)
+  if count > 0 then
+    redis.call('HSET', page, name, string.sub(rows, row, row + 16 * count - 1))
+  else
+    redis.call('HDEL', page, name)
+  end
+  row = row + 16 * count
+end
+set_bits(registry, blocks, masks, bits, retired_bits)
+local next_revision = string.format('%.0f', revision + 1)
+redis.call('HSET', record, 'revision', next_revision, 'state', state, 'bits', bits_to_clear)
+redis.call('HSET', prefix .. 'applied', worker, epoch .. ':' .. next_revision)
+redis.call('HSET', prefix .. 'workers', worker, worker_record)
+redis.call('XADD', prefix .. 'journal', 'MAXLEN', '~', entries_kept, '*', 'e', entry)
+return {'OK'}
