@@ -30,19 +30,23 @@ MAX_FUNCTION_LINES = 40
 
 # What does not keep the rules yet. An entry that has become needless fails the test.
 UNMAPPED = {
-    "indexer",
-    "indexer/kernel",
+    "service/replication",
+    "store",
+    "store/read",
+    "store/write",
 }
 LONG_FILES = {
-    "indexer/kernel/prefix.py",
-    "indexer/kernel/table.py",
-    "indexer/memory.py",
-    "indexer/replicated.py",
+    "service/application.py",
+    "store/read/follower.py",
+    "store/write/writer.py",
 }
 LONG_FUNCTIONS = {
     "indexer/kernel/keys.py:block_keys",
     "indexer/kernel/prefix.py:walk",
     "kvevents/kernel/event_fields.py:read_tokens",
+    "service/application.py:_start",
+    "service/metrics/replication.py:collect",
+    "store/write/write_batch.py:make_write_batch",
 }
 
 

@@ -6,15 +6,13 @@ glob `*/kernel/[a-z]*.py`. Two words mean something else than outside: a *slot* 
 hash map, and a *segment* is a 256th of one.
 
     block_lookup     holder sets and masks of a prompt's blocks
-    eviction         the ages of slots, and which of them to evict first
     holder_sets      interned sets of holders, and transitions between them
-    holders          numbers for holders and announcers, and their counts
+    holders          numbers for holders and announcers, their counts and refcounts
     keys             token ids -> block keys
     prefix           the longest-prefix walk
-    refcounts        references beyond the first
+    reclaim          which slots to evict first; the sweep of retired holders
     rows             `RowTable`: the block table read and assigned as absolute values
     segment          a part of a hash map with open addressing
-    sweep            takes retired holders out of all slots
     table            `BlockTable`: applies events to blocks and mappings
     table_storage    the two hash maps and their memory bound
     tier_scores      weights of tiers, and scores

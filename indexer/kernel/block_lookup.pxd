@@ -1,6 +1,6 @@
 # The C face of block_lookup.py, for the other compiled modules.
 cimport cython
-from indexer.kernel.eviction cimport EvictionRanks
+from indexer.kernel.reclaim cimport EvictionRanks
 from indexer.kernel.holder_sets cimport HolderSets
 from indexer.kernel.holders cimport Holders
 from indexer.kernel.segment cimport Segment, segment_of

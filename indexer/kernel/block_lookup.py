@@ -7,9 +7,9 @@ from array import array
 
 import cython
 
-from indexer.kernel.eviction import EvictionRanks
 from indexer.kernel.holder_sets import HolderSets
 from indexer.kernel.holders import Holders
+from indexer.kernel.reclaim import EvictionRanks
 from indexer.kernel.segment import Segment, segment_of
 
 
@@ -31,16 +31,10 @@ class BlockLookup:
         scope: cython.ulonglong,
         gap: cython.Py_ssize_t = 1,
     ) -> array[int]:
-        """Return the holder sets of the leading blocks of `keys`, and mark the blocks as used.
+        """Return the holder sets of a prompt's leading blocks ('I'), and mark the blocks as used.
 
-        Args:
-            keys: block keys of a prompt.
-            scope: the model's, see `indexer.scheme.model_scope`.
-            gap: blocks in a row that nobody holds before the look-up stops.
-
-        Returns:
-            An `array('I')` of at most `len(keys)` set numbers, 0 for a block that nobody holds.
-            It does not end with one.
+        scope: the model's. gap: blocks in a row that nobody holds before the look-up stops. Such
+        blocks have set 0, and the array does not end with one.
         """
         count: cython.Py_ssize_t = len(keys)
         numbers = array("I", bytes(4 * count)) if count else array("I")

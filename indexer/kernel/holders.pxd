@@ -9,3 +9,12 @@ cdef class Holders:
     cdef unsigned char[::1] announcer
     cdef readonly Py_ssize_t count
     cdef list _free
+
+@cython.final
+cdef class Refcounts:
+    cdef readonly Py_ssize_t count
+    cdef dict _by_holder
+    cdef void incref(self, unsigned int holder, unsigned long long name)
+    cdef bint decref(self, unsigned int holder, unsigned long long name)
+    cdef Py_ssize_t extra_references(self, unsigned int holder, unsigned long long name)
+    cdef void forget(self, unsigned int holder)

@@ -60,18 +60,9 @@ class BlockTable(TableStorage):
         """Let `holder` hold the blocks `keys` under `hashes`, as announced by `announcer`.
 
         There may be a whole multiple (the span) of keys: then each hash stands for `span` blocks.
-        The last one is mapped by the hash itself, which is what a child block's parent hash
-        refers to; the others by names of the hash's parts.
-
-        Args:
-            hashes: engine hashes.
-            keys: block keys, as many as hashes or a whole multiple.
-            holder: the worker's number in the tier and group of the event.
-            announcer: the worker's announcer.
-            new_copies: whether a block that `holder` holds already has one more copy now.
-
-        Raises:
-            ValueError: the keys do not spread evenly over the hashes.
+        The last one is mapped by the hash itself, to which a child's parent hash refers; the
+        others by names of the hash's parts. new_copies: whether a block that `holder` holds
+        already has one more copy now. Raises ValueError if the keys do not spread evenly.
         """
         i: cython.Py_ssize_t
         j: cython.Py_ssize_t

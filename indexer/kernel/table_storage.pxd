@@ -1,10 +1,8 @@
 # The C face of table_storage.py, for the other compiled modules.
-from indexer.kernel.eviction cimport EvictionRanks
-from indexer.kernel.refcounts cimport Refcounts
+from indexer.kernel.reclaim cimport EvictionRanks, Sweep
 from indexer.kernel.holder_sets cimport HolderSets
-from indexer.kernel.holders cimport Holders
+from indexer.kernel.holders cimport Holders, Refcounts
 from indexer.kernel.segment cimport Segment, segment_of
-from indexer.kernel.sweep cimport Sweep
 
 cdef class TableStorage:
     cdef list _blocks

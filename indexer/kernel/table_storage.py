@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import cython
 
-from indexer.kernel.eviction import EvictionRanks
 from indexer.kernel.holder_sets import HolderSets
-from indexer.kernel.holders import Holders
-from indexer.kernel.refcounts import Refcounts
+from indexer.kernel.holders import Holders, Refcounts
+from indexer.kernel.reclaim import EvictionRanks, Sweep
 from indexer.kernel.segment import Segment, segment_of
-from indexer.kernel.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-# The C face of eviction.py, for the other compiled modules.
+# The C face of reclaim.py, for the other compiled modules.
 cimport cython
 from indexer.kernel.holder_sets cimport HolderSets
 from indexer.kernel.holders cimport Holders
@@ -16,3 +16,12 @@ cdef class EvictionRanks:
     cpdef int lowest_to_evict(self, Segment segment)
     cdef bint _is_held(self, unsigned int number)
     cdef bint _is_recently_used(self, unsigned long long key, unsigned int number)
+
+@cython.final
+cdef class Sweep:
+    cdef list _blocks
+    cdef list _mappings
+    cdef HolderSets _sets
+    cdef Holders _holders
+    cdef set _leaving
+    cdef Py_ssize_t _next
