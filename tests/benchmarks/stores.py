@@ -19,7 +19,7 @@ from support.given_keys import GivenKeys
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, model_scope
-from store import Acquired, Lookup, OwnedWorker, Server, Store, Writer, parse_address
+from store import Acquired, Follower, Lookup, OwnedWorker, Server, Store, Writer, parse_address
 
 MODEL = "bench"
 BLOCKS = 4096
@@ -66,6 +66,7 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
         ours_bytes = _bytes(process) - before
         lookup, scope = Lookup(store, {"gpu": 1.0}), model_scope(MODEL)
         ours = await _median(lambda: lookup.match(MODEL, scope, GivenKeys(keys[:PROMPT])))
+        await _start_row(store, keys, pods)
         other = _Other(server, keys, names)
         before = _bytes(process)
         await other.fill()
@@ -106,6 +107,34 @@ async def _rows(process: StoreProcess, pods: int, share: str) -> None:
             ours_bytes / other_bytes,
             "documented",
         )
+
+
+async def _start_row(store: Store, keys: array[int], pods: int) -> None:
+    """A replica that has just started: its first answer by the store, and its copy once loaded."""
+    lookup, scope, prompt = Lookup(store, {"gpu": 1.0}), model_scope(MODEL), keys[:PROMPT]
+    start = time.perf_counter()
+    result = await lookup.match(MODEL, scope, GivenKeys(prompt))
+    first_answer = time.perf_counter() - start
+    index = ReplicatedIndex(2**30)
+    follower = Follower(store, index, with_blocks=True)
+    start = time.perf_counter()
+    following = [
+        asyncio.create_task(follower.follow_shard(shard)) for shard in range(store.layout.shards)
+    ]
+    while not follower.is_warm:
+        await follower.wait_for_progress()
+    loaded = time.perf_counter() - start
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    assert index.match(MODEL, GivenKeys(prompt)).best_of(result.pods[0]) is not None
+    row(
+        f"shared index: first answer of a new replica, {pods} pods",
+        f"{first_answer * 1e3:.1f} ms",
+        f"its copy is loaded: {loaded * 1e3:.0f} ms, {index.table.bytes_used / 2**20:.1f} MiB",
+        first_answer / loaded,
+        "without a copy",
+    )
 
 
 async def _join(
