@@ -45,10 +45,10 @@ def frame(number: int, *events: dict[str, Any], epoch: bytes = b"") -> list[byte
     return [TOPIC.encode(), sequence, msgpack.packb([1.0 + number, list(events), 0])]
 
 
-async def told(service: RunningService, pod: Publisher, *frames: list[bytes]) -> None:
-    """The pod has published these, and they were applied."""
-    for each in frames:
-        pod.send(each)
+async def publish(service: RunningService, pod: Publisher, *frames: list[bytes]) -> None:
+    """Publish frames as the pod, and wait until they are applied."""
+    for message in frames:
+        pod.send(message)
     await service.until_applied({POD: int.from_bytes(frames[-1][1][:8], "big")})
 
 
@@ -62,7 +62,7 @@ async def test_a_sparse_group_may_come_before_the_one_that_explains_it(
 ) -> None:
     tokens = list(range(128))
     window = {**SWA, "kv_cache_spec_sliding_window": 64}
-    await told(
+    await publish(
         service,
         pod,
         frame(
@@ -83,7 +83,7 @@ async def test_a_removal_removes_from_its_cache_group_alone(
 ) -> None:
     tokens = list(range(128))
     hashes = list(range(1, 9))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored(hashes, tokens, group_idx=0, **SWA)),
@@ -115,7 +115,7 @@ async def test_mamba_events_have_one_hash_for_thousands_of_tokens(
             ]
             main: dict[str, Any] = {"group_idx": 3, "kv_cache_spec_kind": "mla_attention", **parent}
             events.insert(3 if mamba_first else 0, stored(hashes, part, 768, **main))
-            await told(service, pod, frame(chunk, *events))
+            await publish(service, pod, frame(chunk, *events))
         found = await answer(service, [*tokens, 1])
         assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, blocks)
         assert found.reusable_tokens == 7680
@@ -127,7 +127,7 @@ async def test_a_block_is_held_if_all_main_groups_hold_it(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, *(stored([1, 2, 3, 4], tokens, group_idx=g, **FULL) for g in (0, 1))),
@@ -142,7 +142,7 @@ async def test_a_partly_cached_block_does_not_match(
 ) -> None:
     tokens = list(range(40))
     window = {**SWA, "kv_cache_spec_sliding_window": 64, "group_idx": 1}
-    await told(
+    await publish(
         service,
         pod,
         frame(
@@ -155,18 +155,18 @@ async def test_a_partly_cached_block_does_not_match(
     found = await answer(service, [*tokens, 1])
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, 2)
     assert found.reusable_tokens == 32
-    await told(service, pod, frame(2, removed([3], group_idx=0)))
+    await publish(service, pod, frame(2, removed([3], group_idx=0)))
     assert (await answer(service, tokens)).trust_state == TRUST_STATE_EXACT
 
 
 async def test_an_offload_tier_loads_whole_chunks(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
-    await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium="CPU")))
+    await publish(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium="CPU")))
     assert (await answer(service, tokens[:32])).matched_blocks == 0
     found = await answer(service, tokens)
     assert found.matched_blocks == 4
     assert found.score == pytest.approx(3.2)
-    await told(service, pod, frame(1, stored([5, 6, 7, 8], list(range(100, 164)))))
+    await publish(service, pod, frame(1, stored([5, 6, 7, 8], list(range(100, 164)))))
     assert (await answer(service, list(range(100, 132)))).matched_blocks == 2
 
 
@@ -175,7 +175,7 @@ async def test_an_offloaded_chunk_may_be_announced_by_its_last_block_alone(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([1, 2, 3, 4], tokens)),
@@ -206,7 +206,7 @@ async def test_every_medium_has_its_tier_and_weight(
     service: RunningService, pod: Publisher, medium: str, tier: str, weight: float
 ) -> None:
     tokens = list(range(64))
-    await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium=medium)))
+    await publish(service, pod, frame(0, stored([1, 2, 3, 4], tokens, medium=medium)))
     found = await answer(service, tokens)
     assert dict(found.matched_blocks_by_tier) == {tier: 4}
     assert found.score == pytest.approx(4 * weight)
@@ -214,7 +214,7 @@ async def test_every_medium_has_its_tier_and_weight(
 
 async def test_media_of_one_tier_are_the_same_tier(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(64))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([1, 2, 3, 4], tokens, medium="FS")),
@@ -230,9 +230,9 @@ async def test_engine_block_sizes_need_not_divide_ours_nor_ours_theirs(
     service: RunningService, pod: Publisher, held: int, blocks: int
 ) -> None:
     tokens = list(range(2112))
-    await told(service, pod, frame(0, stored([1, 2], tokens, 1056)))
+    await publish(service, pod, frame(0, stored([1, 2], tokens, 1056)))
     if held == 1:
-        await told(service, pod, frame(1, removed([2])))
+        await publish(service, pod, frame(1, removed([2])))
     found = await answer(service, [*tokens, 1])
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, blocks)
     assert found.reusable_tokens == 1056 * held
@@ -243,7 +243,7 @@ async def test_an_engine_reuses_whole_blocks_of_its_own(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
-    await told(service, pod, frame(0, stored([1, 2], tokens, 32)))
+    await publish(service, pod, frame(0, stored([1, 2], tokens, 32)))
     found = await answer(service, [*tokens[:48], *range(900, 1000)])
     assert (found.matched_blocks, found.reusable_tokens, found.score) == (2, 32, 2)
 
@@ -253,7 +253,7 @@ async def test_events_of_another_cache_change_nothing(
 ) -> None:
     tokens = list(range(512))
     main: dict[str, Any] = {"group_idx": 0, "kv_cache_spec_kind": "mla_attention"}
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([100], tokens[:256], 256, **main)),
@@ -272,11 +272,11 @@ async def test_a_changed_epoch_is_a_restart_and_a_heartbeat_is_none(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(32))
-    await told(service, pod, frame(0, stored([1, 2], tokens), epoch=EPOCH))
+    await publish(service, pod, frame(0, stored([1, 2], tokens), epoch=EPOCH))
     heartbeat = [TOPIC.encode(), bytes(8) + EPOCH, b""]
-    await told(service, pod, heartbeat)
+    await publish(service, pod, heartbeat)
     more = stored([3], list(range(32, 48)), parent_block_hash=2)
-    await told(service, pod, frame(1, more, epoch=EPOCH))
+    await publish(service, pod, frame(1, more, epoch=EPOCH))
     found = await answer(service, list(range(48)))
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, 3)
     pod.send(frame(2, stored([9], list(range(900, 916))), epoch=OTHER_EPOCH))
@@ -287,7 +287,7 @@ async def test_a_changed_epoch_is_a_restart_and_a_heartbeat_is_none(
 async def test_a_batch_that_is_a_map_is_applied(service: RunningService, pod: Publisher) -> None:
     tokens = list(range(32))
     batch = {"data_parallel_rank": 0, "events": [stored([1, 2], tokens)], "ts": 1.0, "new": [1]}
-    await told(service, pod, [TOPIC.encode(), bytes(8), msgpack.packb(batch)])
+    await publish(service, pod, [TOPIC.encode(), bytes(8), msgpack.packb(batch)])
     found = await answer(service, tokens)
     assert (found.trust_state, found.matched_blocks) == (TRUST_STATE_EXACT, 2)
 
@@ -296,14 +296,14 @@ async def test_a_block_has_as_many_copies_as_the_engine_says(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(16))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([1], tokens), stored([1], tokens)),
         frame(1, removed([1], remaining_copy_counts=[0])),
     )
     assert (await answer(service, tokens)).matched_blocks == 0
-    await told(
+    await publish(
         service,
         pod,
         frame(2, stored([1], tokens), stored([1], tokens, origin="REUSED")),
@@ -324,7 +324,7 @@ async def test_a_pod_whose_events_cannot_carry_salts_is_never_exact(
     source = {"endpoint": "tcp://127.0.0.1:0", "bind": True, "extra_strings": strings}
     async with service_with_pod(sources=[source]) as (service, pod):
         payload = msgpack.packb([1.0, [event], 0])
-        await told(service, pod, [TOPIC.encode(), bytes(8), payload])
+        await publish(service, pod, [TOPIC.encode(), bytes(8), payload])
         found = await answer(service, tokens)
         assert (found.trust_state, found.matched_blocks) == (state, 2)
         assert found.trust_reason == ("extra_keys_not_sent" if strings == "auto" else "")
@@ -335,7 +335,7 @@ async def test_blocks_after_an_unannounced_parent_wait_and_their_neighbours_do_n
 ) -> None:
     tokens = list(range(32))
     mamba: dict[str, Any] = {"group_idx": 0, "kv_cache_spec_kind": "mamba"}
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([2], tokens, **mamba), stored([1, 2], tokens, group_idx=1, **FULL)),
@@ -350,7 +350,7 @@ async def test_speculation_that_is_seen_and_not_configured_leaves_a_bound(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
-    await told(
+    await publish(
         service,
         pod,
         frame(0, stored([1, 2, 3, 4], tokens, lookahead_token_ids=[[1], [2], [3], [4]])),
@@ -364,7 +364,7 @@ async def test_a_draft_model_costs_one_reusable_block(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = list(range(64))
-    await told(service, pod, frame(0, stored([1, 2, 3, 4], tokens)))
+    await publish(service, pod, frame(0, stored([1, 2, 3, 4], tokens)))
     found = await answer(service, [*tokens, 1])
     assert (found.matched_blocks, found.reusable_tokens) == (4, 48)
     assert not found.reusable_is_bound

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
 import zmq
+from support.deadlines import DEADLINE_SECONDS
 from support.services.process import KVATLAS_COMMAND, ServiceProcess
 
 POD = "10.0.0.1:8000"
@@ -134,15 +136,13 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
     try:
         done = run("replay", str(file), "--connect", service.events)
         assert done.returncode == 0, done.stderr
-        heard = threading.Event()
-        for _ in range(200):
-            rank = pods(service).get(POD)
-            if rank and rank["last_sequence"] == "4999":  # type: ignore[index]
-                break
-            heard.wait(0.05)
-        assert rank["trust_reason"] == "disconnected"  # type: ignore[index]
-        assert "missedFrames" not in rank  # type: ignore[operator]
-        assert rank["blocks_by_tier"] == {"gpu": "5000"}  # type: ignore[index]
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        rank: dict[str, Any] = {}
+        while (rank.get("last_sequence"), rank.get("trust_reason")) != ("4999", "disconnected"):
+            assert time.monotonic() < deadline, rank
+            rank = dict(pods(service).get(POD) or {})  # type: ignore[call-overload]
+        assert "missedFrames" not in rank
+        assert rank["blocks_by_tier"] == {"gpu": "5000"}
     finally:
         service.stop()
 
@@ -166,4 +166,4 @@ def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: 
     assert "No such file or directory" in missing.stderr
     alone = run("replay", str(torn), "--bind=tcp://127.0.0.1:0", "--timeout=0.2")
     assert alone.returncode == 1
-    assert "no subscriber" in alone.stderr
+    assert "no subscriber at" in alone.stderr

@@ -8,12 +8,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from support.deadlines import DEADLINE_SECONDS
 
 from service.metrics import MetricsServer, server
 
@@ -35,41 +37,35 @@ def scrape(port: int, query: str = "") -> str:
         return str(answer.read().decode())
 
 
-def test_collectors_run_in_the_thread_of_the_event_loop() -> None:
+async def test_collectors_run_in_the_thread_of_the_event_loop() -> None:
     noting = Noting()
     registry = CollectorRegistry()
     registry.register(noting)
-
-    async def main() -> None:
-        async with MetricsServer(registry, "127.0.0.1:0") as served:
-            noting.threads.clear()
-            page = await asyncio.to_thread(scrape, served.port)
-            assert "first 1.0" in page
-            assert "second 1.0" in page
-            assert noting.threads == [threading.get_ident()] * 2
-            one = await asyncio.to_thread(scrape, served.port, "?name[]=first")
-            assert "first 1.0" in one
-            assert "second" not in one
-
-    asyncio.run(main())
+    async with MetricsServer(registry, "127.0.0.1:0") as served:
+        noting.threads.clear()
+        page = await asyncio.to_thread(scrape, served.port)
+        assert "first 1.0" in page
+        assert "second 1.0" in page
+        assert noting.threads == [threading.get_ident()] * 2
+        one = await asyncio.to_thread(scrape, served.port, "?name[]=first")
+        assert "first 1.0" in one
+        assert "second" not in one
 
 
-def test_a_scrape_fails_while_the_event_loop_is_too_busy(
+async def test_a_scrape_fails_while_the_event_loop_is_too_busy(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(server, "_COLLECT_TIMEOUT", 0.05)
     registry = CollectorRegistry()
     registry.register(Noting())
-
-    async def main() -> None:
-        async with MetricsServer(registry, "127.0.0.1:0") as served:
-            scraping = asyncio.create_task(asyncio.to_thread(scrape, served.port))
-            await asyncio.sleep(0)  # the thread starts, and the loop is blocked from here on
-            time.sleep(0.5)  # noqa: ASYNC251
-            with pytest.raises(urllib.error.HTTPError, match="500") as failed:
-                await scraping
-            failed.value.close()
-            assert "first 1.0" in await asyncio.to_thread(scrape, served.port)
-
-    asyncio.run(main())
+    async with MetricsServer(registry, "127.0.0.1:0") as served:
+        with ThreadPoolExecutor() as pool:
+            scraping = pool.submit(scrape, served.port)
+            while not scraping.done():
+                time.sleep(0.01)  # noqa: ASYNC251 - the loop is blocked until the scrape is over
+        with pytest.raises(urllib.error.HTTPError, match="500") as failed:
+            scraping.result()
+        failed.value.close()
+        monkeypatch.setattr(server, "_COLLECT_TIMEOUT", DEADLINE_SECONDS)
+        assert "first 1.0" in await asyncio.to_thread(scrape, served.port)
     assert "TimeoutError" in capfd.readouterr().err

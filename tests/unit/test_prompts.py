@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 from typing import Any
@@ -53,11 +52,11 @@ def packed(*ids: int) -> scoring_pb2.Prompt:
     return scoring_pb2.Prompt(packed_token_ids=struct.pack(f"<{len(ids)}I", *ids))
 
 
-def read(
+async def read(
     prompt: scoring_pb2.Prompt, tokenizers: Tokenizers = TOKENIZERS, **fields: Any
 ) -> TokenizedPrompt:
     request = scoring_pb2.ScoreRequest(model="m", prompt=prompt, **fields)
-    return asyncio.run(reader(tokenizers=tokenizers).read_score(request, None))
+    return await reader(tokenizers=tokenizers).read_score(request, None)
 
 
 # ScoreRequest
@@ -148,59 +147,59 @@ def test_a_text_is_measured_in_bytes_not_characters() -> None:
 # ScoreRequest, tokenized
 
 
-def test_token_ids_are_widened_without_a_tokenizer() -> None:
+async def test_token_ids_are_widened_without_a_tokenizer() -> None:
     before = TOKENIZERS.counts.done
-    read_tokens, items, salt = read(packed(1, 2**32 - 1))
+    read_tokens, items, salt = await read(packed(1, 2**32 - 1))
     tokens = memoryview(read_tokens)
     assert (tokens.itemsize, tokens.tolist(), tokens.readonly) == (8, [1, 2**32 - 1], False)
     assert (list(items), salt) == ([], "")
     assert TOKENIZERS.counts.done == before
 
 
-def test_a_prompt_beyond_the_token_limit_is_refused() -> None:
-    assert len(read(packed(*range(100))).tokens) == 100
+async def test_a_prompt_beyond_the_token_limit_is_refused() -> None:
+    assert len((await read(packed(*range(100)))).tokens) == 100
     with pytest.raises(TooLargeError, match="101 tokens"):
-        read(packed(*range(101)))
+        await read(packed(*range(101)))
 
 
-def test_a_body_s_salt_is_used_unless_the_call_has_one() -> None:
+async def test_a_body_s_salt_is_used_unless_the_call_has_one() -> None:
     tokenizers = ThreeTokens(ModelFiles())
     for field, _ in FORMS:
         message: Any = {field: json.dumps(BODY)}
         prompt = scoring_pb2.Prompt(**message)
-        assert read(prompt, tokenizers).cache_salt == "s"
-        assert read(prompt, tokenizers, cache_salt="call").cache_salt == "call"
+        assert (await read(prompt, tokenizers)).cache_salt == "s"
+        assert (await read(prompt, tokenizers, cache_salt="call")).cache_salt == "call"
         none: Any = {field: json.dumps({"cache_salt": None})}
-        assert read(scoring_pb2.Prompt(**none), tokenizers).cache_salt == ""
+        assert (await read(scoring_pb2.Prompt(**none), tokenizers)).cache_salt == ""
 
 
-def test_a_salt_that_is_no_string_is_refused_even_if_the_call_has_one() -> None:
+async def test_a_salt_that_is_no_string_is_refused_even_if_the_call_has_one() -> None:
     prompt = scoring_pb2.Prompt(completion='{"prompt": "a", "cache_salt": 1}')
     with pytest.raises(InvalidRequestError, match="cache_salt is not a string"):
-        read(prompt, cache_salt="call")
+        await read(prompt, cache_salt="call")
 
 
-def test_multimodal_items_are_read() -> None:
+async def test_multimodal_items_are_read() -> None:
     prompt = packed(*range(8))
     prompt.multimodal_items.add(hash="a", offset=0, length=4)
     prompt.multimodal_items.add(hash="b", offset=4, length=100)
-    items = read(prompt).items
+    items = (await read(prompt)).items
     assert [(item.offset, item.length) for item in items] == [(0, 4), (4, 100)]
 
 
-def test_a_multimodal_item_without_a_hash_is_refused() -> None:
+async def test_a_multimodal_item_without_a_hash_is_refused() -> None:
     prompt = packed(1)
     prompt.multimodal_items.add(offset=0, length=1)
     with pytest.raises(InvalidRequestError, match=r"multimodal_items\[0\] has no hash"):
-        read(prompt)
+        await read(prompt)
 
 
-def test_multimodal_items_that_must_overlap_are_refused() -> None:
+async def test_multimodal_items_that_must_overlap_are_refused() -> None:
     prompt = packed(*range(8))
     prompt.multimodal_items.add(hash="a", offset=0, length=5)
     prompt.multimodal_items.add(hash="b", offset=4, length=4)
     with pytest.raises(InvalidRequestError, match="9 of 8 tokens"):
-        read(prompt)
+        await read(prompt)
 
 
 # TokenizeRequest
