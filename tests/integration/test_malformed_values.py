@@ -57,7 +57,9 @@ class Pods:
             for pod, publisher in self.publishers.items()
         ]
         store = {"url": self._url, "namespace": self.namespace, "replica": name}
-        store |= {"lease_seconds": "0.6"}
+        store |= {
+            "lease_seconds": "10"
+        }  # no test waits for one, and a busy machine loses short ones
         async with running_service(local_configuration(sources=sources, store=store)) as service:
             yield service
 
