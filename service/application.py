@@ -131,7 +131,8 @@ class Application:
         models = [model.name for model in configuration.models]
         scoring = ScoringServicer(self.index, replica, prompts, self._scheme_of, models, unmatched)
         fleet = FleetServicer(self.index, replica, diagnostics)
-        await stack.enter_async_context(diagnostics)
+        self.loops.start("diagnostics", diagnostics.run)
+        stack.push_async_callback(self.loops.stop, "diagnostics")
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
         await self._serve(stack, scoring, prompts, fleet, calls)

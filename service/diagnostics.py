@@ -62,7 +62,7 @@ class UnmatchedPrompts:
 
 
 class Diagnostics:
-    """Finds misconfigurations; within an `async with` block it logs them as they come and go."""
+    """Finds misconfigurations, and logs them as they come and go."""
 
     def __init__(
         self,
@@ -77,14 +77,8 @@ class Diagnostics:
         self._unmatched = unmatched
         self._logged: dict[tuple[str, str, tuple[str, ...]], Finding] = {}
 
-    async def __aenter__(self) -> None:
-        self._logging = asyncio.create_task(self._log_for_ever(), name="diagnostics")
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._logging.cancel()
-        await asyncio.wait([self._logging])
-
-    async def _log_for_ever(self) -> None:
+    async def run(self) -> None:
+        """Log changes every few seconds, for ever."""
         while True:
             await asyncio.sleep(_LOG_SECONDS)
             self.log_changes()
