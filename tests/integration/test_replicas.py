@@ -77,8 +77,9 @@ async def own_store() -> AsyncIterator[StoreProcess]:
 
 async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_so() -> None:
     async with own_store() as store, replicated_fleet(store.url, seed=3) as (fleet, prompts):
+        limit = stretched(0.3)
         for name in "ab":
-            await fleet.start(name, max_lag_seconds=0.3, timeout_seconds=0.2)
+            await fleet.start(name, max_lag_seconds=limit, timeout_seconds=limit)
         await fleet.until_connected()
         fleet.publish()
         await fleet.until_agreed()
@@ -94,7 +95,7 @@ async def test_while_the_store_is_away_a_replica_answers_from_its_copy_and_says_
                 states = {score.pod: score.trust_reason for score in answer.pods}
                 if "copy_behind" in states.values():
                     break
-        assert answer.copy_behind_seconds > 0.3
+        assert answer.copy_behind_seconds > limit
         own = {pod for pod, owner in fleet.expected_owners().items() if owner == asked}
         engines = {engine.name: engine for engine in fleet.engines}
         assert {score.pod for score in answer.pods} == set(engines)
@@ -266,7 +267,7 @@ async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
 
     def settings(name: str) -> Any:
         store = {"url": redis.url, "namespace": namespace, "replica": name}
-        store |= {"lease_seconds": "0.6"}
+        store["lease_seconds"] = str(stretched(0.6))
         return local_configuration(sources=sources, index={"block_size": 8}, store=store)
 
     async with AsyncExitStack() as stack:

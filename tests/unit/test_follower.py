@@ -141,15 +141,19 @@ async def test_a_follower_loads_a_new_generation_in_place_of_the_former(
     assert not follower.copy.has_revision(*was)
 
 
-async def test_a_follower_leaves_this_replica_s_own_workers_alone(
-    replicas: list[IndexReplica],
-) -> None:
-    owner, other = replicas
-    store(owner, 10, 10)  # not written yet: newer than the journal
-    await other.take(Worker("b:1", 0), ["one", "two"])
-    await other.write_all()
-    await owner.follows(other)
-    assert matched(owner) == 20
+async def test_a_follower_leaves_this_replica_s_own_workers_alone(server: StoreProcess) -> None:
+    async with index_replicas(server.url, "one", "two") as (owner, other):
+        while not owner.copy.is_warm:  # it reads the journal from here on
+            await owner.copy.wait_for_progress()
+        await owner.take(WORKER, ["one", "two"])
+        store(owner, 0, 10)
+        await owner.write_all()
+        await other.take(Worker("b:1", 0), ["one", "two"])
+        await other.write_all()
+        await owner.follows(other)  # and so has read its own entry
+        own = owner.writer.owned[WORKER]
+        assert not owner.copy.has_revision(WORKER, own.generation, own.revision)
+        assert matched(owner) == 10
 
 
 async def test_a_replica_that_takes_a_worker_over_continues_from_its_copy(

@@ -13,7 +13,7 @@ from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_RECOVERING
 
 from store import rendezvous_owner
-from support.deadlines import DEADLINE_SECONDS
+from support.deadlines import DEADLINE_SECONDS, stretched
 from support.engines.publisher import Publisher
 from support.engines.simulated import Prompt, SimulatedEngine
 from support.engines.workload import served_workload
@@ -48,6 +48,7 @@ class ReplicatedFleet:
             stack.callback(publisher.close)
         self.sent = [0] * len(engines)
         self.url = url
+        self.lease_seconds = stretched(0.6)
         self.namespace = f"replicas{next(_NAMESPACES)}"
         self.replicas: dict[str, RunningService] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
@@ -61,7 +62,7 @@ class ReplicatedFleet:
             "url": self.url,
             "namespace": self.namespace,
             "replica": name,
-            "lease_seconds": 0.6,
+            "lease_seconds": self.lease_seconds,
             **more,
         }
         return {"sources": sources, "index": {"block_size": block_size}, "store": store}
