@@ -243,7 +243,7 @@ def _bind(server: grpc.aio.Server, address: str) -> str:
 
 
 async def _sweep(index: MemoryIndex) -> None:
-    """Frees what retired holders left behind, a slice at a time, between everything else."""
+    """Free what retired holders left behind, a slice at a time, between everything else."""
     while True:
         more = index.sweep()
         await asyncio.sleep(0 if more else _SWEEP_SECONDS)

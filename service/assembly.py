@@ -21,18 +21,18 @@ _log = structlog.get_logger("kvatlas.service")
 
 
 def make_scheme(configuration: Configuration, model: str) -> KeyScheme:
-    """Returns the scheme of a model's block keys."""
+    """Return the scheme of a model's block keys."""
     return KeyScheme(model, configuration.block_size_of(model), configuration.index.hash_seed)
 
 
 def make_replicated_index(configuration: Configuration) -> ReplicatedIndex:
-    """Returns an empty index that can be shared."""
+    """Return an empty index that can be shared."""
     section = configuration.index
     return ReplicatedIndex(section.limit, section.tier_weights, section.count_copies)
 
 
 def restore_index(configuration: Configuration) -> RestoredIndex:
-    """Returns what the snapshot holds, or an empty index; puts aside a snapshot that is refused.
+    """Return what the snapshot holds, or an empty index; put aside a snapshot that is refused.
 
     Raises SnapshotError if there can be no snapshot.
     """
@@ -67,7 +67,7 @@ def restore_index(configuration: Configuration) -> RestoredIndex:
 def make_snapshots(
     configuration: Configuration, index: MemoryIndex, listener: Listener, written_at: float | None
 ) -> Snapshots | None:
-    """Returns the writer of snapshots; None if none are configured."""
+    """Return the writer of snapshots; None if none are configured."""
     section = configuration.snapshot
     if section.path is None:
         return None
@@ -81,7 +81,7 @@ def _key_settings(configuration: Configuration) -> KeySettings:
 
 
 def make_tokenizers(configuration: Configuration) -> Tokenizers:
-    """Returns the tokenizers of all models, none of which is loaded yet."""
+    """Return the tokenizers of all models, none of which is loaded yet."""
     section = configuration.tokenization
     configured = {
         model.name: model.tokenizer for model in configuration.models if model.tokenizer is not None
@@ -103,7 +103,7 @@ def make_listener(
     ownership: Ownership,
     on_change: Callable[[], None],
 ) -> Listener:
-    """Returns what receives and applies events; it is not started yet."""
+    """Return what receives and apply events; it is not started yet."""
     events = configuration.events
     policy = EventPolicy(
         count_copies=configuration.index.count_copies,

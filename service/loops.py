@@ -43,11 +43,11 @@ class Loops:
         await self._group.__aexit__(None, None, None)
 
     def start(self, name: str, loop: Loop) -> None:
-        """Starts a loop; its name is its own."""
+        """Start a loop; its name is its own."""
         self._tasks[name] = self._group.create_task(self._supervise(name, loop), name=name)
 
     async def stop(self, *names: str) -> None:
-        """Stops loops, and waits until they have stopped."""
+        """Stop loops, and wait until they have stopped."""
         tasks = [task for name in names if (task := self._tasks.pop(name, None)) is not None]
         for task in tasks:
             task.cancel()

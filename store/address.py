@@ -56,7 +56,7 @@ class StoreAddress:
 
 
 def parse_address(url: str) -> StoreAddress:
-    """Parses a URL. Raises AddressError.
+    """Parse a URL. Raises AddressError.
 
     redis://[user:password@]host[:port][,host[:port]...][/database], likewise rediss, valkey and
     valkeys (with TLS); redis+cluster://...; redis+sentinel://.../service; unix:///path.

@@ -55,7 +55,7 @@ def decoding(what: str) -> Iterator[None]:
 
 
 def store_error(error: Exception) -> StoreError:
-    """Translates an error of the client library."""
+    """Translate an error of the client library."""
     detail = str(error)
     if any(word in detail for word in _RESHARDING):
         return StoreError("resharding", detail)

@@ -47,7 +47,7 @@ class GarbageCollector:
         self.bits_freed = 0
 
     async def collect_worker(self, owned: OwnedWorker) -> None:
-        """Deletes rows and bits of released holder ids, and frees the bits. Raises StoreError.
+        """Delete rows and bits of released holder ids, and free the bits. Raises StoreError.
 
         Gives up as soon as the worker changes hands or begins a new generation: its bits then are
         part of the garbage.
@@ -86,7 +86,7 @@ class GarbageCollector:
         return is_owned and owned.generation == generation
 
     async def collect(self, garbage: Garbage) -> None:
-        """Deletes a generation, and frees its bits. Raises StoreError."""
+        """Delete a generation, and free its bits. Raises StoreError."""
         store, home, generation = self._store, garbage.home, garbage.generation
         scope, bits = model_scope(garbage.model), garbage.bits.values()
         await delete_generation(store, home, generation, scope, bits, garbage.registry)
@@ -99,7 +99,7 @@ class GarbageCollector:
 async def delete_generation(
     store: Store, home: int, generation: str, scope: int, bits: Collection[int], registry: str
 ) -> None:
-    """Deletes a generation's pages, and clears its bits in all blocks. Raises StoreError."""
+    """Delete a generation's pages, and clear its bits in all blocks. Raises StoreError."""
     for first in range(0, PAGES, _PAGES_AT_ONCE):
         last = first + _PAGES_AT_ONCE - 1
         pages = await store.read_pages(home, generation, first, last)
@@ -118,7 +118,7 @@ async def delete_generation(
 
 
 def _rows_of_others(pages: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
-    """Returns the names with rows of holder ids other than `live`, and the blocks of those rows."""
+    """Return the names with rows of holder ids other than `live`, and the blocks of those rows."""
     names, keys = array("Q"), array("Q")
     for name, packed_rows in zip(pages[::2], pages[1::2], strict=True):
         rows = array("Q", packed_rows)

@@ -11,10 +11,10 @@ import secrets
 
 
 def new_replica_id(name: str) -> str:
-    """Returns a new identity for a process of that name."""
+    """Return a new identity for a process of that name."""
     return f"{name}#{secrets.token_hex(4)}"
 
 
 def replica_name(identity: str) -> str:
-    """Returns the name within an identity."""
+    """Return the name within an identity."""
     return identity.rpartition("#")[0] or identity

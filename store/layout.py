@@ -60,34 +60,34 @@ class Layout:
         return f"{self.namespace}:layout"
 
     def prefix(self, shard: int) -> str:
-        """Returns what every key of a shard begins with."""
+        """Return what every key of a shard begins with."""
         return f"{self.namespace}:{self.version}:{{{shard}}}:"
 
     def home(self, worker: Worker) -> int:
-        """Returns the shard of everything that belongs to a worker, besides its bits."""
+        """Return the shard of everything that belongs to a worker, besides its bits."""
         digest = blake2b(worker_name(worker).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little") % self.shards
 
     def record_key(self, worker: Worker) -> str:
-        """Returns the key of a worker's own hash."""
+        """Return the key of a worker's own hash."""
         return f"{self.prefix(self.home(worker))}w:{worker_name(worker)}"
 
     def shards_of(self, blocks: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Returns the shard of each block, given the blocks' names."""
+        """Return the shard of each block, given the blocks' names."""
         return (blocks >> np.uint64(48)) % np.uint64(self.shards)
 
 
 def worker_name(worker: Worker) -> str:
-    """Returns the name of a worker in the store."""
+    """Return the name of a worker in the store."""
     return f"{worker.pod}/{worker.rank}"
 
 
 def block_names(keys: array[int], scope: int) -> NDArray[np.uint64]:
-    """Returns the names of blocks; the scope keeps the blocks of different models apart."""
+    """Return the names of blocks; the scope keeps the blocks of different models apart."""
     return np.frombuffer(keys, dtype=np.uint64) ^ np.uint64(scope)
 
 
 def pages_of(names: array[int]) -> bytes:
-    """Returns the page of each engine hash, two bytes each."""
+    """Return the page of each engine hash, two bytes each."""
     mixed = np.frombuffer(names, dtype=np.uint64) * _SPREAD
     return (mixed >> np.uint64(54)).astype("<u2").tobytes()

@@ -28,7 +28,7 @@ _MODEL_KEYS = ("bits", "taken_bits", "slots", "taken")
 
 
 async def older_versions(store: Store) -> list[Store]:
-    """Returns the stores of older versions in the same namespace. Raises StoreError."""
+    """Return the stores of older versions in the same namespace. Raises StoreError."""
     versions = await store.register_layout()
     return [
         Store(store.server, store.layout.namespace, version, shards)
@@ -38,7 +38,7 @@ async def older_versions(store: Store) -> list[Store]:
 
 
 async def remove_layout(old: Store) -> bool:
-    """Deletes everything of an older version. Raises StoreError.
+    """Delete everything of an older version. Raises StoreError.
 
     Returns False, and deletes nothing, if one of its replicas is live.
     """
@@ -66,7 +66,7 @@ async def remove_layout(old: Store) -> bool:
 
 
 async def _generation_of(old: Store, home: int, key: str) -> Garbage | None:
-    """Returns the generation in a worker's hash, as if it were garbage; None if it has none."""
+    """Return the generation in a worker's hash, as if it were garbage; None if it has none."""
     fields = ("generation", "model", "bits", "slots")
     generation, model, bits, slots = await old.server.execute("HMGET", key, *fields)
     if generation is None or model is None:
@@ -91,7 +91,7 @@ async def _delete(old: Store, garbage: Garbage) -> None:
 
 
 def _pairs(answer: Any) -> Iterator[tuple[bytes, bytes]]:
-    """Returns the fields and values of a hash: RESP3 answers with a mapping, RESP2 with a list."""
+    """Return the fields and values of a hash: RESP3 answers with a mapping, RESP2 with a list."""
     if isinstance(answer, dict):
         return iter(answer.items())
     return zip(answer[::2], answer[1::2], strict=True)

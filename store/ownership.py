@@ -76,7 +76,7 @@ class WorkerOwnership:
     async def acquire(
         self, worker: Worker, model: str, endpoint: str, live: Collection[str]
     ) -> Takeover | HeldBy:
-        """Makes this replica the worker's owner, unless one of `live` owns it. Raises StoreError.
+        """Make this replica the worker's owner, unless one of `live` owns it. Raises StoreError.
 
         endpoint: of the source through which the worker publishes.
         """
@@ -101,7 +101,7 @@ class WorkerOwnership:
         return Takeover(None if state is None else state.stream)
 
     async def _load(self, owned: OwnedWorker, acquired: Acquired) -> HandoverState | None:
-        """Loads what the last owner left into the index; returns its state, None to start anew."""
+        """Load what the last owner left into the index; return its state, None to start anew."""
         if acquired.state:
             try:
                 state = HandoverState.unpack(acquired.state)
@@ -131,7 +131,7 @@ class WorkerOwnership:
         rows.apply(self._index, worker, state.layout, state.holder_ids)
 
     def start_anew(self, worker: Worker, error: StoreError) -> None:
-        """Drops what the store had of an acquired worker, whose stream cannot be resumed."""
+        """Drop what the store had of an acquired worker, whose stream cannot be resumed."""
         self._on_malformed(worker, error)
         owned = self._writer.owned.get(worker)
         if owned is not None:
@@ -145,7 +145,7 @@ class WorkerOwnership:
         _log.warning("worker_starts_anew", pod=worker.pod, rank=worker.rank, detail=str(error))
 
     async def release(self, worker: Worker, stop_stream: Callable[[], None]) -> bool:
-        """Lets another replica acquire the worker. Raises StoreError.
+        """Let another replica acquire the worker. Raises StoreError.
 
         Returns False if the store does not have everything yet: try again then.
 
@@ -170,7 +170,7 @@ class WorkerOwnership:
         return True
 
     async def release_abandoned(self) -> None:
-        """Ends the ownership of workers that this replica does not want. Raises StoreError."""
+        """End the ownership of workers that this replica does not want. Raises StoreError."""
         for worker in list(self.abandoned):
             if worker not in self._follower.workers.own:
                 await self._store.release(worker, self._replica)

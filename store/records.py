@@ -48,13 +48,13 @@ class WorkerRecord:
         return pack(self.layout.dump())
 
     def pack(self) -> bytes:
-        """Returns what `unpack` takes."""
+        """Return what `unpack` takes."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return pack({**values, "layout": self.layout.dump()})
 
     @classmethod
     def unpack(cls, blob: bytes) -> WorkerRecord:
-        """Returns the record that was packed."""
+        """Return the record that was packed."""
         with decoding("worker record"):
             values = unpack(blob)
             values["worker"] = Worker(*values["worker"])
@@ -83,7 +83,7 @@ class JournalEntry:
     def of(
         cls, record: WorkerRecord, holder_ids: StableHolderIds, changes: Changes | None
     ) -> JournalEntry:
-        """Returns the entry for one write of a worker."""
+        """Return the entry for one write of a worker."""
         if changes is None:
             return cls(record.worker, record=record, holder_ids=holder_ids)
         return cls(
@@ -96,7 +96,7 @@ class JournalEntry:
         )
 
     def pack(self) -> bytes:
-        """Returns what `unpack` takes."""
+        """Return what `unpack` takes."""
         return pack(
             [
                 tuple(self.worker),
@@ -111,7 +111,7 @@ class JournalEntry:
 
     @classmethod
     def unpack(cls, blob: bytes) -> JournalEntry:
-        """Returns the entry that was packed."""
+        """Return the entry that was packed."""
         with decoding("journal entry"):
             worker, removed, record, holder_ids, *columns = unpack(blob)
             names, counts, rows = map(array, "QHQ", columns)
@@ -143,14 +143,14 @@ class HandoverState:
     scheme: str
 
     def pack(self) -> bytes:
-        """Returns what `unpack` takes."""
+        """Return what `unpack` takes."""
         holder_ids = [self.holder_ids.dump(), self.holder_ids.next]
         bits = [self.bits, self.retired_bits, self.shard_stamps, self.registry]
         return pack([self.stream, self.layout.dump(), holder_ids, *bits, self.scheme])
 
     @classmethod
     def unpack(cls, blob: bytes) -> HandoverState:
-        """Returns the state that was packed."""
+        """Return the state that was packed."""
         with decoding("handover state"):
             stream, layout, holder_ids, *others = unpack(blob)
             layout = CacheLayout.load(layout)
@@ -175,7 +175,7 @@ class Garbage:
 
     @classmethod
     def unpack(cls, generation: str, blob: bytes, home: int) -> Garbage:
-        """Returns what a script packed."""
+        """Return what a script packed."""
         with decoding("garbage"):
             _, model, packed, reusable, since = msgpack.unpackb(
                 blob, raw=True, strict_map_key=False
@@ -185,7 +185,7 @@ class Garbage:
 
 
 def unpack_report(blob: bytes) -> Mapping[str, Any]:
-    """Returns a worker's report, as its owner packed it."""
+    """Return a worker's report, as its owner packed it."""
     with decoding("report"):
         report = unpack(blob)
         if not isinstance(report, dict):
@@ -194,11 +194,11 @@ def unpack_report(blob: bytes) -> Mapping[str, Any]:
 
 
 def pack(value: Any) -> bytes:
-    """Returns a value as msgpack."""
+    """Return a value as msgpack."""
     blob: bytes = msgpack.packb(value)
     return blob
 
 
 def unpack(blob: bytes) -> Any:
-    """Returns the value that was packed, with lists for tuples."""
+    """Return the value that was packed, with lists for tuples."""
     return msgpack.unpackb(blob, strict_map_key=False)

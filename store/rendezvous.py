@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def rendezvous_owner(name: str, candidates: Collection[str]) -> str | None:
-    """Returns the candidate responsible for `name`, None if there are no candidates.
+    """Return the candidate responsible for `name`, None if there are no candidates.
 
     When a candidate leaves, only what it was responsible for moves; a new one takes its share only.
     """

@@ -29,12 +29,12 @@ class Script:
     """Name of the script's file, without its suffix."""
 
     def arguments(self) -> list[str | bytes | int]:
-        """Returns the arguments as the server takes them; sequences are packed."""
+        """Return the arguments as the server takes them; sequences are packed."""
         values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
         return [value if isinstance(value, (str, bytes, int)) else _pack(value) for value in values]
 
     def at(self, shard: int) -> Call:
-        """Returns the call that runs the script at a shard."""
+        """Return the call that runs the script at a shard."""
         return Call(shard, self)
 
 
@@ -243,13 +243,13 @@ SCRIPTS: tuple[type[Script], ...] = (
 
 
 def _pack(values: Sequence[object]) -> bytes:
-    """Returns a sequence as scripts unpack it; the servers' decoder knows no binary type."""
+    """Return a sequence as scripts unpack it; the servers' decoder knows no binary type."""
     packed: bytes = msgpack.packb(values, use_bin_type=False)
     return packed
 
 
 def read_sources() -> dict[str, str]:
-    """Returns the Lua text of every script by its file's name, each behind the prelude."""
+    """Return the Lua text of every script by its file's name, each behind the prelude."""
     folder = resources.files("store") / "lua"
     prelude = (folder / "prelude.lua").read_text()
     return {

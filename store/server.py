@@ -43,7 +43,7 @@ class Server:
         self._sentinel: Any = None
 
     async def __aenter__(self) -> Self:
-        """Does not connect yet: the service starts while the store is down."""
+        """Do not connect yet: the service starts while the store is down."""
         self._client: Any = self._connect()
         return self
 
@@ -91,7 +91,7 @@ class Server:
     # Calls
 
     async def call_all(self, layout: Layout, calls: Sequence[Call]) -> list[Any]:
-        """Runs scripts in one parallel round trip.
+        """Run scripts in one parallel round trip.
 
         Returns what each script returns, or the StoreError in its place.
         """
@@ -125,13 +125,13 @@ class Server:
         return answers
 
     async def execute(self, command: str, key: str, *arguments: str | bytes | int) -> Any:
-        """Runs a plain command, whose keys lie in one shard, and returns its answer."""
+        """Run a plain command, whose keys lie in one shard, and return its answer."""
         async with self._within(2 * self.address.timeout):
             return await self._client.execute_command(command, key, *arguments)
 
     @asynccontextmanager
     async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """Turns what the client raises into a StoreError, and loses no cancellation."""
+        """Turn what the client raises into a StoreError, and lose no cancellation."""
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         failure: StoreError | None = None
@@ -146,7 +146,7 @@ class Server:
             raise failure
 
     async def drops_keys(self) -> str:
-        """Returns the policy by which a full server drops keys of ours; empty if it drops none."""
+        """Return the policy by which a full server drops keys of ours; empty if it drops none."""
         async with self._within(2 * self.address.timeout):
             memory = await self._client.info("memory")
         policy = str(memory.get("maxmemory_policy", ""))
@@ -155,7 +155,7 @@ class Server:
     async def read_journal(
         self, key: str, after: bytes, count: int, wait: float
     ) -> list[tuple[bytes, bytes]]:
-        """Returns entries after an id, with their ids; waits up to `wait` seconds for the first."""
+        """Return entries after an id, with their ids; wait up to `wait` seconds for the first."""
         wait = min(wait, self.address.timeout / 2)
         async with self._within(wait + 2 * self.address.timeout):
             answer: Any = await self._client.xread(

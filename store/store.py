@@ -87,7 +87,7 @@ class Store:
         """Values left out, by what they should have been."""
 
     async def register_layout(self) -> dict[int, int]:
-        """Registers this version; returns every registered version with its number of shards."""
+        """Register this version; return every registered version with its number of shards."""
         key, version = self.layout.versions_key, str(self.layout.version)
         await self.server.execute("HSETNX", key, version, self.layout.shards)
         flat = await self.server.execute("HGETALL", key)
@@ -95,22 +95,22 @@ class Store:
         return {int(known): int(shards) for known, shards in versions}
 
     async def forget_layout(self) -> None:
-        """Unregisters this version, which no replica uses any more."""
+        """Unregister this version, which no replica uses any more."""
         await self.server.execute("HDEL", self.layout.versions_key, str(self.layout.version))
 
     async def call(self, script: Script, shard: int) -> Any:
-        """Runs one script and returns its answer."""
+        """Run one script and return its answer."""
         (answer,) = all_succeeded(await self.call_all([script.at(shard)]))
         return answer
 
     async def call_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Runs scripts in one parallel round trip; returns a StoreError for each that failed."""
+        """Run scripts in one parallel round trip; return a StoreError for each that failed."""
         return await self.server.call_all(self.layout, calls)
 
     # Replicas
 
     async def heartbeat(self, replica: str, lease: float, *, first: bool = False) -> list[str]:
-        """Renews a replica's lease and returns the live replicas.
+        """Renew a replica's lease and return the live replicas.
 
         Args:
             replica: identity; empty only asks.
@@ -123,7 +123,7 @@ class Store:
         return [name.decode() for name in await self.call(script, 0)]
 
     async def deregister(self, replica: str) -> None:
-        """Ends a replica's lease."""
+        """End a replica's lease."""
         await self.server.execute("HDEL", self.layout.prefix(0) + "replicas", replica)
 
     # Owners
@@ -131,7 +131,7 @@ class Store:
     async def acquire(
         self, worker: Worker, model: str, replica: str, live: Collection[str], *, fresh: bool
     ) -> Acquired | HeldBy:
-        """Makes a replica the owner of a worker, unless one of `live` owns it.
+        """Make a replica the owner of a worker, unless one of `live` owns it.
 
         fresh: begin a new generation, whatever there is.
 
@@ -148,12 +148,12 @@ class Store:
         return Acquired(int(epoch), generation.decode(), int(revision), state, former.decode())
 
     async def release(self, worker: Worker, replica: str) -> None:
-        """Ends a replica's ownership, once everything is written or nothing was begun."""
+        """End a replica's ownership, once everything is written or nothing was begun."""
         script = scripts.ReleaseWorker(worker_name(worker), replica)
         await self.call(script, self.layout.home(worker))
 
     async def remove_worker(self, worker: Worker, epoch: int | None) -> bool:
-        """Removes a worker and everything known of it; returns False if it was not known.
+        """Remove a worker and everything known of it; return False if it was not known.
 
         epoch: of its owner; None whoever owns it.
         """
@@ -169,12 +169,12 @@ class Store:
         return bool(answer[0] == b"OK")
 
     async def post_request(self, worker: Worker, request: str) -> None:
-        """Posts a request, which the worker's owner takes when it renews its report."""
+        """Post a request, which the worker's owner takes when it renews its report."""
         key = self.layout.prefix(self.layout.home(worker)) + "requests"
         await self.server.execute("HSET", key, worker_name(worker), request)
 
     async def renew_reports(self, reports: dict[Worker, tuple[int, bytes]]) -> dict[str, str]:
-        """Renews reports, each with its owner's epoch; returns requests by worker's name."""
+        """Renew reports, each with its owner's epoch; return requests by worker's name."""
         by_home: dict[int, list[tuple[str, str, bytes]]] = {}
         for worker, (epoch, report) in reports.items():
             renewed = (worker_name(worker), str(epoch), report)
@@ -189,7 +189,7 @@ class Store:
     # Reading
 
     async def shard_statuses(self) -> list[ShardStatus]:
-        """Returns the status of every shard, in order."""
+        """Return the status of every shard, in order."""
         calls = [scripts.ReadShardStatus().at(shard) for shard in range(self.layout.shards)]
         answers = all_succeeded(await self.call_all(calls))
         return [self._shard_status(shard, answer) for shard, answer in enumerate(answers)]
@@ -208,7 +208,7 @@ class Store:
     def _decoded(
         self, what: str, flat: Sequence[bytes], decode: Callable[[str, bytes], Value]
     ) -> dict[str, Value]:
-        """Returns the values of a hash by field, without those that are malformed."""
+        """Return the values of a hash by field, without those that are malformed."""
         values = {}
         for field, blob in _pairs(flat):
             try:
@@ -221,12 +221,12 @@ class Store:
         return values
 
     async def handover_state(self, worker: Worker) -> bytes:
-        """Returns the packed `HandoverState` of a worker; empty if there is none."""
+        """Return the packed `HandoverState` of a worker; empty if there is none."""
         state = await self.server.execute("HGET", self.layout.record_key(worker), "state")
         return state or b""
 
     async def read_generation(self, home: int, generation: str) -> Iterator[tuple[bytes, bytes]]:
-        """Returns all names of a generation with their rows.
+        """Return all names of a generation with their rows.
 
         Its pages are read one after the other: what is written meanwhile may be missing, and is in
         the journal.
@@ -238,24 +238,24 @@ class Store:
         return _pairs(names_and_rows)
 
     async def read_pages(self, home: int, generation: str, first: int, last: int) -> list[bytes]:
-        """Returns names and rows in turn, of the pages from `first` to `last`."""
+        """Return names and rows in turn, of the pages from `first` to `last`."""
         answer: list[bytes] = await self.call(scripts.ReadPages(generation, first, last), home)
         return answer
 
     # Bits
 
     async def allocate_bits(self, model: str, labels: Sequence[str]) -> tuple[str, list[int]]:
-        """Returns the registry, and the bit of each label."""
+        """Return the registry, and the bit of each label."""
         script = scripts.AllocateBits(model, secrets.token_hex(2), labels)
         registry, bits = await self.call(script, 0)
         return registry.decode(), bits
 
     async def free_bits(self, model: str, labels: Sequence[str]) -> None:
-        """Frees the bits of labels, so that they are allocated again."""
+        """Free the bits of labels, so that they are allocated again."""
         await self.call(scripts.FreeBits(model, "", labels), 0)
 
     async def free_generation_bits(self, model: str, generation: str) -> None:
-        """Frees all bits of a generation."""
+        """Free all bits of a generation."""
         await self.call(scripts.FreeBits(model, f"{generation}:", ()), 0)
 
 
@@ -264,7 +264,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def all_succeeded(answers: list[Any]) -> list[Any]:
-    """Returns the answers if none of them is an error, else raises the first."""
+    """Return the answers if none of them is an error, else raise the first."""
     for answer in answers:
         if isinstance(answer, StoreError):
             raise answer

@@ -44,7 +44,7 @@ class SourceAssignment:
         self._ownership = ownership
 
     async def assign_sources(self) -> None:
-        """Listens to this replica's sources, and to no others. Raises StoreError."""
+        """Listen to this replica's sources, and to no others. Raises StoreError."""
         names = self._membership.live_names
         for source in self._listener.sources:
             if source.bind:
@@ -90,7 +90,7 @@ class SourceAssignment:
                 await self._release(worker)
 
     async def release_all(self) -> None:
-        """Releases all sources and workers, so that others go on at once. Raises StoreError."""
+        """Release all sources and workers, so that others go on at once. Raises StoreError."""
         for source in self._listener.sources:
             await self._listener.stop_listening(source)
         for worker in list(self._router.streams):

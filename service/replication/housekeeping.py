@@ -39,7 +39,7 @@ class Housekeeping:
         """Generation -> when it was first seen as garbage (`time.monotonic`)."""
 
     async def run_once(self) -> None:
-        """Collects what is due. Raises StoreError."""
+        """Collect what is due. Raises StoreError."""
         for owned in list(self._writer.owned.values()):
             if owned.retired_bits:
                 await self._collector.collect_worker(owned)

@@ -55,19 +55,19 @@ class Membership:
         return identity in self._live
 
     async def wait_for_heartbeat(self, seen: int) -> int:
-        """Waits until more than `seen` heartbeats have succeeded; returns how many have."""
+        """Wait until more than `seen` heartbeats have succeeded; return how many have."""
         async with self._heard:
             await self._heard.wait_for(lambda: self._heartbeats > seen)
         return self._heartbeats
 
     async def run(self) -> None:
-        """Renews the lease for ever."""
+        """Renew the lease for ever."""
         await repeat(
             min(self._lease_seconds / 3, _MAX_INTERVAL), self.send_heartbeat, self._failures
         )
 
     async def send_heartbeat(self) -> None:
-        """Renews the lease once, and learns who is live. Raises StoreError."""
+        """Renew the lease once, and learn who is live. Raises StoreError."""
         attempted_at = time.monotonic()
         first = not self._heartbeats
         answer = await self._store.heartbeat(self.identity, self._lease_seconds, first=first)
@@ -81,7 +81,7 @@ class Membership:
             self._heard.notify_all()
 
     def _presumed(self, now: float) -> frozenset[str]:
-        """Returns the replicas that count as live although they have not renewed their leases yet.
+        """Return the replicas that count as live although they have not renewed their leases yet.
 
         After an outage of the store no replica has had a chance to: whoever was live before gets
         the time of a lease for it, so that no worker changes hands for nothing.
@@ -92,5 +92,5 @@ class Membership:
         return self._presumed_live if now < self._presumed_until else frozenset()
 
     async def deregister(self) -> None:
-        """Ends the lease at once. Raises StoreError."""
+        """End the lease at once. Raises StoreError."""
         await self._store.deregister(self.identity)

@@ -61,19 +61,19 @@ class OwnershipRequests(Ownership):
     # What the loops of this replica call
 
     def want(self, worker: Worker, model: str, source: Source) -> None:
-        """Requests a worker; the take-over loop acquires it once it is woken."""
+        """Request a worker; the take-over loop acquires it once it is woken."""
         self.wanted[worker] = (model, source)
 
     def refuse(self, worker: Worker, owner: str) -> None:
-        """Gives a worker up that a live replica owns; its frames are dropped for a while."""
+        """Give a worker up that a live replica owns; its frames are dropped for a while."""
         self._refused[worker] = owner, time.monotonic() + _REFUSED_SECONDS
         self.wanted.pop(worker, None)
 
     def wake(self) -> None:
-        """Wakes the take-over loop."""
+        """Wake the take-over loop."""
         self._changed.set()
 
     async def wait(self) -> None:
-        """Waits until the loop is woken."""
+        """Wait until the loop is woken."""
         await self._changed.wait()
         self._changed.clear()

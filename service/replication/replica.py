@@ -28,7 +28,7 @@ class ListenerFactory(Protocol):
     """Makes the listener of a replica."""
 
     def __call__(self, *, ownership: Ownership, on_change: Callable[[], None]) -> Listener:
-        """Returns a listener that is not started yet.
+        """Return a listener that is not started yet.
 
         Args:
             ownership: decides whose events are applied here.
@@ -74,41 +74,41 @@ class Replica(Protocol):
         ...
 
     def status(self, now: float) -> ReplicationStatus | None:
-        """Returns how this replica stands to the others; None if there can be no others."""
+        """Return how this replica stands to the others; None if there can be no others."""
         ...
 
     def collectors(self) -> Iterator[Collector]:
-        """Returns the metrics of replication."""
+        """Return the metrics of replication."""
         ...
 
     async def __aenter__(self) -> Self:
-        """Starts to listen, and to do what sharing the index takes. Raises SubscribeError."""
+        """Start to listen, and to do what sharing the index takes. Raises SubscribeError."""
         ...
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Hands over in good order, and stops listening."""
+        """Hand over in good order, and stop listening."""
         ...
 
     async def wait_until_ready(self) -> None:
-        """Waits until answers are as good as they get, or that has taken too long."""
+        """Wait until answers are as good as they get, or that has taken too long."""
         ...
 
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
-        """Returns how much of a prompt each worker holds.
+        """Return how much of a prompt each worker holds.
 
         Raises StoreError if only the store could answer, and fails.
         """
         ...
 
     async def forget_pod(self, pod: str) -> bool:
-        """Removes a pod, whichever replicas apply its events; returns False if it is not known.
+        """Remove a pod, whichever replicas apply its events; return False if it is not known.
 
         Raises StoreError.
         """
         ...
 
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
-        """Learns a pod's workers anew; returns for each whether it can be replayed.
+        """Learn a pod's workers anew; return for each whether it can be replayed.
 
         Raises StoreError.
         """

@@ -33,7 +33,7 @@ class ReportExchange:
         self._follower = follower
 
     async def run_once(self) -> None:
-        """Renews and reads reports, and finds what the store has lost. Raises StoreError."""
+        """Renew and read reports, and find what the store has lost. Raises StoreError."""
         requests = await self._store.renew_reports(self._reports())
         for worker, stream in list(self._router.streams.items()):
             request = requests.get(worker_name(worker))
@@ -46,7 +46,7 @@ class ReportExchange:
         self._writer.wake()
 
     def _reports(self) -> dict[Worker, tuple[int, bytes]]:
-        """Returns the report of every owned worker, with the epoch of its ownership."""
+        """Return the report of every owned worker, with the epoch of its ownership."""
         now = time.monotonic()
         reports = {}
         for blocks in self._index.workers():

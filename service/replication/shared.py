@@ -164,7 +164,7 @@ class SharedReplica(Replica):
         return loops
 
     async def _stop(self) -> None:
-        """Releases everything, so that others go on at once. The writer has to run until then."""
+        """Release everything, so that others go on at once. The writer has to run until then."""
         await self._loops.stop(*(name for name in self._all_loops() if name != "write"))
         try:
             async with asyncio.timeout(_HANDOVER_SECONDS):
@@ -201,7 +201,7 @@ class SharedReplica(Replica):
                 self._assigned.set()
 
     async def _prepare(self) -> None:
-        """Registers the layout, and learns which workers there are. Raises StoreError."""
+        """Register the layout, and learn which workers there are. Raises StoreError."""
         await self.store.register_layout()
         await self.follower.refresh()
         if policy := await self.store.server.drops_keys():

@@ -25,7 +25,7 @@ class StoreFailures:
         self._current = ""
 
     def record(self, error: StoreError) -> None:
-        """Counts a failure."""
+        """Count a failure."""
         self.counts[error.kind] += 1
         if self._current != error.kind:
             _log.warning("store_fails", kind=error.kind, detail=str(error))
@@ -39,7 +39,7 @@ class StoreFailures:
 async def repeat(
     seconds: float, action: Callable[[], Awaitable[None]], failures: StoreFailures
 ) -> None:
-    """Runs an action for ever, with pauses of `seconds`; failures of the store do not end it."""
+    """Run an action for ever, with pauses of `seconds`; failures of the store do not end it."""
     while True:
         try:
             await action()

@@ -52,11 +52,11 @@ class StoreLookup:
         """Prompts that it could not be asked for, or did not answer."""
 
     def seconds_behind(self, now: float) -> float | None:
-        """Returns how far the copy lags; None if there is none or it was never complete."""
+        """Return how far the copy lags; None if there is none or it was never complete."""
         return self._follower.seconds_behind(now) if self._section.copy_blocks else None
 
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
-        """Returns how much of a prompt each worker holds.
+        """Return how much of a prompt each worker holds.
 
         Raises StoreError if the store fails and there is no copy.
         """
@@ -94,7 +94,7 @@ class StoreLookup:
         return result
 
     def _combine(self, model: str, prompt: PromptKeys, result: LookupResult) -> PromptMatch:
-        """Returns the store's answer, with memory's for the workers that memory knows better."""
+        """Return the store's answer, with memory's for the workers that memory knows better."""
         now, is_local = time.monotonic(), self._workers.is_local
         known = self._index.workers_of(model)
         from_memory = {w for w in known if is_local(w) or w not in result.records}
@@ -109,7 +109,7 @@ class StoreLookup:
     def _status_of(
         self, result: LookupResult, from_memory: Collection[Worker], worker: Worker, now: float
     ) -> TrustStatus:
-        """Returns how far the answer can be trusted for one worker."""
+        """Return how far the answer can be trusted for one worker."""
         if worker in from_memory:
             if self._section.copy_blocks or self._workers.is_local(worker):
                 return self._workers.trust_status(worker, now)
@@ -139,7 +139,7 @@ class _CombinedMatch:
         self._store = store
 
     def best_of(self, pod: str) -> WorkerMatch | None:
-        """Returns the match of the pod's best rank; None if the pod is not known."""
+        """Return the match of the pod's best rank; None if the pod is not known."""
         best: WorkerMatch | None = None
         for worker in self.pods.get(pod, ()):
             match = (self._memory if worker in self._from_memory else self._store).match_of(worker)

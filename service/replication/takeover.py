@@ -52,7 +52,7 @@ class TakeoverLoop:
         self._to_remove: dict[Worker, int] = {}
 
     async def run(self) -> None:
-        """Works requests off for ever. One that fails is tried again, and holds up no other."""
+        """Work requests off for ever. One that fails is tried again, and holds up no other."""
         while True:
             await self._requests.wait()
             is_done = True
@@ -78,7 +78,7 @@ class TakeoverLoop:
                 self._to_remove[worker] = owned.epoch
 
     async def _remove(self, worker: Worker, epoch: int) -> bool:
-        """Returns whether the store does not have the worker any more."""
+        """Return whether the store does not have the worker any more."""
         try:
             await self._store.remove_worker(worker, epoch)
         except StoreError as error:
@@ -90,7 +90,7 @@ class TakeoverLoop:
     # Workers that are wanted
 
     async def _try_acquire(self, worker: Worker, model: str, source: Source) -> bool:
-        """Returns whether it is clear whose the worker is."""
+        """Return whether it is clear whose the worker is."""
         if worker in self._requests.left:
             return False  # first the former stream of the same worker has to be worked off
         try:
@@ -123,12 +123,12 @@ class TakeoverLoop:
     # Workers that were wanted until they were acquired
 
     def _unwanted(self) -> list[Worker]:
-        """Returns owned workers without a stream: no replica applies their events."""
+        """Return owned workers without a stream: no replica applies their events."""
         in_use = (self._router.streams, self._requests.wanted, self._requests.left)
         return [w for w in self._writer.owned if not any(w in workers for workers in in_use)]
 
     async def _release(self, worker: Worker) -> bool:
-        """Returns whether another replica can acquire the worker."""
+        """Return whether another replica can acquire the worker."""
         try:
             return await self._ownership.release(worker, partial(self._router.release, worker))
         except StoreError as error:
@@ -136,7 +136,7 @@ class TakeoverLoop:
             return False
 
     def _begin_stream(self, worker: Worker, model: str, source: Source, takeover: Takeover) -> None:
-        """Applies the worker's frames from now on; resumes its stream if the dump allows it."""
+        """Apply the worker's frames from now on; resume its stream if the dump allows it."""
         try:
             with decoding("dump of a stream"):
                 self._router.on_acquired(worker, model, source, takeover.stream)

@@ -27,27 +27,27 @@ class Workers(Protocol):
     """Every worker heard of or expected."""
 
     def trust_status(self, worker: Worker, now: float) -> TrustStatus:
-        """Returns how far the worker can be trusted at `now` (`time.monotonic`)."""
+        """Return how far the worker can be trusted at `now` (`time.monotonic`)."""
         ...
 
     def report(self, worker: Worker, now: float) -> StreamReport:
-        """Returns what operators see of the worker's stream."""
+        """Return what operators see of the worker's stream."""
         ...
 
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:
-        """Returns how many blocks the worker holds; `blocks` is what this process's index has."""
+        """Return how many blocks the worker holds; `blocks` is what this process's index has."""
         ...
 
     def cache_layout(self, blocks: WorkerBlocks) -> CacheLayout:
-        """Returns how the worker's cache is divided; `blocks` as above."""
+        """Return how the worker's cache is divided; `blocks` as above."""
         ...
 
     def owner(self, worker: Worker) -> str:
-        """Returns the name of the replica that applies its events; empty if it is this one."""
+        """Return the name of the replica that applies its events; empty if it is this one."""
         ...
 
     def models(self) -> Iterator[tuple[Worker, str]]:
-        """Returns all workers with the models they serve."""
+        """Return all workers with the models they serve."""
         ...
 
 
@@ -143,7 +143,7 @@ class ReplicatedWorkers(Workers):
     def remote_status(
         self, record: WorkerRecord, worker: Worker, now: float, doubt: str = ""
     ) -> TrustStatus:
-        """Returns the status that an owner wrote, as far as it can be believed.
+        """Return the status that an owner wrote, as far as it can be believed.
 
         doubt: why it cannot, besides what the record shows; or "".
         """
@@ -152,14 +152,14 @@ class ReplicatedWorkers(Workers):
         return effective_status(record.status, silent, doubt, self._stale_after)
 
     def _doubt_of(self, record: WorkerRecord) -> str:
-        """Returns why a record may not hold (any more), or ""."""
+        """Return why a record may not hold (any more), or ""."""
         if record.scheme != self._scheme_of(record.model):
             return "other_settings"
         return "" if self._membership.is_live(record.owner) else "owner_lost"
 
     @staticmethod
     def _silent(remote: RemoteWorker | None, now: float) -> float | None:
-        """Returns the seconds since the worker's last sign of life, as its owner has reported."""
+        """Return the seconds since the worker's last sign of life, as its owner has reported."""
         silent: float | None = None if remote is None else remote.report.get("silent")
         if remote is None or silent is None:
             return None
@@ -208,7 +208,7 @@ class ReplicatedWorkers(Workers):
 def effective_status(
     status: TrustStatus, silent: float | None, doubt: str, stale_after: float
 ) -> TrustStatus:
-    """Returns the status that an owner wrote, as it counts here.
+    """Return the status that an owner wrote, as it counts here.
 
     Args:
         status: as the owner wrote it.

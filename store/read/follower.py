@@ -84,7 +84,7 @@ class Follower:
     # Lag
 
     def seconds_behind(self, now: float) -> float | None:
-        """Returns the seconds since the copy was known to be as the store; None if it never was."""
+        """Return the seconds since the copy was known to be as the store; None if it never was."""
         shards = range(self._store.layout.shards)
         if not all(shard in self._caught_up for shard in shards):
             return None
@@ -109,14 +109,14 @@ class Follower:
         )
 
     async def wait_for_progress(self) -> None:
-        """Waits until more of the store was applied, or nothing more is known to be there."""
+        """Wait until more of the store was applied, or nothing more is known to be there."""
         self._progressed.clear()
         await self._progressed.wait()
 
     # Following
 
     async def follow_shard(self, shard: int) -> None:
-        """Follows the journal of one shard for ever."""
+        """Follow the journal of one shard for ever."""
         wait, position = _BACKOFF_FIRST, b""
         while True:
             try:
@@ -140,14 +140,14 @@ class Follower:
             wait = min(2 * wait, _BACKOFF_LIMIT)
 
     async def _begin(self, shard: int) -> bytes:
-        """Loads every worker of a shard; returns the journal position from which to follow them."""
+        """Load every worker of a shard; return the journal position from which to follow them."""
         status = (await self._store.shard_statuses())[shard]
         for record in status.records.values():
             await self._load(record)
         return status.newest
 
     async def _follow(self, shard: int, position: bytes) -> bytes:
-        """Applies the entries after a position; returns the position of the last one."""
+        """Apply the entries after a position; return the position of the last one."""
         for worker in [w for w in self.workers.to_reload if self._store.layout.home(w) == shard]:
             await self._reload(worker)
         asked_at = time.monotonic()
@@ -211,7 +211,7 @@ class Follower:
         self.workers.to_reload.discard(worker)
 
     async def _load(self, record: WorkerRecord) -> None:
-        """Loads all of a worker. `record` must not be newer than what is about to be read."""
+        """Load all of a worker. `record` must not be newer than what is about to be read."""
         worker = record.worker
         if worker in self.workers.own:
             return
@@ -253,7 +253,7 @@ class Follower:
     # Records and reports, every second
 
     async def refresh(self) -> None:
-        """Reads the records and reports of all workers. Raises StoreError."""
+        """Read the records and reports of all workers. Raises StoreError."""
         asked_at = time.monotonic()
         statuses = self.shard_statuses = await self._store.shard_statuses()
         self.refreshed_at, now = asked_at, time.monotonic()
@@ -269,7 +269,7 @@ class Follower:
                 await self._store.post_request(worker, "rewrite")
 
     def _check_announced(self, record: WorkerRecord, asked_at: float) -> None:
-        """Finds out whether the journal has failed to bring a revision that the store has."""
+        """Find out whether the journal has failed to bring a revision that the store has."""
         worker = record.worker
         if worker in self.workers.own:
             return

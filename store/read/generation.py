@@ -26,7 +26,7 @@ class Rows(NamedTuple):
         layout: CacheLayout,
         holder_ids: StableHolderIds,
     ) -> None:
-        """Puts the rows into an index that the worker has joined.
+        """Put the rows into an index that the worker has joined.
 
         Raises StoreError of kind malformed if they do not fit together.
         """
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
 
 
 async def read_rows(store: Store, home: int, generation: str) -> Rows:
-    """Returns the rows of a generation. Raises StoreError."""
+    """Return the rows of a generation. Raises StoreError."""
     names, counts, rows = array("Q"), array("H"), array("Q")
     pairs = await store.read_generation(home, generation)
     with decoding("generation"):

@@ -79,7 +79,7 @@ class Lookup:
         prompt: PromptBlocks,
         may_be_in_flight: Callable[[Worker], bool] = lambda _: False,
     ) -> LookupResult:
-        """Returns how much of a prompt each worker of a model holds. Raises StoreError.
+        """Return how much of a prompt each worker of a model holds. Raises StoreError.
 
         may_be_in_flight: whether it does not matter that a worker's bits are in flight.
         """
@@ -92,7 +92,7 @@ class Lookup:
         return result
 
     async def _match_once(self, model: str, scope: int, prompt: PromptBlocks) -> LookupResult:
-        """Asks for the prompt's blocks at every key size that the model is known to have.
+        """Ask for the prompt's blocks at every key size that the model is known to have.
 
         The answer may show a further key size, which takes a second round trip.
         """
@@ -118,7 +118,7 @@ class Lookup:
     async def _fetch(
         self, scope: int, prompt: PromptBlocks, sizes: Sequence[int]
     ) -> tuple[dict[int, list[bytes]], list[_Answer], set[int]]:
-        """Returns key size -> bits of the prompt's blocks, all answers, and the blocks' shards."""
+        """Return key size -> bits of the prompt's blocks, all answers, and the blocks' shards."""
         layout = self._store.layout
         keys = [prompt.block_keys(size or prompt.block_size) for size in sizes]
         names = np.concatenate([block_names(keys_of_size, scope) for keys_of_size in keys])
@@ -159,7 +159,7 @@ class Lookup:
         return {record.worker: record for record in sorted(of_model, key=lambda r: r.worker)}
 
     def _decode(self, blob: bytes) -> WorkerRecord | None:
-        """Returns a record; None if it is malformed, as if the store did not have the worker."""
+        """Return a record; None if it is malformed, as if the store did not have the worker."""
         try:
             return self._decoded[blob]
         except KeyError:
@@ -173,7 +173,7 @@ class Lookup:
     def _columns_of(
         self, model: str, registry: str, records: dict[Worker, WorkerRecord]
     ) -> BitColumns:
-        """Returns what the bits of one registry stand for; they are others' in another one."""
+        """Return what the bits of one registry stand for; they are others' in another one."""
         workers = [
             BitColumnWorker(
                 worker, record.layout, record.places if record.registry == registry else {}

@@ -65,7 +65,7 @@ class RemoteWorkers:
         """Workers that could not be loaded -> the generation that is malformed."""
 
     def add(self, record: WorkerRecord, revision: int, target_revision: int) -> RemoteWorker:
-        """Adds a worker without any blocks; keeps its report if it was known."""
+        """Add a worker without any blocks; keep its report if it was known."""
         worker = record.worker
         former = self.remote.get(worker)
         self._index.leave(worker)
@@ -78,7 +78,7 @@ class RemoteWorkers:
         return added
 
     def remove(self, worker: Worker) -> None:
-        """Removes a worker and its blocks."""
+        """Remove a worker and its blocks."""
         if self.remote.pop(worker, None) is not None:
             self._index.leave(worker)
         self._forget_flags(worker)
@@ -86,7 +86,7 @@ class RemoteWorkers:
     # What shard statuses say
 
     def update_missing(self, records: Container[Worker], now: float) -> None:
-        """Removes workers that the store has lacked for so long that their owners would know."""
+        """Remove workers that the store has lacked for so long that their owners would know."""
         for worker, known in list(self.remote.items()):
             if worker in records or worker in self.own:
                 known.missing_since = None
@@ -96,7 +96,7 @@ class RemoteWorkers:
                 self.remove(worker)
 
     def update_reports(self, reports: Mapping[str, Mapping[str, Any]], now: float) -> None:
-        """Keeps the reports that are new; `reports` has them by the workers' names."""
+        """Keep the reports that are new; `reports` has them by the workers' names."""
         for worker, known in self.remote.items():
             report = reports.get(worker_name(worker))
             if report is not None and report != known.report:
@@ -105,17 +105,17 @@ class RemoteWorkers:
     # Ownership
 
     def take(self, worker: Worker) -> None:
-        """Stops following a worker, which this replica owns now. Its blocks stay."""
+        """Stop following a worker, which this replica owns now. Its blocks stay."""
         self.remote.pop(worker, None)
         self._forget_flags(worker)
 
     def adopt(self, record: WorkerRecord, revision: int) -> None:
-        """Follows a worker that this replica has released; its blocks are here as of `revision`."""
+        """Follow a worker that this replica has released; its blocks are here as of `revision`."""
         self.own.discard(record.worker)
         self.remote[record.worker] = RemoteWorker(record, revision, revision)
 
     def discard(self, worker: Worker) -> None:
-        """Drops the blocks of a worker that another replica has acquired; it is to be loaded."""
+        """Drop the blocks of a worker that another replica has acquired; it is to be loaded."""
         self.own.discard(worker)
         self._index.leave(worker)
         self.to_reload.add(worker)

@@ -18,7 +18,7 @@ class BitAllocator:
         self._index = index
 
     async def allocate(self, owned: OwnedWorker) -> None:
-        """Allocates what is missing, or finds that a rewrite is needed. Raises StoreError."""
+        """Allocate what is missing, or find that a rewrite is needed. Raises StoreError."""
         missing = [h for h in self._scored_places(owned) if h not in owned.bits]
         if not missing or owned.needs_rewrite:
             return

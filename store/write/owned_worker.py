@@ -59,18 +59,18 @@ class OwnedWorker:
     """Whether everything is to be written again, into a new generation."""
 
     def bit_label(self, holder_id: int) -> str:
-        """Returns the label under which a holder's bit is allocated."""
+        """Return the label under which a holder's bit is allocated."""
         return f"{self.generation}:{holder_id}"
 
     def bit_labels(self) -> dict[str, int]:
-        """Returns label -> bit of all holder ids that blocks may have bits of."""
+        """Return label -> bit of all holder ids that blocks may have bits of."""
         bits = {**self.bits, **self.retired_bits}
         return {self.bit_label(holder_id): bit for holder_id, bit in bits.items()}
 
     # Generations
 
     def resume(self, acquired: Acquired, state: HandoverState | None) -> None:
-        """Goes on with the generation of the last owner, whose `state` it was, if any."""
+        """Go on with the generation of the last owner, whose `state` it was, if any."""
         self.epoch, self.generation = acquired.epoch, acquired.generation
         self.revision = acquired.revision
         if state is not None:
@@ -79,7 +79,7 @@ class OwnedWorker:
             self.possible_stamps = {shard: {stamp} for shard, stamp in state.shard_stamps.items()}
 
     def begin_generation(self, acquired: Acquired) -> None:
-        """Starts with nothing in the store, in a new generation."""
+        """Start with nothing in the store, in a new generation."""
         self.epoch, self.generation = acquired.epoch, acquired.generation
         self.revision = acquired.revision
         self.bits, self.retired_bits = {}, {}
@@ -91,7 +91,7 @@ class OwnedWorker:
     # Answers
 
     def conclude(self, record: WorkerRecord, home: Any, others: dict[int, Any]) -> Outcome:
-        """Remembers what the store has confirmed.
+        """Remember what the store has confirmed.
 
         Args:
             record: as written.

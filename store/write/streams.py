@@ -12,13 +12,13 @@ class Streams(Protocol):
     """The event streams of this replica's workers."""
 
     def trust_status(self, worker: Worker) -> TrustStatus:
-        """Returns how far the worker can be trusted."""
+        """Return how far the worker can be trusted."""
         ...
 
     def dump(self, worker: Worker) -> dict[str, Any] | None:
-        """Returns what the next owner needs to resume the stream, None if none can."""
+        """Return what the next owner needs to resume the stream, None if none can."""
         ...
 
     def on_fenced(self, worker: Worker) -> None:
-        """Ends the stream: another replica owns the worker now."""
+        """End the stream: another replica owns the worker now."""
         ...

@@ -53,7 +53,7 @@ class WriteBatch(NamedTuple):
 def make_write_batch(
     layout: Layout, replica: str, owned: OwnedWorker, news: WorkerChanges
 ) -> WriteBatch:
-    """Returns the calls that write `news`. Retires the bits of holder ids that were released."""
+    """Return the calls that write `news`. Retires the bits of holder ids that were released."""
     places = news.holder_ids.scored()
     for holder_id in [holder_id for holder_id in owned.bits if holder_id not in places]:
         owned.retired_bits[holder_id] = owned.bits.pop(holder_id)
@@ -150,7 +150,7 @@ class BlockBits:
             self.bits = packed_bits(owned.bits[holder_id] for holder_id in changes.scored)
 
     def split_by_shard(self, shards: NDArray[np.uint64]) -> dict[int, BlockBits]:
-        """Returns the blocks of each shard; `shards` has the shard of each block."""
+        """Return the blocks of each shard; `shards` has the shard of each block."""
         return {int(shard): self._subset(shards == shard) for shard in np.unique(shards)}
 
     def _subset(self, selected: NDArray[np.bool_]) -> BlockBits:
@@ -160,5 +160,5 @@ class BlockBits:
 
 
 def packed_bits(bits: Iterable[int]) -> bytes:
-    """Returns bits as the scripts take them, four bytes each."""
+    """Return bits as the scripts take them, four bytes each."""
     return np.array(list(bits), dtype="<u4").tobytes()

@@ -90,7 +90,7 @@ class Writer:
     # Owned workers
 
     def add(self, owned: OwnedWorker, acquired: Acquired, state: HandoverState | None) -> None:
-        """Writes a worker from now on, which has joined the index.
+        """Write a worker from now on, which has joined the index.
 
         state: what its last owner left, if the index has the rows of the store; None to write
             everything.
@@ -106,23 +106,23 @@ class Writer:
         self.wake()
 
     def remove(self, worker: Worker) -> OwnedWorker | None:
-        """Stops writing a worker; returns what the store has of it, None if it was not owned."""
+        """Stop writing a worker; return what the store has of it, None if it was not owned."""
         self._index.untrack(worker)
         return self.owned.pop(worker, None)
 
     def rewrite(self, worker: Worker) -> None:
-        """Schedules everything of a worker to be written again, into a new generation."""
+        """Schedule everything of a worker to be written again, into a new generation."""
         owned = self.owned.get(worker)
         if owned is not None:
             owned.needs_rewrite = True
             self.wake()
 
     def wake(self) -> None:
-        """Starts the next round: something may have changed."""
+        """Start the next round: something may have changed."""
         self._changed.set()
 
     async def flushed(self, worker: Worker) -> None:
-        """Waits until everything that has changed so far is written, or the worker is not owned."""
+        """Wait until everything that has changed so far is written, or the worker is not owned."""
         async with self._round_done:
             await self._round_done.wait_for(
                 lambda: worker not in self.owned or not self._has_changes(self.owned[worker])
@@ -131,7 +131,7 @@ class Writer:
     # Rounds
 
     async def run(self) -> None:
-        """Writes for ever."""
+        """Write for ever."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -152,7 +152,7 @@ class Writer:
                 self._backoff = _BACKOFF_FIRST
 
     async def verify(self) -> None:
-        """Finds what the store has lost, and schedules it to be written. Raises StoreError."""
+        """Find what the store has lost, and schedule it to be written. Raises StoreError."""
         async with self._writing:
             statuses = await self._store.shard_statuses()
             for owned in self.owned.values():
@@ -173,13 +173,13 @@ class Writer:
                 self.wake()
 
     async def write(self) -> bool:
-        """Writes what has changed, in one round; returns whether it succeeded."""
+        """Write what has changed, in one round; return whether it succeeded."""
         async with self._writing:
             await self._write_changes()
         return not self.failing
 
     async def write_all(self, owned: OwnedWorker) -> bool:
-        """Writes until the store has everything of a worker; returns False if a round fails."""
+        """Write until the store has everything of a worker; return False if a round fails."""
         while self.owned.get(owned.worker) is owned and self._has_changes(owned):
             if not await self.write():
                 return False
