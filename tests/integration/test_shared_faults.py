@@ -75,6 +75,7 @@ class Schedule:
         self.copy_blocks = source.random() < 0.7
         self.replay = source.choice(["whole", "whole", "whole", "none"])
         self.rate = 0.0 if faultless else source.choice([0.08, 0.15, 0.25])
+        self.second = min(3.0, stretched(1.0))
         self.states: Counter[int] = Counter()
         self.happened: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -163,7 +164,10 @@ class Schedule:
     def _configuration(self, name: str, store: str) -> str:
         copy = str(self.copy_blocks).lower()
         # A busy machine is no fault: without faults nothing may time out.
-        lease, lag, answer = (30.0, 30.0, 10.0) if self.faultless else (0.6, 0.5, 0.3)
+        second = self.second
+        lease, lag, answer = (0.6 * second, 0.5 * second, 0.3 * second)
+        if self.faultless:
+            lease, lag, answer = 30.0, 30.0, 10.0
         text = CONFIGURATION.format(
             size=SIZE, name=name, store=store, copy=copy, lease=lease, lag=lag, answer=answer
         )
@@ -254,7 +258,7 @@ class Schedule:
             request = scoring_pb2.ScoreRequest(model=MODEL)
             request.prompt.token_ids.ids.extend(prompt.tokens)
             try:
-                answer = await stub.Score(request, timeout=stretched(3.0))
+                answer = await stub.Score(request, timeout=max(stretched(3.0), 3 * self.second))
             except grpc.aio.AioRpcError as error:
                 assert error.code() != grpc.StatusCode.DEADLINE_EXCEEDED
                 assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
