@@ -75,7 +75,7 @@ class Schedule:
         self.copy_blocks = source.random() < 0.7
         self.replay = source.choice(["whole", "whole", "whole", "none"])
         self.rate = 0.0 if faultless else source.choice([0.08, 0.15, 0.25])
-        self.second = min(20.0, stretched(1.0))
+        self.second = min(3.0, stretched(1.0))
         self.states: Counter[int] = Counter()
         self.happened: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
