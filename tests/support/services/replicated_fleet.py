@@ -104,11 +104,16 @@ class ReplicatedFleet:
             for publisher, engine in zip(self.publishers, self.engines, strict=True)
         }
 
-    async def until_exact(self, prompts: list[Prompt]) -> None:
-        """Wait until every replica scores every prompt as exact; no exact score may be wrong."""
+    async def until_exact(self, prompts: list[Prompt]) -> int:
+        """Wait until every replica scores every prompt exactly; the number of matches.
+
+        No score that is called exact may be wrong meanwhile.
+        """
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await self.ask(prompts))[1]:
-                pass
+            while True:
+                found, doubted = await self.ask(prompts)
+                if not doubted:
+                    return found
 
     async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
         stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
