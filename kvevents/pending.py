@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from indexer import Worker
     from kvevents.budget import Budget
     from kvevents.source import Source
@@ -22,7 +23,7 @@ class Owner(Enum):
     HERE = "here"
     ELSEWHERE = "elsewhere"
     PENDING = "pending"
-    """It is being found out: `FrameRouter.on_acquired` or `on_refused` is called then."""
+    """Not known yet: frames are kept until `FrameRouter.on_acquired` or `on_refused` is called."""
 
 
 class Ownership(Protocol):
@@ -38,7 +39,7 @@ class Ownership(Protocol):
         ...
 
     def on_left(self, worker: Worker) -> None:
-        """A worker that was owned here has departed, or serves another model."""
+        """The stream of a worker that was owned here was removed, with everything it holds."""
         ...
 
     def on_evicted(self, worker: Worker) -> None:
@@ -82,22 +83,20 @@ class PendingFrames:
 
     Args:
         budget: memory for them, shared with everything else that waits.
-
-    Attributes:
-        dropped: frames that were not kept, by reason.
+        dropped: counts the frames that were not kept, by reason.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, dropped: Counter[str]) -> None:
         self._budget = budget
         self._frames: dict[Worker, list[PendingFrame]] = {}
-        self.dropped: Counter[str] = Counter()
+        self.dropped = dropped
 
     def add(self, worker: Worker, frame: PendingFrame) -> None:
         """Keep a frame if there is room for it."""
         if self._budget.reserve(len(frame.frame.payload)):
             self._frames.setdefault(worker, []).append(frame)
         else:
-            self.dropped["no_room_in_lobby"] += 1
+            self.dropped["pending_frames_full"] += 1
 
     def pop(self, worker: Worker) -> list[PendingFrame]:
         """Remove and return the frames of a worker."""

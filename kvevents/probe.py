@@ -56,6 +56,8 @@ async def probe_source(
             if not has_warned:
                 _log.warning("source_not_identified", endpoint=source.endpoint, detail=str(error))
             has_warned = True
+        except Exception:  # noqa: BLE001 - the next attempt may succeed
+            _log.exception("probe_failed", endpoint=source.endpoint)
         await asyncio.sleep(interval)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,7 +18,6 @@ from kvevents.transport import FrameError, parse_frame
 from kvevents.wire import PayloadError, decode_batch
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Index, KeyScheme
@@ -48,8 +48,8 @@ class FrameRouter:
 
     Attributes:
         expected: the workers that are expected behind sources.
-        skipped: frames that belong to no worker, by reason; those of a worker are counted in its
-            stream's `applier.counts`.
+        skipped: frames that were dropped before they reached a stream, or could not be decoded, by
+            reason; streams count what they skip in their `applier.counts`.
         budget: memory for everything that waits: frames and orphans.
         frames: how many frames have come.
         heartbeats: how many of them were heartbeats.
@@ -84,10 +84,10 @@ class FrameRouter:
         )
         self._connections = self._registry.connections
         self.expected = ExpectedWorkers(self._registry, self.ownership)
-        self._pending = PendingFrames(self.budget)
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
         self._warned: set[tuple[str, str]] = set()
-        self.skipped: Counter[str] = self._pending.dropped
+        self.skipped: Counter[str] = Counter()
+        self._pending = PendingFrames(self.budget, self.skipped)
         self.frames = self.heartbeats = self.departed = 0
 
     @property

@@ -158,8 +158,9 @@ class WorkerOwnership:
             return True
         if not await self._writer.write_all(owned):
             return False
-        if self._writer.remove(worker) is not owned:
-            return True
+        if self._writer.owned.get(worker) is not owned:
+            return True  # it was lost meanwhile, and may have been acquired again
+        self._writer.remove(worker)
         stop_stream()
         if owned.record is None:
             self._follower.workers.discard(worker)

@@ -161,8 +161,7 @@ class Applier:
         size = self._index.layout_of(self._worker).key_block_size
         if size not in (0, layout.key_block_size) and self.has_resolved:
             # The index drops keys of another length: everything has to be announced again.
-            self.orphans.clear()
-            self._writer.report_orphans()
+            self._clear_orphans()
             self._writer.report(Downgrade(TrustState.PARTIAL, "block_size_changed"))
         self._index.describe(self._worker, layout)
         self._writer.use_key_size(self.groups.key_block_size)
@@ -174,8 +173,7 @@ class Applier:
         lost = [tier for tier in self._places.tiers if class_of(tier) is not TierClass.STORAGE]
         self._index.restart(self._worker, lost)
         self.groups.restart()
-        self.orphans.clear()
-        self._writer.report_orphans()
+        self._clear_orphans()
         self._other_cache.clear()
         return self._writer.take_trust_changes()
 
@@ -190,11 +188,10 @@ class Applier:
         tiers = [tier for tier in self._places.tiers if class_of(tier) in classes]
         if forget_hashes:
             self._index.restart(self._worker, tiers)
-            self.orphans.clear()
+            self._clear_orphans()
         else:
             self._index.clear(self._worker, tiers)
-            self.orphans.clear(tiers)
-        self._writer.report_orphans()
+            self._clear_orphans(tiers)
         return self._writer.take_trust_changes()
 
     def restore(self, tiers: Iterable[str]) -> Sequence[TrustChange]:
@@ -206,11 +203,14 @@ class Applier:
         self._set_layout()
         return self._writer.take_trust_changes()
 
+    def _clear_orphans(self, tiers: Collection[str] | None = None) -> None:
+        self.orphans.clear(tiers)
+        self._writer.report_orphans()
+
     # BlockStored
 
     def _store(self, event: BlockStored) -> None:
-        hashes, size = event.block_hashes, event.block_size
-        writer = self._writer
+        hashes, size, writer = event.block_hashes, event.block_size, self._writer
         place = self._places.find(event.medium, event.group_idx)
         if place is None:
             self.counts.skipped["too_many_places"] += len(hashes)
@@ -266,11 +266,12 @@ class Applier:
         place = self._places.find(event.medium, event.group_idx)
         group = None if place is None else self.groups.get(place.group)
         if place is None or (group is not None and group.attention is Attention.IGNORED):
+            reason = "too_many_places" if place is None else "ignored_group"
+            self.counts.skipped[reason] += len(event.block_hashes)
             return
         hashes = self._without_waiting(event, place)
         unknown = self._index.remove(self._worker, place, hashes)
-        if event.remaining_copy_counts is not None:
-            limits = event.remaining_copy_counts
+        if (limits := event.remaining_copy_counts) is not None:
             self._index.limit_copies(self._worker, place, event.block_hashes, limits)
         if unknown:
             self.counts.skipped["not_held"] += unknown
@@ -295,6 +296,5 @@ class Applier:
     def _clear(self) -> None:
         self._index.clear(self._worker, (GPU_TIER,))
         self._other_cache.clear()
-        self.orphans.clear((GPU_TIER,))
-        self._writer.report_orphans()
+        self._clear_orphans((GPU_TIER,))
         self._writer.report(GpuCleared())

@@ -89,6 +89,8 @@ class FrameCounts:
     """Frames that came again."""
     late: int = 0
     """Frames that came too late to be applied."""
+    superseded: int = 0
+    """Frames of a former engine that were waiting when another one took its place."""
     restarts: int = 0
     """Engines found to have been replaced."""
     replays: int = 0

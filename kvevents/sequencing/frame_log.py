@@ -78,4 +78,5 @@ class FrameLog:
     def drop_other_epochs(self, frame: ReceivedFrame) -> None:
         """Remove buffered frames of other epochs than `frame`, which is of this incarnation."""
         if frame.epoch:
-            self.buffer.drop(lambda buffered: buffered.epoch not in (b"", frame.epoch))
+            epochs = (b"", frame.epoch)
+            self.counts.superseded += self.buffer.drop(lambda b: b.epoch not in epochs)

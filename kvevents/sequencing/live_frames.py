@@ -41,7 +41,9 @@ class LiveFrames:
         elif buffered.decode_error:
             self._state.buffer(frame)  # perhaps an undamaged copy
             self._state.accept_buffered()
-        elif not frame.decode_error:
+        elif frame.decode_error:
+            self._state.log.counts.duplicates += 1  # a damaged copy, most likely
+        else:
             self._state.restart(frame)
 
     def _ahead(self, frame: ReceivedFrame) -> None:
@@ -77,10 +79,13 @@ class LiveFrames:
                 incarnation.last_without_events == frame.sequence == incarnation.last
             )
             if known is False and follows_heartbeat:
-                log.accept(frame)
+                log.accept(frame)  # a heartbeat had the number of the next frame
+            elif known:
+                log.counts.duplicates += is_new_to_us
             else:
-                log.counts.duplicates += bool(known) and is_new_to_us
+                log.counts.late += 1
         elif known:
+            # A live frame that a replay has brought before is no duplicate.
             log.counts.duplicates += is_new_to_us
         elif frame.decode_error:
             self._suspect_damaged(frame)

@@ -41,22 +41,24 @@ class ReorderBuffer:
         self._budget.release(frame.size)
         return frame
 
-    def drop(self, unwanted: Callable[[ReceivedFrame], bool]) -> None:
-        """Remove the frames for which `unwanted` returns True."""
-        for sequence in [s for s, frame in self._frames.items() if unwanted(frame)]:
+    def drop(self, unwanted: Callable[[ReceivedFrame], bool]) -> int:
+        """Remove the frames for which `unwanted` returns True; returns how many there were."""
+        dropped = [sequence for sequence, frame in self._frames.items() if unwanted(frame)]
+        for sequence in dropped:
             self.pop(sequence)
+        return len(dropped)
 
     def mark_connection_change(self) -> None:
         """Remember that later frames may be from another publisher than the present ones."""
         self._from_former_connection.update(self._frames)
 
-    def drop_from_former_connection(self) -> None:
-        """Remove the frames that came before the last `mark_connection_change`."""
-        self.drop(lambda frame: frame.sequence in self._from_former_connection)
+    def drop_from_former_connection(self) -> int:
+        """Remove the frames from before the last `mark_connection_change`; returns how many."""
+        return self.drop(lambda frame: frame.sequence in self._from_former_connection)
 
-    def clear(self) -> None:
-        """Remove all frames."""
-        self.drop(lambda _: True)
+    def clear(self) -> int:
+        """Remove all frames; returns how many there were."""
+        return self.drop(lambda _: True)
 
     def numbers(self) -> list[int]:
         """The sequence numbers, ascending."""

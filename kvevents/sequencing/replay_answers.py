@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kvevents.sequencing.actions import ReceivedFrame, ReplayRequest
     from kvevents.sequencing.transitions import EngineState, ReplayProgress
 
-_MAX_ATTEMPTS = 3  # replays without progress before a gap is given up
+_MAX_ATTEMPTS = 3  # replays in a row without progress; one without any answer counts twice
 _MISSES_THAT_PROVE = 2  # complete answers from frame 0 without any frame that was accepted
 
 
@@ -82,11 +82,9 @@ class ReplayAnswers:
             highest = frame.sequence
         if state.phase is Phase.SUSPECT and not known:
             # Buffered frames may be a former publisher's, unless they came after it reconnected.
-            if state.reconnected:
-                log.buffer.drop_from_former_connection()
-            else:
+            if not state.reconnected:
                 highest = max([highest, *log.buffer.numbers()])
-                log.buffer.clear()
+            state.drop_superseded()
         state.forget_incarnation()
         state.replay, log.incarnation.highest_known = replay, highest
         state.start_over()
@@ -152,7 +150,10 @@ class ReplayAnswers:
             log.incarnation.highest_known = log.incarnation.last  # it never got further
         if not complete:
             log.counts.replay_failures += state.can_replay
-            state.attempts += 0 if replay.answered else 1
+            if replay.advanced:
+                state.attempts = 0
+            elif not replay.answered:
+                state.attempts += 1
             is_unstarted = state.phase is Phase.UNSTARTED
             self._conclude(replay, "joined_late" if is_unstarted else "frames_lost")
         elif state.phase is Phase.UNSTARTED and not log.buffer:

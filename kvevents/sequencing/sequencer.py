@@ -143,7 +143,7 @@ class FrameSequencer:
         state.reconnected = bool(suspicion)
         log.buffer.mark_connection_change()
         if suspicion and not self.has_started:
-            log.buffer.clear()
+            log.counts.superseded += log.buffer.clear()
         if not state.can_replay:
             if state.phase is Phase.SUSPECT:
                 state.leave_suspicion_unresolved()

@@ -81,7 +81,7 @@ class EngineState:
         can_replay: whether there is a replay socket to ask.
         can_rebuild: whether the engine may still have its frame 0.
         replay: the replay that is under way, None if none is.
-        attempts: replays in a row that did not bring all that is missing.
+        attempts: replays in a row without progress; one without any answer counts twice.
         misses: replays in a row that showed, from frame 0 on, no frame that was accepted.
         claims_nothing: whether nothing is claimed of the worker yet, in any incarnation.
         reconnected: whether the suspicion came with a new connection, so that frames from before
@@ -129,7 +129,8 @@ class EngineState:
         self.log.drop_other_epochs(frame)
         if frame.sequence == 0 and not frame.decode_error:
             # Buffered frames that are older than frame 0 are of a former engine.
-            self.log.buffer.drop(lambda buffered: buffered.timestamp < frame.timestamp)
+            older = self.log.buffer.drop(lambda buffered: buffered.timestamp < frame.timestamp)
+            self.log.counts.superseded += older
             self.begin()
             self.log.accept(frame)
             self.accept_buffered()
@@ -254,10 +255,7 @@ class EngineState:
         log.counts.restarts += 1
         if log.incarnation.epoch:
             self.former_epochs = [*self.former_epochs[-_FORMER_EPOCHS:], log.incarnation.epoch]
-        if self.reconnected:
-            log.buffer.drop_from_former_connection()
-        else:
-            log.buffer.clear()
+        self.drop_superseded()
         self.forget_incarnation()
         self.claims_nothing = False
         log.emit(Restarted())
@@ -267,6 +265,12 @@ class EngineState:
         elif self.can_replay:
             self.begin_recovery("restarted")
             self.request_replay(ReplayReason.START)
+
+    def drop_superseded(self) -> None:
+        """Drop the buffered frames of a former engine: all, or those before it reconnected."""
+        buffer = self.log.buffer
+        dropped = buffer.drop_from_former_connection() if self.reconnected else buffer.clear()
+        self.log.counts.superseded += dropped
 
     def forget_incarnation(self) -> None:
         """Expect the first frame of an engine of which nothing is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _LONGEST_REBUILD_WAIT = 64  # polls
-_HASTY_POLL_SECONDS = 1.0
+_URGENT_POLL_SECONDS = 1.0
 
 
 class PollSchedule:
@@ -32,17 +32,17 @@ class PollSchedule:
 
     def poll_soon(self, now: float) -> None:
         """Poll within a second or so."""
-        self._next_poll = min(self._next_poll, now + _HASTY_POLL_SECONDS)
+        self._next_poll = min(self._next_poll, now + _URGENT_POLL_SECONDS)
 
-    def on_polled(self, now: float, interval: float, *, hasty: bool) -> None:
+    def on_polled(self, now: float, interval: float, *, urgent: bool) -> None:
         """Schedule the next poll.
 
         Args:
             now: the time of this poll.
             interval: seconds between polls when all is well.
-            hasty: whether nothing vouches for the worker at present.
+            urgent: whether nothing vouches for the worker at present.
         """
-        self._next_poll = now + (min(interval, _HASTY_POLL_SECONDS) if hasty else interval)
+        self._next_poll = now + (min(interval, _URGENT_POLL_SECONDS) if urgent else interval)
 
     def on_rebuild(self, now: float, interval: float) -> None:
         """Schedule the next rebuild, later than the last time."""

@@ -8,19 +8,30 @@ import time
 class SignsOfLife:
     """The times of a worker's newest signs of life (`time.monotonic`), None before the first."""
 
-    __slots__ = ("last_answer", "last_frame", "restored_at")
+    __slots__ = ("connected_until", "last_answer", "last_frame", "last_heartbeat", "restored_at")
 
     def __init__(self) -> None:
         self.last_frame: float | None = None
-        """Of a live frame or heartbeat."""
+        """Of a live frame."""
+        self.last_heartbeat: float | None = None
         self.last_answer: float | None = None
         """Of an answer to a replay."""
         self.restored_at: float | None = None
         """When the stream was restored, if it was."""
+        self.connected_until: float | None = None
+        """When the worker's connection was lost, if it was."""
 
     def on_frame(self) -> None:
         """A live frame has come."""
         self.last_frame = time.monotonic()
+
+    def on_heartbeat(self) -> None:
+        """A heartbeat has come."""
+        self.last_heartbeat = time.monotonic()
+
+    def on_disconnected(self) -> None:
+        """The worker's connection, which was a sign of life itself, was lost."""
+        self.connected_until = time.monotonic()
 
     def on_answer(self) -> None:
         """The replay socket has answered."""
@@ -32,6 +43,12 @@ class SignsOfLife:
 
     def silent_for(self, now: float) -> float | None:
         """Seconds since the newest sign; None if there never was one."""
-        signs = (self.last_frame, self.last_answer, self.restored_at)
+        signs = (
+            self.last_frame,
+            self.last_heartbeat,
+            self.last_answer,
+            self.restored_at,
+            self.connected_until,
+        )
         newest = max((sign for sign in signs if sign is not None), default=None)
         return None if newest is None else now - newest

@@ -40,7 +40,7 @@ _log = structlog.get_logger("kvatlas.kvevents")
 
 
 class WorkerStream:
-    """The stream of one worker. It is the only one that changes the worker's trust.
+    """The stream of one worker. It changes the worker's trust as its frames and replays tell.
 
     Args:
         worker, model: whose stream this is, and the model that the worker serves.
@@ -120,15 +120,13 @@ class WorkerStream:
         """
         if connection == self.connection:
             return
-        if self.connection is not None:
-            suspicion = "reconnected"
-        else:  # only a stream that was restored has started without a connection
+        suspicion = "reconnected"
+        if self.connection is None:  # only a restored stream has started without a connection
             suspicion = "restored" if self.sequencer.has_started else ""
         self.connection = connection
         self._is_connection_lost = is_lost
         self.rivals.discard(connection)
         self._perform(self.sequencer.on_connection_changed(suspicion))
-        self._environment.on_change()
 
     def on_rival(self, connection: int) -> None:
         """A frame in the worker's name has come through another live connection."""
@@ -139,11 +137,14 @@ class WorkerStream:
 
     def on_disconnected(self, connection: int) -> None:
         """A connection was lost: the worker's, or a rival's."""
-        if connection in self.rivals or connection == self.connection:
-            self._is_connection_lost |= connection == self.connection
-            self.rivals.discard(connection)
-            self._polls.poll_at_once()
-            self._environment.on_change()
+        if connection == self.connection:
+            self._is_connection_lost = True
+            self.signs_of_life.on_disconnected()
+        elif connection not in self.rivals:
+            return
+        self.rivals.discard(connection)
+        self._polls.poll_at_once()
+        self._environment.on_change()
 
     # Frames
 
@@ -158,15 +159,13 @@ class WorkerStream:
             and accept_next(frame.sequence, frame.epoch, fingerprint, batch.timestamp)
         ):
             self._apply(batch)
-            if self.trust.state is not self._reported_state:
-                self._on_trust_changed()
+            self._conclude()
         else:
-            received = received_frame(frame, batch, fingerprint)
-            self._perform(self.sequencer.on_live_frame(received))
+            self._perform(self.sequencer.on_live_frame(received_frame(frame, batch, fingerprint)))
 
     def on_heartbeat(self, frame: Frame) -> None:
         """The publisher is alive, and says how far it has got."""
-        self.signs_of_life.on_frame()
+        self.signs_of_life.on_heartbeat()
         actions = self.sequencer.on_heartbeat(frame.sequence, frame.epoch)
         if not actions and frame.sequence > self.sequencer.incarnation.last:
             self._polls.poll_at_once()  # there may be one frame more than have come
@@ -185,7 +184,6 @@ class WorkerStream:
 
     def on_replay_finished(self, request: ReplayRequest, *, complete: bool) -> None:
         """The answer to `request` is over; complete: the engine itself said so."""
-        had_failed = self.sequencer.replay_failed
         if complete:
             self.signs_of_life.on_answer()
             if not self.is_connected:
@@ -193,8 +191,6 @@ class WorkerStream:
         self._perform(self.sequencer.on_replay_finished(request, complete=complete))
         if self.sequencer.replay_failed:
             self._polls.poll_soon(time.monotonic())
-        if self.sequencer.replay_failed != had_failed:
-            self._environment.on_change()
 
     def resync(self) -> None:
         """Learn the worker's blocks again, as an operator asked."""
@@ -204,6 +200,7 @@ class WorkerStream:
         """Blocks of the worker in `tier` were evicted from the index for the memory limit."""
         classes = [class_of(tier)]
         self.trust.follow(Downgrade(TrustState.PARTIAL, "evicted", classes, recoverable=False))
+        self._conclude()
 
     # Actions
 
@@ -222,15 +219,19 @@ class WorkerStream:
                     self._follow(self.applier.drop_classes(ALL_TIER_CLASSES))
                 case _:
                     self.trust.follow(action)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Act on changes of trust, then report that something may have changed."""
         if self.trust.state is not self._reported_state:
             self._on_trust_changed()
+        self._environment.on_change()
 
     def _apply(self, batch: Batch | None) -> None:
         if batch is None:
             self.applier.counts.skipped["undecodable_frame"] += 1
-            return
-        self._follow(self.applier.apply_batch(batch))
-        self._environment.on_change()
+        else:
+            self._follow(self.applier.apply_batch(batch))
 
     def _follow(self, changes: Iterable[TrustChange]) -> None:
         for change in changes:
@@ -252,7 +253,6 @@ class WorkerStream:
             was = self._reported_state.value
             self._log("pod_state", state=trust.state.value, was=was, reason=trust.reason)
             self._reported_state = trust.state
-        self._environment.on_change()
 
     def _log(self, event: str, **values: Any) -> None:
         _log.info(event, pod=self.worker.pod, rank=self.worker.rank, **values)
@@ -261,10 +261,12 @@ class WorkerStream:
 
     def tick(self, now: float, poll_seconds: float) -> None:
         """Poll the replay socket if it is time to."""
+        if self.trust.state is not self._reported_state:
+            self._conclude()  # another worker of the model has brought a class of tiers into use
         if not self._polls.is_due(now) or not self.sequencer.can_replay:
             return
-        hasty = self.sequencer.replay_failed or not self.is_connected
-        self._polls.on_polled(now, poll_seconds, hasty=hasty)
+        urgent = self.sequencer.replay_failed or not self.is_connected
+        self._polls.on_polled(now, poll_seconds, urgent=urgent)
         rebuild = self.trust.recoverable and self._polls.allows_rebuild(now)
         actions = self.sequencer.on_poll(rebuild=rebuild)
         if actions and self.sequencer.is_rebuilding:
@@ -272,7 +274,7 @@ class WorkerStream:
         self._perform(actions)
 
     def silent_for(self, now: float) -> float | None:
-        """Seconds since the last frame, answer or live connection; None if there was none."""
+        """Seconds since the last sign of life: 0.0 while connected, None if none has come."""
         if self.connection and self.connection in self._environment.live_connections:
             return 0.0
         return self.signs_of_life.silent_for(now)
@@ -291,8 +293,7 @@ class WorkerStream:
         self.signs_of_life.on_restored()
         self.connection, self._is_connection_lost = connection, False
         self._follow(self.applier.restore(dumped["tiers"]))
-        classes = self.trust.classes
-        classes.count_gpu_stores(max(0, dumped["gpu_stores"] - classes.gpu_stores))
+        self.trust.classes.raise_gpu_stores(dumped["gpu_stores"])
         self.trust.load(dumped["doubts"])
         if dumped["orphans"]:
             self.trust.follow(Downgrade(TrustState.PARTIAL, "orphans_not_saved"))

@@ -102,6 +102,10 @@ class ClassesInUse:
             self._presumed.clear()
             self._recompute()
 
+    def raise_gpu_stores(self, events: int) -> None:
+        """Go on from a count that was saved, unless more events have come by now."""
+        self.count_gpu_stores(max(0, events - self.gpu_stores))
+
     def _recompute(self) -> None:
         for trust in self._subscribers:
             trust.recompute()
@@ -119,7 +123,9 @@ class ClassesInUse:
 
 
 class Trust:
-    """The trust in one worker; only its stream changes it, by `follow`.
+    """The trust in one worker: its stream tells what happens, by `follow`.
+
+    A change of the classes in use recomputes it, too.
 
     Attributes:
         state: the present state, leaving aside connections and silence.

@@ -80,15 +80,18 @@ class Configuration(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [model.name for model in self.models]
-        for name in {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"model {name!r} is configured twice")
-        endpoints = [source.endpoint for source in self.sources]
-        for endpoint in {e for e in endpoints if endpoints.count(e) > 1 and not e.endswith(":0")}:
-            raise ValueError(f"endpoint {endpoint!r} is configured twice")
+        endpoints = [s.endpoint for s in self.sources if not s.endpoint.endswith(":0")]
+        faults = [
+            f"{kind} {value!r} is configured twice"
+            for kind, values in (("model", names), ("endpoint", endpoints))
+            for value in sorted({value for value in values if values.count(value) > 1})
+        ]
         if self.store.url and self.snapshot.path is not None:
-            raise ValueError(
+            faults.append(
                 "snapshot.path cannot be combined with store.url: the store keeps a shared index"
             )
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def engine_settings_of(self, model: str) -> EngineSettings:

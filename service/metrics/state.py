@@ -191,6 +191,10 @@ _FRAME_COUNTS = {  # field of `FrameCounts` -> name and help text
     "replayed": ("kvatlas_frames_replayed", "Frames applied from replays."),
     "duplicates": ("kvatlas_frames_duplicates", "Frames received a second time."),
     "late": ("kvatlas_frames_late", "Frames that arrived after they were counted as missed."),
+    "superseded": (
+        "kvatlas_frames_superseded",
+        "Waiting frames of an engine that was replaced, dropped.",
+    ),
     "restarts": ("kvatlas_restarts", "Times another engine was found in a pod's place."),
     "replays": ("kvatlas_replays", "Replays requested."),
     "replay_failures": ("kvatlas_replay_failures", "Replays that were not answered completely."),

@@ -6,6 +6,7 @@ hundred microseconds to a call.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,9 @@ def _measured(
         status = grpc.StatusCode.OK
         try:
             return await method(request, context)
+        except asyncio.CancelledError:
+            status = grpc.StatusCode.CANCELLED  # by the caller, or because its deadline is over
+            raise
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
             status, detail = _fault(error, name)
             await context.abort(status, detail)
@@ -81,6 +85,9 @@ def _measured_stream(
         try:
             async for message in method(request, context):
                 yield message
+        except asyncio.CancelledError:
+            status = grpc.StatusCode.CANCELLED  # by the caller, or because its deadline is over
+            raise
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
             status, detail = _fault(error, name)
             await context.abort(status, detail)

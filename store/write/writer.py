@@ -202,6 +202,7 @@ class Writer:
     async def _write_changes(self) -> None:
         changed = [owned for owned in self.owned.values() if self._has_changes(owned)]
         if not changed:
+            self.failing = ""  # what failed before is written by now, or another replica's
             return
         self.rounds += 1
         try:
