@@ -19,9 +19,9 @@ HolderKey: TypeAlias = "Place | None"
 class StableHolderIds:
     """The holder ids of one worker.
 
-    A number is given once, and never to another holder. A holder that loses all it holds at once
-    (a clear, a restart) gives its id up, and gets a new one when it comes back: so what is
-    written under the old id stands for nothing, and need not be taken away row by row.
+    No two holders ever have the same id. A holder that loses all it holds at once (a clear, a
+    restart) gives its id up, and gets a new one when it comes back: rows with the old id then count
+    for nothing, and need not be deleted one by one.
     """
 
     __slots__ = ("ids", "next")

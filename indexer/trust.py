@@ -35,4 +35,4 @@ class TrustStatus(NamedTuple):
     silent: float | None = None
     """Seconds since the worker's last sign of life; None before the first."""
     as_of: int | None = None
-    """The sequence number of the last frame applied; None before the first."""
+    """The sequence number of the last frame applied or given up as lost; None before the first."""

@@ -155,7 +155,7 @@ class FrameRouter:
         self, stream: WorkerStream, frame: Frame, batch: Batch | None, connection: int
     ) -> None:
         if stream.connection != connection:
-            if self._registry.drops_rival(stream, connection):
+            if self._registry.reject_rival(stream, connection):
                 return
             self._registry.use_connection(stream, connection)
         stream.on_live_frame(frame, batch)
@@ -175,7 +175,7 @@ class FrameRouter:
         self._routes.clear()  # no route may lead to a stream that was removed
         stream = self.streams.get(worker)
         if stream is not None:
-            if self._registry.drops_rival(stream, pending.connection):
+            if self._registry.reject_rival(stream, pending.connection):
                 return None
             if stream.model == publisher.model:
                 return self._registry.attach(source, worker, publisher.model)

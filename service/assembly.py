@@ -103,7 +103,7 @@ def make_listener(
     ownership: Ownership,
     on_change: Callable[[], None],
 ) -> Listener:
-    """Return what receives and apply events; it is not started yet."""
+    """Return the listener, not started yet."""
     events = configuration.events
     policy = EventPolicy(
         count_copies=configuration.index.count_copies,

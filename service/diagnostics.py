@@ -53,7 +53,7 @@ class UnmatchedPrompts:
     def __init__(self) -> None:
         self.in_a_row: Counter[str] = Counter()
 
-    def asked(self, model: str, *, matched: bool) -> None:
+    def record(self, model: str, *, matched: bool) -> None:
         """Count a prompt of at least one full block."""
         if matched:
             self.in_a_row.pop(model, None)

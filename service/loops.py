@@ -43,7 +43,7 @@ class Loops:
         await self._group.__aexit__(None, None, None)
 
     def start(self, name: str, loop: Loop) -> None:
-        """Start a loop; its name is its own."""
+        """Start a loop under a name that no other loop has."""
         self._tasks[name] = self._group.create_task(self._supervise(name, loop), name=name)
 
     async def stop(self, *names: str) -> None:

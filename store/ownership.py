@@ -42,7 +42,7 @@ class Takeover:
 
 
 class WorkerOwnership:
-    """Decides whom the writer writes and whom the follower follows.
+    """Acquires and releases workers: the writer writes the owned ones, the follower reads the rest.
 
     Args:
         store: who owns which worker.
@@ -69,7 +69,7 @@ class WorkerOwnership:
         self._replica = replica
         self._scheme_of = scheme_of
         self.abandoned: set[Worker] = set()
-        """Workers that the store may have as this replica's, although it does not want them."""
+        """Workers that this replica may own in the store although it does not want them."""
         self.failures: Counter[str] = Counter()
         """Acquired workers that had to start anew, by the kind of failure."""
 

@@ -70,6 +70,7 @@ class AcquireWorker(Script):
     begin_generation: str
     """always, unreleased (if the last owner did not release the worker) or needed."""
     live_replicas: Sequence[str]
+    shards: int
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ _DIGESTS = {
 class Server:
     """The server or cluster at an address, within an `async with` block.
 
-    No call waits beyond its timeout. Every method raises StoreError. Whatever a call writes is
-    absolute or guarded, so that it can be made again.
+    No call waits longer than twice the timeout: to connect, and for the answer. Every method raises
+    StoreError. Whatever a call writes is absolute or guarded, so that it can be made again.
     """
 
     def __init__(self, address: StoreAddress) -> None:

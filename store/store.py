@@ -138,9 +138,16 @@ class Store:
         On a cluster a new generation is begun too if the last owner did not release the worker: its
         bits may still be in flight to other shards.
         """
-        begin = "always" if fresh else "unreleased" if self.layout.shards > 1 else "needed"
-        name, generation = worker_name(worker), secrets.token_hex(4)
-        script = scripts.AcquireWorker(name, model, replica, generation, begin, list(live))
+        shards = self.layout.shards
+        script = scripts.AcquireWorker(
+            worker=worker_name(worker),
+            model=model,
+            replica=replica,
+            unused_generation=secrets.token_hex(4),
+            begin_generation="always" if fresh else "unreleased" if shards > 1 else "needed",
+            live_replicas=list(live),
+            shards=shards,
+        )
         answer = await self.call(script, self.layout.home(worker))
         if answer[0] == b"HELD":
             return HeldBy(answer[1].decode())
@@ -153,9 +160,11 @@ class Store:
         await self.call(script, self.layout.home(worker))
 
     async def remove_worker(self, worker: Worker, epoch: int | None) -> bool:
-        """Remove a worker and everything known of it; return False if it was not known.
+        """Remove a worker and everything known of it.
 
         epoch: of its owner; None whoever owns it.
+
+        Returns False if the worker is not known, or another epoch than `epoch` owns it.
         """
         script = scripts.RemoveWorker(
             worker=worker_name(worker),

@@ -97,7 +97,7 @@ class Tokenizers:
         self._options = options or {}
         self._limits = limits or TokenizationLimits()
         self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="tokenize")
-        self._loading: dict[str, asyncio.Task[Model]] = {}  # the least recently used first
+        self._models: dict[str, asyncio.Task[Model]] = {}  # the least recently used first
         self._check_at: dict[str, float] = {}
         self.under_way = 0
         """Prompts that a thread works on, or that wait for one."""
@@ -184,18 +184,18 @@ class Tokenizers:
 
     def models(self) -> list[Model]:
         """Return the loaded models, the least recently used first."""
-        return [model for task in self._loading.values() if (model := _result(task)) is not None]
+        return [model for task in self._models.values() if (model := _result(task)) is not None]
 
     async def _model(self, name: str) -> Model:
         """Return the model, and load it once if it is not, however many callers wait for it."""
-        task = self._loading.pop(name, None)
+        task = self._models.pop(name, None)
         if task is not None and self._has_changed(name, task):
             _log.info("tokenizer_changed", model=name)
             task = None
         if task is None:
             task = asyncio.create_task(self._load(name), name=f"load tokenizer {name}")
             task.add_done_callback(lambda done: self._on_loaded(name, done))
-        self._loading[name] = task
+        self._models[name] = task
         # A caller that is cancelled does not take the model from the others.
         return await asyncio.shield(task)
 
@@ -208,8 +208,8 @@ class Tokenizers:
 
     def _on_loaded(self, name: str, task: asyncio.Task[Model]) -> None:
         if _result(task) is None:  # the next request tries again: the file may exist by then
-            if self._loading.get(name) is task:
-                del self._loading[name]
+            if self._models.get(name) is task:
+                del self._models[name]
             return
         self._check_at[name] = time.monotonic() + _CHECK_SECONDS
         self._evict(keep=name)
@@ -223,7 +223,7 @@ class Tokenizers:
                 break
             if model.name != keep:
                 used -= model.bytes_used
-                del self._loading[model.name]
+                del self._models[model.name]
                 self.counts.evicted += 1
                 _log.info("tokenizer_evicted", model=model.name)
 

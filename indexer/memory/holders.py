@@ -1,4 +1,4 @@
-"""Gives workers their holders, and keeps the block table and the prefix walk of one mind."""
+"""Gives workers their holders, the same in the block table and in the prefix walk."""
 
 from __future__ import annotations
 

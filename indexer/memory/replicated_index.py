@@ -1,9 +1,9 @@
 """`ReplicatedIndex`: the embedded index as one replica of several.
 
-A worker is either *tracked*, because its events are applied to this replica, or *remote*, because
-another replica applies them. What has changed of a tracked worker is remembered (pending) until
-the store's writer drains it; what others have drained of theirs is applied here. What passes
-between replicas are `Changes`: absolute values, by holder id.
+A worker is either *tracked*, because this replica applies its events, or *remote*, because another
+one does. Changes of a tracked worker are pending until the store's writer drains them; the index
+applies what other replicas have drained of theirs. Replicas exchange `Changes`: absolute values, by
+holder id.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Incarnation:
         last: number of the last frame that was accepted or given up, -1 before the first.
         highest_known: the highest number that the engine is known to have published.
         replayed_to: the highest number that a replay brought.
-        newest: the engine's own time of its newest frame.
+        newest_timestamp: the engine's own time of its newest frame.
         epoch: the publisher's name of this incarnation; empty if it sends none.
         last_without_events: number of the newest frame that had an epoch and no events, else -1.
             A heartbeat that a replay brings looks like that, and its number is used again.
@@ -31,13 +31,13 @@ class Incarnation:
         "highest_known",
         "last",
         "last_without_events",
-        "newest",
+        "newest_timestamp",
         "replayed_to",
     )
 
     def __init__(self) -> None:
         self.last = self.highest_known = self.replayed_to = self.last_without_events = -1
-        self.newest = 0.0
+        self.newest_timestamp = 0.0
         self.epoch = b""
         self._first_fingerprint: int | None = None
         self._fingerprints: dict[int, int] = {}
@@ -46,7 +46,7 @@ class Incarnation:
         """Make this frame the last one accepted."""
         self.last = sequence
         self.highest_known = max(self.highest_known, sequence)
-        self.newest = max(self.newest, timestamp)
+        self.newest_timestamp = max(self.newest_timestamp, timestamp)
         fingerprints = self._fingerprints
         fingerprints[sequence] = fingerprint
         if len(fingerprints) > _REMEMBERED:
@@ -71,7 +71,7 @@ class Incarnation:
         """Plain values for `load`."""
         return {
             "last": self.last,
-            "newest": self.newest,
+            "newest": self.newest_timestamp,
             "epoch": self.epoch,
             "birth": self._first_fingerprint,
             "seen": list(self._fingerprints.items())[-_SAVED:],
@@ -82,7 +82,7 @@ class Incarnation:
         """The incarnation that was dumped. Raises what a malformed dump makes it raise."""
         incarnation = cls()
         incarnation.last = incarnation.highest_known = dumped["last"]
-        incarnation.newest = dumped["newest"]
+        incarnation.newest_timestamp = dumped["newest"]
         incarnation.epoch = dumped["epoch"]
         incarnation._first_fingerprint = dumped["birth"]
         incarnation._fingerprints = dict(dumped["seen"])

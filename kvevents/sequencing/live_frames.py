@@ -21,7 +21,10 @@ class LiveFrames:
     def on_frame(self, frame: ReceivedFrame) -> None:
         """Accept, buffer or drop a frame, or find by it that the engine was replaced."""
         state, log = self._state, self._state.log
-        if frame.epoch in state.former_epochs and frame.timestamp <= log.incarnation.newest:
+        if (
+            frame.epoch in state.former_epochs
+            and frame.timestamp <= log.incarnation.newest_timestamp
+        ):
             log.counts.late += 1
         elif state.is_other_incarnation(frame.epoch):
             state.restart(frame)
@@ -89,7 +92,7 @@ class LiveFrames:
             log.counts.duplicates += is_new_to_us
         elif frame.decode_error:
             self._suspect_damaged(frame)
-        elif frame.sequence and known is None and frame.timestamp < incarnation.newest:
+        elif frame.sequence and known is None and frame.timestamp < incarnation.newest_timestamp:
             log.counts.late += 1
         else:
             state.restart(frame)

@@ -4,7 +4,8 @@ An engine numbers its frames from 0 and does not announce that it starts anew. S
 keeps fingerprints of the newest frames besides their numbers: an equal frame is a duplicate, and
 another frame under a known number comes from another engine. Every input returns the actions that
 it leads to, trust changes among them, in the order of the frames they are about. While a replay is
-awaited, live frames wait in the reorder buffer; they are never dropped silently.
+awaited, live frames wait in the reorder buffer. Frames that are not applied are counted by reason
+(see `FrameCounts`).
 """
 
 from __future__ import annotations

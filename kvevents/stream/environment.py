@@ -1,4 +1,4 @@
-"""What the streams of all workers share: policy, memory and whom they tell of what."""
+"""What the streams of all workers share: policy, memory and callbacks."""
 
 from __future__ import annotations
 

@@ -153,15 +153,18 @@ class StreamRegistry:
     # Connections
 
     def use_connection(self, stream: WorkerStream, connection: int) -> None:
-        """`stream` speaks through `connection` from now on; a lost one may have left a frame."""
+        """Let `stream` speak through `connection`, even a lost one: its last frames come later."""
         if stream.connection is not None and stream.connection != connection:
             self.connections.remove_user(stream.connection, stream)
         self.connections.add_user(connection, stream)
         is_lost = self.connections.is_lost(connection)
         stream.on_connection_changed(connection, is_lost=is_lost)
 
-    def drops_rival(self, stream: WorkerStream, connection: int) -> bool:
-        """Whether a frame is dropped because its worker speaks through another live connection."""
+    def reject_rival(self, stream: WorkerStream, connection: int) -> bool:
+        """Count a frame of a rival: its worker speaks through another live connection.
+
+        Returns whether it is one; then it is not to be applied.
+        """
         is_rival = (
             connection != stream.connection
             and stream.is_connected

@@ -18,8 +18,9 @@ What is so of the stream that the worker's events come through counts more, for 
     | condition                                           | state                             |
     |-----------------------------------------------------|-----------------------------------|
     | two live connections speak for the worker           | degraded (two_engines_one_name)   |
+    | it was never heard, or its stream has not started   | as the table above says           |
     | no connection that it speaks through is up          | stale (disconnected)              |
-    | its replay socket was asked, and did not answer     | stale (replay_unanswered)         |
+    | its replay socket did not answer, none is awaited   | stale (replay_unanswered)         |
     | no sign of life for the configured time             | stale (silent)                    |
     | its wire format has no salts and images             | degraded (extra_keys_not_sent)    |
 

@@ -96,10 +96,13 @@ class EventsSection(Section):
         "keep", description="blocks that may be gone: keep them, marked, or forget them"
     )
     poll_seconds: float = Field(
-        10.0, ge=0.05, le=86_400, description="how often replay sockets are asked for new frames"
+        10.0,
+        ge=0.05,
+        le=86_400,
+        description="how often replay sockets are asked for frames that were missed",
     )
     replay_timeout_seconds: float = Field(
-        2.0, gt=0, le=600, description="how long a replay socket may take to answer"
+        2.0, gt=0, le=600, description="how long a replay socket may take to send the next frame"
     )
     concurrent_replays: int = Field(
         4, ge=1, le=1000, description="replays in progress at the same time"
@@ -161,7 +164,9 @@ class StoreSection(Section):
     lease_seconds: float = Field(
         3.0, ge=0.2, le=600, description="a replica that is silent for this long loses its pods"
     )
-    timeout_seconds: float = Field(1.0, gt=0, le=60, description="of every call to the store")
+    timeout_seconds: float = Field(
+        1.0, gt=0, le=60, description="for the store to accept a connection, and for each answer"
+    )
     replica: str = Field("", description="name of this replica; empty: host name and process id")
     username: str = Field("", description="if the URL does not contain it")
     password: str = Field("", repr=False, description="if the URL does not contain it")
@@ -232,7 +237,7 @@ class SourceSection(Section):
     )
     replay: str = Field(
         "",
-        description="replay socket; in tcp://{host}:5558 host is the pod's, port is plus rank",
+        description="replay socket; {host} stands for the pod's, the rank is added to the port",
     )
 
     @field_validator("replay")

@@ -36,7 +36,7 @@ class Membership:
         self._live: frozenset[str] = frozenset()
         self._heartbeats = 0
         self._heard = asyncio.Condition()
-        self._last_attempt = 0.0
+        self._last_renewal = 0.0
         self._presumed_live: frozenset[str] = frozenset()
         self._presumed_until = 0.0
 
@@ -86,9 +86,9 @@ class Membership:
         After an outage of the store no replica has had a chance to: whoever was live before gets
         the time of a lease for it, so that no worker changes hands for nothing.
         """
-        if now - self._last_attempt > self._lease_seconds / 2 and self._heartbeats:
+        if now - self._last_renewal > self._lease_seconds / 2 and self._heartbeats:
             self._presumed_live, self._presumed_until = self._live, now + self._lease_seconds
-        self._last_attempt = now
+        self._last_renewal = now
         return self._presumed_live if now < self._presumed_until else frozenset()
 
     async def deregister(self) -> None:

@@ -46,13 +46,13 @@ class PromptMatch(NamedTuple):
     status_of: Callable[[Worker, float], TrustStatus]
     """Takes a worker and `now`."""
     now: float
-    """When it was so (`time.monotonic`)."""
+    """The time at which the index was matched (`time.monotonic`)."""
     copy_behind_seconds: float | None
     """How far the copy lags, if some of this is from a copy of other replicas' blocks."""
 
 
 class ReplicationStatus(NamedTuple):
-    """How a replica stands to the others; the fields of SharedIndex in fleet.proto."""
+    """Who shares the index, and how far the copy lags; as SharedIndex in fleet.proto."""
 
     replica: str
     live_replicas: Sequence[str]
@@ -74,7 +74,7 @@ class Replica(Protocol):
         ...
 
     def status(self, now: float) -> ReplicationStatus | None:
-        """Return how this replica stands to the others; None if there can be no others."""
+        """Return the state of the shared index as seen here; None if it is not shared."""
         ...
 
     def collectors(self) -> Iterator[Collector]:
@@ -82,15 +82,15 @@ class Replica(Protocol):
         ...
 
     async def __aenter__(self) -> Self:
-        """Start to listen, and to do what sharing the index takes. Raises SubscribeError."""
+        """Start listening, and sharing the index if it is shared. Raises SubscribeError."""
         ...
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Hand over in good order, and stop listening."""
+        """Stop listening, and release what this replica owns."""
         ...
 
     async def wait_until_ready(self) -> None:
-        """Wait until answers are as good as they get, or that has taken too long."""
+        """Wait for a complete copy of other replicas' blocks, at most `ready_seconds`."""
         ...
 
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:

@@ -28,7 +28,7 @@ _log = structlog.get_logger("kvatlas.service")
 
 
 class TakeoverLoop:
-    """Works off the ownership requests, one after the other."""
+    """Acquires and releases workers as requested, one after the other."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class TakeoverLoop:
     # Workers that are wanted
 
     async def _try_acquire(self, worker: Worker, model: str, source: Source) -> bool:
-        """Return whether it is clear whose the worker is."""
+        """Return whether the request is settled, so that it need not be tried again."""
         if worker in self._requests.left:
-            return False  # first the former stream of the same worker has to be worked off
+            return False  # the worker's former stream has to be released first
         try:
             return await self._acquire(worker, model, source)
         except StoreError as error:
@@ -120,7 +120,7 @@ class TakeoverLoop:
         self._router.on_refused(worker)
         return True
 
-    # Workers that were wanted until they were acquired
+    # Workers that are owned without being wanted
 
     def _unwanted(self) -> list[Worker]:
         """Return owned workers without a stream: no replica applies their events."""

@@ -152,7 +152,7 @@ class ReplicatedWorkers(Workers):
         return effective_status(record.status, silent, doubt, self._stale_after)
 
     def _doubt_of(self, record: WorkerRecord) -> str:
-        """Return why a record may not hold (any more), or ""."""
+        """Return why a record may be wrong by now, or "" if nothing tells against it."""
         if record.scheme != self._scheme_of(record.model):
             return "other_settings"
         return "" if self._membership.is_live(record.owner) else "owner_lost"
@@ -220,8 +220,8 @@ def effective_status(
     if state is TrustState.UNKNOWN:
         return TrustStatus(state, status.reason, silent, status.as_of)
     if doubt:
-        kind = TrustState.STALE if doubt == "copy_behind" else TrustState.RECOVERING
-        return TrustStatus(kind, doubt, silent, status.as_of)
+        state = TrustState.STALE if doubt == "copy_behind" else TrustState.RECOVERING
+        return TrustStatus(state, doubt, silent, status.as_of)
     if stale_after and silent is not None and silent > stale_after:
         return TrustStatus(TrustState.STALE, "silent", silent, status.as_of)
     return TrustStatus(state, status.reason, silent, status.as_of)

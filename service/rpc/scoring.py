@@ -83,7 +83,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         )
         any_held = _add_pods(response, matched, request.pods or matched.pods)
         if response.total_blocks:
-            self._unmatched.asked(model, matched=any_held)
+            self._unmatched.record(model, matched=any_held)
         return response
 
     def _check_model(self, model: str) -> None:

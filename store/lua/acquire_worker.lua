@@ -1,13 +1,16 @@
 -- Makes a replica the owner of a worker, unless a live replica owns it.
 -- unused_generation: the name of the new generation, should one be begun. begin_generation: "always";
 -- "unreleased", if the last owner did not release the worker; "needed", if there is none to continue.
--- live_replicas: msgpack array.
+-- live_replicas: msgpack array. shards: of the store; on a single one, no write of a former owner is
+-- in flight elsewhere, and the epoch fences those that arrive here.
 -- Returns {"HELD", owner} or {"ACQUIRED", epoch, generation, revision, state, former generation}.
-local worker, model, replica, unused_generation, begin_generation, live_replicas = unpack(ARGV, 2)
+local worker, model, replica, unused_generation, begin_generation, live_replicas, shards =
+  unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
-local known = redis.call('HMGET', record, 'epoch', 'owner', 'model', 'generation', 'revision',
-  'state', 'bits')
-local owner = known[2] or ''
+local last_epoch, owner, last_model, generation, revision, state, bits =
+  unpack(redis.call('HMGET', record, 'epoch', 'owner', 'model', 'generation', 'revision', 'state',
+    'bits'))
+owner, state = owner or '', state or ''
 if owner ~= '' and owner ~= replica then
   for _, live in ipairs(cmsgpack.unpack(live_replicas)) do
     if live == owner then return {'HELD', owner} end
@@ -15,19 +18,17 @@ if owner ~= '' and owner ~= replica then
 end
 -- The epoch follows the clock, so that it grows even where the store has lost the former one.
 local clock = redis.call('TIME')
-local epoch = math.max((tonumber(known[1]) or 0) + 1, clock[1] * 1000 + math.floor(clock[2] / 1000))
+local epoch = math.max((tonumber(last_epoch) or 0) + 1, clock[1] * 1000 + math.floor(clock[2] / 1000))
 epoch = string.format('%.0f', epoch)
-local generation, revision, state, former = known[4], known[5], known[6] or '', ''
-local kept_state = state
-local other_model = known[3] ~= model
+local former, kept_state, other_model = '', state, last_model ~= model
 if not generation or other_model or begin_generation == 'always'
     or (begin_generation == 'unreleased' and owner ~= '') then
   if generation then
     -- The former owner may still have bits in flight to another shard. Its bits are cleared, but
     -- they are allocated again only if nothing can be in flight.
-    local reusable = begin_generation == 'needed' or owner == ''
+    local reusable = shards == '1' or begin_generation == 'needed' or owner == ''
     redis.call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
-      {worker, known[3], known[7] or '', reusable, tonumber(clock[1])}))
+      {worker, last_model, bits or '', reusable, tonumber(clock[1])}))
     former = other_model and '' or generation
     redis.call('HDEL', prefix .. 'workers', worker)
   end

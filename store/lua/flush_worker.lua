@@ -7,11 +7,12 @@
 local worker, epoch, revision, pages, names, counts, rows, blocks, masks, bits, retired_bits,
   registry, state, bits_to_clear, worker_record, entry, entries_kept = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
-local known = redis.call('HMGET', record, 'epoch', 'revision', 'generation')
-if not known[1] then return {'BEHIND', '-1'} end
-if known[1] ~= epoch then return {'FENCED'} end
-if known[2] ~= revision then return {'BEHIND', known[2]} end
-local page_prefix = prefix .. 'p:' .. known[3] .. ':'
+local current_epoch, current_revision, generation =
+  unpack(redis.call('HMGET', record, 'epoch', 'revision', 'generation'))
+if not current_epoch then return {'BEHIND', '-1'} end
+if current_epoch ~= epoch then return {'FENCED'} end
+if current_revision ~= revision then return {'BEHIND', current_revision} end
+local page_prefix = prefix .. 'p:' .. generation .. ':'
 local row = 1
 for index = 1, #names / 8 do
   local page = page_prefix .. struct.unpack('<I2', pages, index * 2 - 1)

@@ -5,13 +5,14 @@
 -- Returns {"OK"}, {"FENCED"} or {"GONE"}.
 local worker, epoch, entry, entries_kept, fence_seconds, reusable = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
-local known = redis.call('HMGET', record, 'epoch', 'generation', 'model', 'bits')
-if not known[2] then return {'GONE'} end
-if epoch ~= '' and known[1] ~= epoch then return {'FENCED'} end
-redis.call('HSET', prefix .. 'garbage', known[2], cmsgpack.pack(
-  {worker, known[3], known[4] or '', reusable == '1', tonumber(redis.call('TIME')[1])}))
+local current_epoch, generation, model, bits =
+  unpack(redis.call('HMGET', record, 'epoch', 'generation', 'model', 'bits'))
+if not generation then return {'GONE'} end
+if epoch ~= '' and current_epoch ~= epoch then return {'FENCED'} end
+redis.call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
+  {worker, model, bits or '', reusable == '1', tonumber(redis.call('TIME')[1])}))
 redis.call('DEL', record)
-redis.call('HSET', record, 'epoch', string.format('%.0f', known[1] + 1))  -- fences the former owner
+redis.call('HSET', record, 'epoch', string.format('%.0f', current_epoch + 1))  -- fences the former owner
 redis.call('EXPIRE', record, fence_seconds)
 redis.call('HDEL', prefix .. 'workers', worker)
 redis.call('HDEL', prefix .. 'applied', worker)

@@ -81,7 +81,7 @@ class Lookup:
     ) -> LookupResult:
         """Return how much of a prompt each worker of a model holds. Raises StoreError.
 
-        may_be_in_flight: whether it does not matter that a worker's bits are in flight.
+        may_be_in_flight: whether an answer may include a worker whose bits are being written.
         """
         result = await self._match_once(model, scope, prompt)
         for _ in range(_RETRIES):

@@ -21,9 +21,9 @@ class RemoteWorker:
     """One worker of another replica."""
 
     record: WorkerRecord
-    """The newest one read."""
+    """The newest record that was read."""
     revision: int
-    """Of the newest journal entry applied here."""
+    """The revision of the newest journal entry that was applied here."""
     target_revision: int
     """The blocks are right from this revision on: see `Follower` about loading."""
     complete: bool = True

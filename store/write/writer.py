@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from store.write.write_batch import WriteBatch
 
 _MAX_CHANGES = 16_384  # engine hashes of a worker in one round
-_MAX_PENDING = 1_000_000  # changes of a worker while the store is away; beyond it is rewritten
+_MAX_PENDING = 1_000_000  # changes of a worker while the store is away; one with more is rewritten
 _BACKOFF_FIRST, _BACKOFF_LIMIT = 0.05, 1.0
 _COPYING = "copying"
 

@@ -27,6 +27,7 @@ from indexer import Place, ReplicatedIndex, TrustState, TrustStatus, Worker, mod
 from store import (
     VERSION,
     Acquired,
+    GarbageCollector,
     Lookup,
     OwnedWorker,
     Server,
@@ -197,6 +198,25 @@ async def test_bits_of_a_lost_registry_are_given_to_no_other_worker(redis: Store
         await first.writer.verify()
         await first.until_written()
         assert (await first.matched(), await second.matched()) == (10, 20)
+
+
+async def test_a_worker_that_is_written_again_gives_its_bits_back(redis: StoreProcess) -> None:
+    async with running_owner(redis.url) as owner:
+        cleaner = GarbageCollector(owner.store, owner.index, owner.writer)
+        taken = []
+        for first in (0, 10, 20):
+            owner.stored(first, 10)
+            await owner.until_written()
+            (status,) = await owner.store.shard_statuses()
+            for garbage in status.garbage:
+                await cleaner.collect(garbage)
+            with redis.client() as client:
+                taken.append(client.bitcount(f"kvatlas:{VERSION}:{{0}}:taken_bits:{MODEL}"))
+            owner.writer.rewrite(WORKER)
+        assert taken[0] > 0
+        assert taken == [taken[0]] * 3
+        await owner.until_written()
+        assert await owner.matched() == 30
 
 
 async def test_the_store_refuses_a_wrong_password_and_takes_the_right_one(

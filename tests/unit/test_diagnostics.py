@@ -25,10 +25,10 @@ def test_a_misconfiguration_is_logged_once_and_so_is_its_end() -> None:
     diagnostics = Diagnostics(index, LocalWorkers({}), unmatched)
     with capture_logs() as log:
         for _ in range(500):
-            unmatched.asked("m", matched=False)
+            unmatched.record("m", matched=False)
         diagnostics.log_changes()
         diagnostics.log_changes()
-        unmatched.asked("m", matched=True)
+        unmatched.record("m", matched=True)
         diagnostics.log_changes()
     assert [(line["event"], line["kind"]) for line in log] == [
         ("misconfigured", "scores_never_match"),

@@ -36,8 +36,8 @@ def test_every_script_has_a_dataclass() -> None:
 
 
 def test_the_arguments_of_a_script_are_in_the_order_of_their_names() -> None:
-    script = AcquireWorker("a:1/0", "m", "one", "g", "needed", ["one", "two"])
-    *plain, packed = script.arguments()
-    assert plain == ["a:1/0", "m", "one", "g", "needed"]
+    script = AcquireWorker("a:1/0", "m", "one", "g", "needed", ["one", "two"], 1)
+    *plain, packed, shards = script.arguments()
+    assert [*plain, shards] == ["a:1/0", "m", "one", "g", "needed", 1]
     assert msgpack.unpackb(packed) == ["one", "two"]
     assert len(fields(FlushWorker)) == 17
