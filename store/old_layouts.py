@@ -42,7 +42,7 @@ async def remove_layout(old: Store) -> bool:
 
     Returns False, and deletes nothing, if one of its replicas is live.
     """
-    if await old.heartbeat("", _ANY_LEASE):
+    if (await old.heartbeat("", _ANY_LEASE)).live:
         return False
     models = set()
     for shard in range(old.layout.shards):

@@ -43,7 +43,7 @@ class Script:
 
 @dataclass(frozen=True)
 class HeartbeatReplica(Script):
-    """Renews a replica's lease and returns the live replicas."""
+    """Renews a replica's lease; returns whether it had one, and the live replicas."""
 
     file = "heartbeat_replica"
     replica: str

@@ -31,6 +31,15 @@ _PAGES_AT_ONCE = 64
 _log = structlog.get_logger("kvatlas.store")
 
 
+class Heartbeat(NamedTuple):
+    """What a replica learns as it renews its lease."""
+
+    live: frozenset[str]
+    """The identities of the live replicas."""
+    had_lease: bool
+    """Whether the replica had a lease until now; if not, it ran out or the store has lost it."""
+
+
 @dataclass(frozen=True)
 class Acquired:
     """This replica owns the worker."""
@@ -109,8 +118,8 @@ class Store:
 
     # Replicas
 
-    async def heartbeat(self, replica: str, lease: float, *, first: bool = False) -> list[str]:
-        """Renew a replica's lease and return the live replicas.
+    async def heartbeat(self, replica: str, lease: float, *, first: bool = False) -> Heartbeat:
+        """Renew a replica's lease, and learn which replicas are live.
 
         Args:
             replica: identity; empty only asks.
@@ -120,7 +129,8 @@ class Store:
         """
         replaced = f"{replica_name(replica)}#" if first else ""
         script = scripts.HeartbeatReplica(replica, round(lease * 1000), replaced)
-        return [name.decode() for name in await self.call(script, 0)]
+        had_lease, live = await self.call(script, 0)
+        return Heartbeat(frozenset(name.decode() for name in live), bool(had_lease))
 
     async def deregister(self, replica: str) -> None:
         """End a replica's lease."""

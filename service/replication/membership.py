@@ -71,7 +71,7 @@ class Membership:
         attempted_at = time.monotonic()
         first = not self._heartbeats
         answer = await self._store.heartbeat(self.identity, self._lease_seconds, first=first)
-        live = frozenset(answer) | self._presumed(attempted_at)
+        live = answer.live | self._presumed(attempted_at, had_lease=answer.had_lease)
         self._failures.clear()
         if live != self._live:
             self._live = live
@@ -80,13 +80,15 @@ class Membership:
             self._heartbeats += 1
             self._heard.notify_all()
 
-    def _presumed(self, now: float) -> frozenset[str]:
+    def _presumed(self, now: float, *, had_lease: bool) -> frozenset[str]:
         """Return the replicas that count as live although they have not renewed their leases yet.
 
-        After an outage of the store no replica has had a chance to: whoever was live before gets
-        the time of a lease for it, so that no worker changes hands for nothing.
+        After an outage of the store, or where it has lost the leases, no replica has had a chance
+        to: whoever was live before gets the time of a lease for it, so that no worker changes hands
+        for nothing.
         """
-        if now - self._last_renewal > self._lease_seconds / 2 and self._heartbeats:
+        was_away = now - self._last_renewal > self._lease_seconds / 2
+        if self._heartbeats and (was_away or not had_lease):
             self._presumed_live, self._presumed_until = self._live, now + self._lease_seconds
         self._last_renewal = now
         return self._presumed_live if now < self._presumed_until else frozenset()

@@ -1,10 +1,12 @@
--- Renews the lease of a replica, forgets those that have run out, and returns the live replicas.
+-- Renews the lease of a replica, and forgets those that have run out.
 -- replica: "" only asks. lease: milliseconds. replaced_prefix: leases of other replicas that begin
 -- with it end at once; "" for none.
+-- Returns {1 if the replica had a lease before, else 0, live replicas}.
 local replica, lease, replaced_prefix = unpack(ARGV, 2)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local replicas = prefix .. 'replicas'
+local had_lease = redis.call('HEXISTS', replicas, replica)
 if replica ~= '' then redis.call('HSET', replicas, replica, now) end
 local live, heartbeats = {}, redis.call('HGETALL', replicas)
 for index = 1, #heartbeats, 2 do
@@ -17,4 +19,4 @@ for index = 1, #heartbeats, 2 do
     redis.call('HDEL', replicas, other)
   end
 end
-return live
+return {had_lease, live}

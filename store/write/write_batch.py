@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from indexer import StableHolderIds, TrustState, TrustStatus
 from store.layout import JOURNAL_ENTRIES, block_names, pages_of, worker_name
 from store.records import HandoverState, JournalEntry, WorkerRecord, pack
 from store.scripts import FlushWorker, WriteBits
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from indexer import CacheLayout, Changes, StableHolderIds, TrustStatus
+    from indexer import CacheLayout, Changes, ReplicatedIndex, Worker
     from store.layout import Layout
     from store.scripts import Call
     from store.write.owned_worker import OwnedWorker
+    from store.write.streams import Streams
 
 _JOURNAL_BYTES = 32 * 1024**2  # of large entries; small ones may take as much again
 _MIN_ENTRIES = 50
+_MAX_CHANGES = 16_384  # engine hashes of a worker in one write
+_COPYING = "copying"
 
 
 class WorkerChanges(NamedTuple):
@@ -36,6 +40,18 @@ class WorkerChanges(NamedTuple):
     status: TrustStatus
     stream: dict[str, Any] | None
     """The stream as dumped for the next owner; None if no other owner can resume it."""
+
+
+def drain_worker(index: ReplicatedIndex, streams: Streams, worker: Worker) -> WorkerChanges:
+    """Take from the index what has changed of a worker, up to a limit."""
+    changes = index.drain_changes(worker, _MAX_CHANGES)
+    status, stream = streams.trust_status(worker), None
+    if index.pending_count(worker):  # the next round writes the rest
+        status = TrustStatus(TrustState.RECOVERING, _COPYING, as_of=status.as_of)
+    else:
+        stream = streams.dump(worker)
+    holder_ids = index.holder_ids_of(worker) or StableHolderIds()
+    return WorkerChanges(index.layout_of(worker), holder_ids, changes, status, stream)
 
 
 class WriteBatch(NamedTuple):

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from indexer import StableHolderIds, TrustState, TrustStatus
+from indexer import StableHolderIds
 from store.errors import StoreError
 from store.layout import worker_name
 from store.store import HeldBy
 from store.write.bit_allocator import BitAllocator
-from store.write.write_batch import WorkerChanges, make_write_batch
+from store.write.write_batch import drain_worker, make_write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -41,10 +41,8 @@ if TYPE_CHECKING:
     from store.write.streams import Streams
     from store.write.write_batch import WriteBatch
 
-_MAX_CHANGES = 16_384  # engine hashes of a worker in one round
 _MAX_PENDING = 1_000_000  # changes of a worker while the store is away; one with more is rewritten
 _BACKOFF_FIRST, _BACKOFF_LIMIT = 0.05, 1.0
-_COPYING = "copying"
 
 _log = structlog.get_logger("kvatlas.store")
 
@@ -214,7 +212,8 @@ class Writer:
             self._on_failure(error)
             return
         self.failing = ""
-        await self._send([self._make_batch(owned) for owned in changed if self._is_ready(owned)])
+        ready = [owned for owned in changed if self._is_ready(owned)]
+        await self._send([batch for owned in ready if (batch := self._make_batch(owned))])
         if any(self._is_owned(owned) and self._has_changes(owned) for owned in changed):
             self.wake()
 
@@ -241,18 +240,16 @@ class Writer:
         self._index.requeue_all(owned.worker)
         _log.info("worker_written_again", pod=owned.worker.pod, rank=owned.worker.rank)
 
-    def _make_batch(self, owned: OwnedWorker) -> WriteBatch:
-        worker = owned.worker
-        changes = self._index.drain_changes(worker, _MAX_CHANGES)
-        status, stream = self._streams.trust_status(worker), None
-        if self._index.pending_count(worker):  # the next round writes the rest
-            status = TrustStatus(TrustState.RECOVERING, _COPYING, as_of=status.as_of)
-        else:
-            stream = self._streams.dump(worker)
-        holder_ids = self._index.holder_ids_of(worker) or StableHolderIds()
-        layout = self._index.layout_of(worker)
-        news = WorkerChanges(layout, holder_ids, changes, status, stream)
-        return make_write_batch(self._store.layout, self._replica, owned, news)
+    def _make_batch(self, owned: OwnedWorker) -> WriteBatch | None:
+        """Return what to write of a worker; None, and all of it again later, if that fails."""
+        try:
+            news = drain_worker(self._index, self._streams, owned.worker)
+            return make_write_batch(self._store.layout, self._replica, owned, news)
+        except Exception as error:  # noqa: BLE001 - no other worker must wait for this one
+            _log.exception("write_failed", pod=owned.worker.pod, rank=owned.worker.rank)
+            owned.needs_rewrite = True  # what was drained is lost
+            self._on_failure(StoreError("internal", repr(error)))
+            return None
 
     async def _send(self, batches: list[WriteBatch]) -> None:
         calls = [call for batch in batches for call in batch.calls]

@@ -26,11 +26,18 @@ from support.services.replicated_fleet import (
 )
 from support.services.running import local_configuration, running_service
 from support.stores.proxy import CuttableProxy
-from support.stores.servers import StoreProcess, server_program, store_process
+from support.stores.servers import (
+    StoreProcess,
+    patient_address,
+    server_program,
+    store_process,
+)
 
 from indexer import Worker
 from service.replication import SharedReplica
-from store import rendezvous_owner
+from service.replication.membership import Membership
+from service.replication.store_failures import StoreFailures
+from store import Server, Store, rendezvous_owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,6 +196,23 @@ async def test_a_pod_that_the_store_has_lost_is_still_known_to_the_replicas() ->
         _, doubted = await fleet.ask(prompts)
         assert doubted
         await fleet.until_exact(prompts)
+
+
+async def test_replicas_stay_live_where_the_store_has_lost_their_leases(
+    redis: StoreProcess,
+) -> None:
+    async with Server(patient_address(redis.url)) as server:
+        store = Store(server, f"lost_leases_{time.time_ns()}")
+        one, two = (Membership(store, name, 60.0, StoreFailures()) for name in ("one", "two"))
+        for membership in (one, two, one):
+            await membership.send_heartbeat()
+        assert one.live_names == ["one", "two"]
+        with redis.client() as client:
+            client.delete(f"{store.layout.prefix(0)}replicas")
+        await one.send_heartbeat()
+        assert one.live_names == ["one", "two"]  # so that no worker of the other changes hands
+        await two.deregister()
+        assert (await store.heartbeat(one.identity, 60.0)).live == {one.identity}
 
 
 async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.given_keys import GivenKeys
@@ -89,6 +89,27 @@ async def test_one_round_writes_the_changes_of_every_worker(owner: IndexReplica)
     store(owner, 0, 20, B)
     assert await owner.writer.write()
     assert owner.writer.rounds == rounds + 1
+    assert (await matched(owner, A), await matched(owner, B)) == (10, 20)
+
+
+async def test_a_worker_that_cannot_be_written_holds_no_other_up(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dump(worker: Worker) -> dict[str, Any]:
+        if worker == A:
+            raise RuntimeError("no stream to dump")
+        return {"steps": owner.steps.get(worker)}
+
+    await owner.take(B, ["one", "two"])
+    await owner.write_all()
+    store(owner, 0, 10, A)
+    store(owner, 0, 20, B)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "dump", dump)
+        assert not await owner.writer.write()
+        assert owner.writer.failures == {"internal": 1}
+        assert (await matched(owner, A), await matched(owner, B)) == (0, 20)
+    await owner.write_all()
     assert (await matched(owner, A), await matched(owner, B)) == (10, 20)
 
 
