@@ -98,6 +98,9 @@ class PendingFrames:
         else:
             self.dropped["pending_frames_full"] += 1
 
+    def __contains__(self, worker: Worker) -> bool:
+        return worker in self._frames
+
     def pop(self, worker: Worker) -> list[PendingFrame]:
         """Remove and return the frames of a worker."""
         frames = self._frames.pop(worker, [])

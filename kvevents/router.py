@@ -213,8 +213,7 @@ class FrameRouter:
         """
         if worker in self.streams:
             return
-        frames = self._pending.pop(worker)
-        if frames:
+        if worker in self._pending:
             self._registry.forget_expected(source)
         stream = self._registry.attach(source, worker, model)
         live = self._connections.of(source).live
@@ -225,7 +224,7 @@ class FrameRouter:
                 self._connections.add_user(connection, stream)
         elif connection is not None:
             self._registry.use_connection(stream, connection)
-        for pending in frames:
+        for pending in self._pending.pop(worker):
             self._deliver(stream, pending.frame, pending.batch, pending.connection)
         self._registry.on_stream_changed()
 

@@ -82,8 +82,7 @@ class GarbageCollector:
             self.bits_freed += len(retired)
 
     def _is_current(self, owned: OwnedWorker, generation: str) -> bool:
-        is_owned = self._writer.owned.get(owned.worker) is owned
-        return is_owned and owned.generation == generation
+        return self._writer.is_owned(owned) and owned.generation == generation
 
     async def collect(self, garbage: Garbage) -> None:
         """Delete a generation, and free its bits. Raises StoreError."""

@@ -145,7 +145,8 @@ class ReplayAnswers:
             return
         state.replay = None
         self.failed = state.can_replay and not complete
-        log.drop_accepted()
+        if state.phase is not Phase.UNSTARTED:
+            log.drop_accepted()
         if complete and replay.starts_over:
             log.incarnation.highest_known = log.incarnation.last  # it never got further
         if not complete:

@@ -128,6 +128,11 @@ class FrameSequencer:
                 state.request_replay(ReplayReason.GAP, incarnation.last)
         return self._log.take_actions()
 
+    def may_have_missed(self, sequence: int, epoch: bytes) -> bool:
+        """Whether a heartbeat tells of a frame that has not come, and none is awaited already."""
+        state, last = self._state, self._log.incarnation.last
+        return state.replay is None and epoch not in state.former_epochs and sequence > last
+
     def on_connection_changed(self, suspicion: str) -> list[Action]:
         """The publisher uses another connection from now on.
 

@@ -113,10 +113,13 @@ class Replays:
 
         Raises ReplayError.
         """
+        if stream.sequencer.request is not request:
+            return False  # it was superseded while it waited for a permit
         frames = replay(self._context, endpoint, request.start, self._timeout)
         async with aclosing(frames):  # type: ignore[type-var]
             slice_end = time.perf_counter() + _SLICE_SECONDS
             async for frame in frames:
+                await self._running.wait()
                 if stream.sequencer.request is not request:
                     return False
                 batch = _decode(frame)

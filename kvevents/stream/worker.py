@@ -167,8 +167,8 @@ class WorkerStream:
         """The publisher is alive, and says how far it has got."""
         self.signs_of_life.on_heartbeat()
         actions = self.sequencer.on_heartbeat(frame.sequence, frame.epoch)
-        if not actions and frame.sequence > self.sequencer.incarnation.last:
-            self._polls.poll_at_once()  # there may be one frame more than have come
+        if not actions and self.sequencer.may_have_missed(frame.sequence, frame.epoch):
+            self._polls.poll_at_once()
         self._perform(actions)
 
     def on_replayed_frame(self, request: ReplayRequest, frame: Frame, batch: Batch | None) -> None:

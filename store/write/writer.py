@@ -214,23 +214,25 @@ class Writer:
         self.failing = ""
         ready = [owned for owned in changed if self._is_ready(owned)]
         await self._send([batch for owned in ready if (batch := self._make_batch(owned))])
-        if any(self._is_owned(owned) and self._has_changes(owned) for owned in changed):
+        if any(self.is_owned(owned) and self._has_changes(owned) for owned in changed):
             self.wake()
 
-    def _is_owned(self, owned: OwnedWorker) -> bool:
-        return self.owned.get(owned.worker) is owned
+    def is_owned(self, owned: OwnedWorker) -> bool:
+        """Whether this replica still owns the worker, and the worker has not left."""
+        is_here = self._index.holder_ids_of(owned.worker) is not None
+        return is_here and self.owned.get(owned.worker) is owned
 
     def _is_ready(self, owned: OwnedWorker) -> bool:
         """Whether a batch can be made, which has to hold after every call of the store."""
         return (
-            self._is_owned(owned) and not owned.needs_rewrite and self._allocator.is_complete(owned)
+            self.is_owned(owned) and not owned.needs_rewrite and self._allocator.is_complete(owned)
         )
 
     async def _begin_generation(self, owned: OwnedWorker) -> None:
         acquired = await self._store.acquire(
             owned.worker, owned.model, self._replica, self._live_replicas(), fresh=True
         )
-        if not self._is_owned(owned):
+        if not self.is_owned(owned):
             return
         if isinstance(acquired, HeldBy):
             self._on_fenced(owned)
@@ -265,7 +267,7 @@ class Writer:
         start = 0
         for batch in batches:
             end = start + len(batch.calls)
-            if self._is_owned(batch.owned):
+            if self.is_owned(batch.owned):
                 self._conclude(batch, answers[start], answers[start + 1 : end])
             start = end
 

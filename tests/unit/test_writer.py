@@ -162,6 +162,46 @@ async def test_a_former_owner_is_fenced_and_its_changes_do_not_reach_the_store(
     assert await matched(heir) == 10
 
 
+async def test_a_worker_that_leaves_during_a_round_is_not_written_any_more(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the index at once, and the writer a little later."""
+    store(owner, 0, 10)
+    await owner.write_all()
+    acquire = owner.store.acquire
+
+    async def acquire_while_leaving(*args: Any, **more: Any) -> Any:
+        acquired = await acquire(*args, **more)
+        owner.index.leave(A)
+        return acquired
+
+    monkeypatch.setattr(owner.store, "acquire", acquire_while_leaving)
+    owner.writer.rewrite(A)
+    assert await owner.writer.write()
+    assert await matched(owner) == 0
+
+
+async def test_bits_of_a_worker_that_leaves_are_not_freed_while_blocks_have_them(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(owner, 0, 10)
+    await owner.write_all()
+    owner.index.clear(A, ["gpu"])
+    await owner.write_all()
+    (owned,) = owner.writer.owned.values()
+    assert owned.retired_bits
+    read_pages = owner.store.read_pages
+
+    async def read_pages_while_leaving(*args: Any) -> Any:
+        pages = await read_pages(*args)
+        owner.index.leave(A)
+        return pages
+
+    monkeypatch.setattr(owner.store, "read_pages", read_pages_while_leaving)
+    await owner.cleaner.collect_worker(owned)
+    assert owner.cleaner.bits_freed == 0
+
+
 async def test_a_worker_that_was_removed_is_not_written_any_more(owner: IndexReplica) -> None:
     store(owner, 0, 10)
     await owner.write_all()
