@@ -122,9 +122,13 @@ def test_a_recording_plays_back_to_the_same_scores(
 
 
 def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path: Path) -> None:
-    """As many frames as no queue holds, published as fast as they are taken."""
+    """More frames than the publisher's queue holds, published as fast as they are taken.
+
+    Once the publisher has gone, a heartbeat that reaches no one ends the connection; so the
+    service's own queue has room for all of them.
+    """
     file = tmp_path / "many.jsonl"
-    frames = [stored(sequence) for sequence in range(3_500)]
+    frames = [stored(sequence) for sequence in range(5_000)]
     file.write_text(
         "".join(
             json.dumps({"kind": "frame", "at": 0.0, "frames": [part.hex() for part in frame]})
@@ -132,17 +136,19 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
             for frame in frames
         )
     )
-    service = ServiceProcess()
+    configuration = tmp_path / "kvatlas.toml"
+    configuration.write_text("[events]\nqueue_messages = 10000\n")
+    service = ServiceProcess("--config", str(configuration))
     try:
         done = run("replay", str(file), "--connect", service.events)
         assert done.returncode == 0, done.stderr
         deadline = time.monotonic() + DEADLINE_SECONDS
         rank: dict[str, Any] = {}
-        while (rank.get("last_sequence"), rank.get("trust_reason")) != ("3499", "disconnected"):
+        while (rank.get("last_sequence"), rank.get("trust_reason")) != ("4999", "disconnected"):
             assert time.monotonic() < deadline, rank
             rank = dict(pods(service).get(POD) or {})  # type: ignore[call-overload]
         assert "missedFrames" not in rank
-        assert rank["blocks_by_tier"] == {"gpu": "3500"}
+        assert rank["blocks_by_tier"] == {"gpu": "5000"}
     finally:
         service.stop()
 
