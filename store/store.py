@@ -187,10 +187,20 @@ class Store:
         answer = await self.call(script, self.layout.home(worker))
         return bool(answer[0] == b"OK")
 
-    async def post_request(self, worker: Worker, request: str) -> None:
-        """Post a request, which the worker's owner takes when it renews its report."""
+    async def request_resync(self, worker: Worker) -> None:
+        """Ask the worker's owner to resync; it takes the request when it renews its report.
+
+        The request takes the place of one to rewrite, which is made again as long as it is needed.
+        """
+        await self._post_request("HSET", worker, "resync")
+
+    async def request_rewrite(self, worker: Worker) -> None:
+        """Ask the worker's owner to write everything again, unless it has a request already."""
+        await self._post_request("HSETNX", worker, "rewrite")
+
+    async def _post_request(self, command: str, worker: Worker, request: str) -> None:
         key = self.layout.prefix(self.layout.home(worker)) + "requests"
-        await self.server.execute("HSET", key, worker_name(worker), request)
+        await self.server.execute(command, key, worker_name(worker), request)
 
     async def renew_reports(self, reports: dict[Worker, tuple[int, bytes]]) -> dict[str, str]:
         """Renew reports, each with its owner's epoch; return requests by worker's name."""

@@ -235,6 +235,6 @@ class SharedReplica(Replica):
         resynced = await self._listener.resync_pod(pod)
         now = time.monotonic()
         for worker in [worker for worker in self.follower.workers.remote if worker.pod == pod]:
-            await self.store.post_request(worker, "resync")  # its owner takes it within a second
+            await self.store.request_resync(worker)  # its owner takes it within a second
             resynced.append((worker, bool(self._workers.report(worker, now).replay_endpoint)))
         return resynced

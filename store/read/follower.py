@@ -227,7 +227,7 @@ class Follower:
             # Other workers must not wait for this one: its owner is asked to write it again.
             self._on_failure(error)
             self.workers.malformed[worker] = record.generation
-            await self._store.post_request(worker, "rewrite")
+            await self._store.request_rewrite(worker)
 
     async def _load_blocks(self, record: WorkerRecord) -> None:
         worker, home = record.worker, self._store.layout.home(record.worker)
@@ -266,7 +266,7 @@ class Follower:
             self.workers.update_reports(status.reports, now)
         for worker, generation in list(self.workers.malformed.items()):
             if worker in records and records[worker].generation == generation:
-                await self._store.post_request(worker, "rewrite")
+                await self._store.request_rewrite(worker)
 
     def _check_announced(self, record: WorkerRecord, asked_at: float) -> None:
         """Find out whether the journal has failed to bring a revision that the store has."""

@@ -202,6 +202,18 @@ async def test_bits_of_a_worker_that_leaves_are_not_freed_while_blocks_have_them
     assert owner.cleaner.bits_freed == 0
 
 
+async def test_an_operator_s_request_to_resync_is_not_replaced(owner: IndexReplica) -> None:
+    await owner.write_all()
+    await owner.store.request_rewrite(A)
+    await owner.store.request_resync(A)
+    await owner.store.request_rewrite(A)
+    reports = {A: (owner.writer.owned[A].epoch, b"")}
+    assert list((await owner.store.renew_reports(reports)).values()) == ["resync"]
+    assert not await owner.store.renew_reports(reports)
+    await owner.store.request_rewrite(A)
+    assert list((await owner.store.renew_reports(reports)).values()) == ["rewrite"]
+
+
 async def test_a_worker_that_was_removed_is_not_written_any_more(owner: IndexReplica) -> None:
     store(owner, 0, 10)
     await owner.write_all()
