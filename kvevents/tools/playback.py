@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from kvevents.tools.recording import RecordedFrame
 
 
+# What the kernel holds when the socket is closed is lost if the subscriber's queue is still full as
+# it finds out. The kernel would hold megabytes. Less than a TCP segment makes large frames crawl.
+_SEND_BUFFER_BYTES = 65_536
+
+
 class PlaybackError(RuntimeError):
     """No subscriber has come, or the subscriber is gone."""
 
@@ -46,6 +51,7 @@ def play(
         socket.setsockopt(zmq.LINGER, milliseconds)
         socket.setsockopt(zmq.SNDTIMEO, milliseconds)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.SNDBUF, _SEND_BUFFER_BYTES)
         try:
             (socket.bind if bind else socket.connect)(endpoint)
         except zmq.ZMQError as error:
