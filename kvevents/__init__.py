@@ -42,6 +42,7 @@ from kvevents.wire import (
     BlockRemoved,
     BlockStored,
     ExtraStrings,
+    FrameLimits,
     PayloadError,
     decode_batch,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "ExtraStrings",
     "Frame",
     "FrameError",
+    "FrameLimits",
     "FrameRouter",
     "Listener",
     "Owner",

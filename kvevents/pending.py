@@ -68,6 +68,9 @@ class OwnsEverything(Ownership):
         pass
 
 
+_FRAME_BYTES = 500  # of a frame without its payload and its events
+
+
 class PendingFrame(NamedTuple):
     """A frame that waits for its worker's owner."""
 
@@ -76,6 +79,12 @@ class PendingFrame(NamedTuple):
     batch: Batch | None
     """None if its payload could not be decoded."""
     connection: int
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it occupies."""
+        events = 0 if self.batch is None else self.batch.size
+        return _FRAME_BYTES + len(self.frame.topic) + len(self.frame.payload) + events
 
 
 class PendingFrames:
@@ -93,7 +102,7 @@ class PendingFrames:
 
     def add(self, worker: Worker, frame: PendingFrame) -> None:
         """Keep a frame if there is room for it."""
-        if self._budget.reserve(len(frame.frame.payload)):
+        if self._budget.reserve(frame.size):
             self._frames.setdefault(worker, []).append(frame)
         else:
             self.dropped["pending_frames_full"] += 1
@@ -105,7 +114,7 @@ class PendingFrames:
         """Remove and return the frames of a worker."""
         frames = self._frames.pop(worker, [])
         for frame in frames:
-            self._budget.release(len(frame.frame.payload))
+            self._budget.release(frame.size)
         return frames
 
     def drop(self, worker: Worker) -> None:

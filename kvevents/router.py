@@ -137,7 +137,7 @@ class FrameRouter:
             self._on_heartbeat(source, frame, connection)
             return
         try:
-            batch = decode_batch(frame.payload)
+            batch = decode_batch(frame.payload, self.policy.frame_limits)
         except PayloadError as error:
             batch = None
             self._skip(error.reason, source, str(error))

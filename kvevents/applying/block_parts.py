@@ -61,10 +61,10 @@ def _following(
     blocks: Sequence[tuple[Extra, ...]],
     offsets: Sequence[tuple[int | None, ...]] | None,
     index: int,
-) -> list[tuple[Extra, int | None]]:
+) -> set[tuple[Extra, int | None]]:
     if offsets is None or index >= len(blocks):
-        return []
-    return list(zip(blocks[index], offsets[index], strict=True))
+        return set()
+    return set(zip(blocks[index], offsets[index], strict=True))
 
 
 def find_positions(
@@ -92,5 +92,5 @@ def find_positions(
             following = following - 1 if following else None
             if following is not None:
                 found[engine_hash] = following
-    known = [positions[key] for key in keys.values() if key in positions]
+    known = {positions[key] for key in keys.values() if key in positions}
     return {name: index for name, index in found.items() if index not in known}

@@ -116,7 +116,7 @@ class CacheGroups:
         if self._is_of_former_engine:
             self._groups, self._is_of_former_engine, self._has_parts = {}, False, False
         known = self._groups.get(number)
-        looks_ahead = bool(event.lookahead_token_ids)
+        looks_ahead = bool(event.looks_ahead)
         if known is None and len(self._groups) >= _MAX_GROUPS:
             return False
         kind = event.kv_cache_spec_kind or (known.kind if known else "")

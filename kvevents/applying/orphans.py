@@ -7,7 +7,7 @@ by a replay. Until then the copies of each hash are counted here.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvevents.wire import BlockStored
 
 _EVENT_BYTES = 600
-_HASH_BYTES = 250  # of one hash with its copies
+_COPIES_BYTES = 250  # of the copies of one hash in one place
 
 
 class Adopted(NamedTuple):
@@ -52,8 +52,9 @@ class Orphans:
     def __init__(self, budget: Budget, *, count_copies: bool) -> None:
         self._budget = budget
         self._count_copies = count_copies
-        self._waiting: dict[_Waiting, None] = {}
-        self._children: dict[EngineHash, list[_Waiting]] = {}
+        # In an OrderedDict the oldest is found at once, however many were removed before it.
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
+        self._children: dict[EngineHash, dict[_Waiting, None]] = {}
         self._copies: dict[EngineHash, Counter[Place]] = {}
 
     @property
@@ -73,7 +74,8 @@ class Orphans:
         Returns how many blocks of other events were dropped, and how many of this event's were not
         kept.
         """
-        size = _EVENT_BYTES + 8 * (len(event.token_ids) + len(event.block_hashes))
+        arrays = 8 * (len(event.token_ids) + len(event.block_hashes))
+        size = _EVENT_BYTES + max(event.size, arrays)
         dropped = 0
         while not self._budget.reserve(size):
             if not self._waiting:
@@ -81,17 +83,17 @@ class Orphans:
             dropped += self._drop(next(iter(self._waiting)))
         waiting = _Waiting(parent, event, size)
         self._waiting[waiting] = None
-        self._children.setdefault(parent, []).append(waiting)
+        self._children.setdefault(parent, {})[waiting] = None
         kept = sum(self.add_copy(EngineHash(name), place) for name in event.block_hashes)
         return dropped, len(event.block_hashes) - kept
 
     def add_copy(self, engine_hash: EngineHash, place: Place) -> bool:
         """Count a copy of a block without a known meaning; False if there is no room."""
         copies = self._copies.get(engine_hash)
-        if copies is None:
-            if not self._budget.reserve(_HASH_BYTES):
+        if copies is None or place not in copies:
+            if not self._budget.reserve(_COPIES_BYTES):
                 return False
-            copies = self._copies[engine_hash] = Counter()
+            copies = self._copies.setdefault(engine_hash, Counter())
         copies[place] = copies[place] + 1 if self._count_copies else 1
         return True
 
@@ -104,18 +106,14 @@ class Orphans:
         if limit is not None:
             copies[place] = min(copies[place], limit)
         if not copies[place]:
-            del copies[place]
-        if not copies:
-            self._forget(engine_hash)
+            self._forget_place(engine_hash, place)
         return True
 
     def clear(self, tiers: Collection[str] | None = None) -> None:
         """Remove the copies in `tiers`, or all copies."""
         for engine_hash, copies in list(self._copies.items()):
             for place in [place for place in copies if tiers is None or place.tier in tiers]:
-                del copies[place]
-            if not copies:
-                self._forget(engine_hash)
+                self._forget_place(engine_hash, place)
 
     def pop_children(self, hashes: Iterable[int]) -> list[BlockStored]:
         """Remove and return the events that wait for one of `hashes`."""
@@ -137,9 +135,16 @@ class Orphans:
                 self._forget(engine_hash)
         return adopted
 
+    def _forget_place(self, engine_hash: EngineHash, place: Place) -> None:
+        copies = self._copies[engine_hash]
+        if len(copies) == 1:
+            self._forget(engine_hash)
+        else:
+            del copies[place]
+            self._budget.release(_COPIES_BYTES)
+
     def _forget(self, engine_hash: EngineHash) -> None:
-        del self._copies[engine_hash]
-        self._budget.release(_HASH_BYTES)
+        self._budget.release(_COPIES_BYTES * len(self._copies.pop(engine_hash)))
         if not self._copies:  # no block of the waiting events is cached any more
             for waiting in list(self._waiting):
                 self._drop(waiting)
@@ -149,11 +154,10 @@ class Orphans:
         del self._waiting[waiting]
         self._budget.release(waiting.size)
         siblings = self._children[waiting.parent]
-        siblings.remove(waiting)
+        del siblings[waiting]
         if not siblings:
             del self._children[waiting.parent]
         lost = [h for h in map(EngineHash, waiting.event.block_hashes) if h in self._copies]
         for engine_hash in lost:
-            del self._copies[engine_hash]
-            self._budget.release(_HASH_BYTES)
+            self._budget.release(_COPIES_BYTES * len(self._copies.pop(engine_hash)))
         return len(lost)

@@ -9,6 +9,14 @@ In path order:
 from __future__ import annotations
 
 from kvevents.kernel.event_fields import ABSENT, FIELDS, read_event
-from kvevents.kernel.reader import MalformedError, Reader, UnexpectedError
+from kvevents.kernel.reader import MalformedError, Reader, TooLargeError, UnexpectedError
 
-__all__ = ["ABSENT", "FIELDS", "MalformedError", "Reader", "UnexpectedError", "read_event"]
+__all__ = [
+    "ABSENT",
+    "FIELDS",
+    "MalformedError",
+    "Reader",
+    "TooLargeError",
+    "UnexpectedError",
+    "read_event",
+]

@@ -14,7 +14,8 @@ import cython
 
 from kvevents.kernel.reader import Reader, UnexpectedError
 
-# The fields of events, in the order in which `read_event` returns their values.
+# The fields of events, in the order in which `read_event` returns their values. Other fields are
+# passed over: whatever they contain, it takes no memory.
 FIELDS = (
     "block_hashes",
     "parent_block_hash",
@@ -27,9 +28,6 @@ FIELDS = (
     "group_idx",
     "kv_cache_spec_kind",
     "kv_cache_spec_sliding_window",
-    "locality",
-    "ownership",
-    "session_id",
     "lookahead_token_ids",
     "cache_salt",
     "origin",
@@ -41,10 +39,10 @@ _SLOTS = {name.encode(): slot for slot, name in enumerate(FIELDS)}
 _TYPE_SLOT = cython.declare(cython.int, 100)
 _SLOTS[b"type"] = 100
 _INTEGERS = frozenset(map(FIELDS.index, ("block_size", "lora_id", "group_idx"))) | {10}
-_LISTS = frozenset(
-    map(FIELDS.index, ("extra_keys", "lookahead_token_ids", "remaining_copy_counts"))
-)
+_LISTS = frozenset(map(FIELDS.index, ("extra_keys", "remaining_copy_counts")))
 _LORA_NAME = cython.declare(cython.int, 6)
+_LOOKAHEAD = cython.declare(cython.int, 11)
+_LONGEST_NAMES = {5: 64, 6: 1024, 9: 64}  # slots of medium, adapter and kind: characters
 
 # Events as arrays (vLLM up to 0.23, SGLang up to 0.5.18): the fields of the elements after the tag.
 _STORED_ORDER = tuple(range(11))
@@ -56,14 +54,14 @@ def read_event(reader: Reader) -> tuple[str, list[object], int]:
     """The next event: its type, the values of FIELDS, and how many elements its array has.
 
     The number of elements is 0 for a map. A field that the event does not have is ABSENT.
-    `block_hashes` and `token_ids` are `array('Q')`s, see `read_hashes` and `read_tokens`; the other
+    `read_hashes` and `read_tokens` read two of the fields, `_is_list_with_items` a third; the other
     values are None or of the type that the field must have. Raises UnexpectedError for anything
-    that is not such an event, MalformedError for broken bytes.
+    that is not such an event, MalformedError for broken bytes, TooLargeError beyond the limit.
     """
     lead: cython.uchar = reader.next_byte()
     count: cython.Py_ssize_t
     slot: cython.int
-    values: list = [ABSENT] * 18
+    values: list = [ABSENT] * 15
     tag: object = None
     if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
         count = reader.length(lead)
@@ -105,6 +103,8 @@ def _read_field(reader: Reader, slot: cython.int) -> object:
             reader.position += 1
             return None
         return _hash(reader, reader.next_byte())
+    if slot == _LOOKAHEAD:
+        return _is_list_with_items(reader)
     value = reader.read_nested(1)
     if value is None:
         return None
@@ -116,13 +116,29 @@ def _read_field(reader: Reader, slot: cython.int) -> object:
         right = isinstance(value, str) or (slot == _LORA_NAME and isinstance(value, dict))
     if not right:
         raise UnexpectedError(f"{FIELDS[slot]} is {type(value).__name__}")
+    longest = _LONGEST_NAMES.get(slot)
+    if longest is not None and isinstance(value, str) and len(value) > longest:
+        raise UnexpectedError(f"{FIELDS[slot]} has more than {longest} characters")
     return value
+
+
+def _is_list_with_items(reader: Reader) -> bool | None:
+    """Whether the next object, a list or nil, is a list that is not empty; passes over it."""
+    start: cython.Py_ssize_t = reader.position
+    if reader.next_byte() == 0xC0:
+        return None
+    reader.position = start
+    count: cython.Py_ssize_t = reader.array_length()
+    reader.position = start
+    reader.skip_nested(1)
+    return count > 0
 
 
 def read_hashes(reader: Reader) -> array[int]:
     """A list of engine hashes, 64 bits each: integers modulo 2**64, the last 8 bytes of digests."""
     count: cython.Py_ssize_t = reader.array_length()
     i: cython.Py_ssize_t
+    reader.occupy(8 * count)
     values = array("Q", bytes(8 * count))
     if count == 0:
         return values
@@ -137,6 +153,7 @@ def read_tokens(reader: Reader) -> array[int]:
     count: cython.Py_ssize_t = reader.array_length()
     i: cython.Py_ssize_t
     lead: cython.uchar
+    reader.occupy(8 * count)
     values = array("Q", bytes(8 * count))
     if count == 0:
         return values

@@ -4,10 +4,14 @@ cdef class Reader:
     cdef const unsigned char[::1] bytes_
     cdef public Py_ssize_t position
     cdef readonly Py_ssize_t end
+    cdef readonly Py_ssize_t occupied
+    cdef Py_ssize_t _limit
     cdef unsigned long long _unsigned(self, Py_ssize_t width) except? 0
     cdef unsigned char next_byte(self) except? 0
     cdef Py_ssize_t length(self, unsigned char lead) except -1
     cdef unsigned long long integer(self, unsigned char lead) except? 0
+    cpdef int occupy(self, Py_ssize_t count) except -1
+    cdef str _text(self, bytes raw)
     cpdef bytes name(self)
     cpdef Py_ssize_t array_length(self) except -1
     cdef bytes take(self, Py_ssize_t count)

@@ -13,6 +13,11 @@ import cython
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _MAX_DEPTH = 16
+_NO_LIMIT = 0x7FFFFFFFFFFFFFFF
+# What Python objects occupy, about, besides the bytes of strings.
+_OBJECT_BYTES = cython.declare(cython.int, 64)
+_SLOT_BYTES = cython.declare(cython.int, 8)
+_PAIR_BYTES = cython.declare(cython.int, 104)
 
 
 class MalformedError(ValueError):
@@ -23,20 +28,40 @@ class UnexpectedError(ValueError):
     """Well-formed msgpack, but not of the shape an event has."""
 
 
+class TooLargeError(ValueError):
+    """What is read occupies more memory than the reader may use."""
+
+
 @cython.cclass
 class Reader:
     """A cursor over one payload.
 
+    Args:
+        data: the payload.
+        limit: bytes that everything read from it may occupy, about; beyond it every method that
+            reads raises TooLargeError.
+
     Attributes:
         position: offset of the next byte that is read.
         end: length of the payload.
+        occupied: bytes that everything read so far occupies, about. One byte of a payload can
+            become 64 in memory.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, limit: cython.Py_ssize_t = _NO_LIMIT) -> None:
         self._data = data
         self.bytes_ = data
         self.position = 0
         self.end = len(data)
+        self.occupied = 0
+        self._limit = limit
+
+    def occupy(self, count: cython.Py_ssize_t) -> cython.int:
+        """Add to the bytes that are occupied. Raises TooLargeError beyond the limit."""
+        self.occupied += count
+        if self.occupied > self._limit:
+            raise TooLargeError(f"what is read occupies more than {self._limit} bytes")
+        return 0
 
     def seek(self, position: cython.Py_ssize_t) -> None:
         """Go on reading at `position`."""
@@ -143,6 +168,10 @@ class Reader:
         lead: cython.uchar = self.next_byte()
         if depth > _MAX_DEPTH:
             raise MalformedError("nested too deeply")
+        if lead == 0xC0:
+            self.occupy(_SLOT_BYTES)
+            return None
+        self.occupy(_OBJECT_BYTES)
         if lead < 0x80 or 0xCC <= lead <= 0xCF:
             return self.integer(lead)
         if 0xD0 <= lead <= 0xD3:
@@ -151,29 +180,35 @@ class Reader:
         if lead >= 0xE0:
             return lead - 0x100
         if 0xA0 <= lead < 0xC0 or 0xD9 <= lead <= 0xDB:
-            try:
-                return self.take(self.length(lead)).decode()
-            except UnicodeDecodeError:
-                raise UnexpectedError("a string is not UTF-8") from None
+            return self._text(self.take(self.length(lead)))
         if lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
             return [self.read_nested(depth + 1) for _ in range(self.length(lead))]
         if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
             return self._map(self.length(lead), depth)
-        if lead == 0xC0:
-            return None
         if lead == 0xC2 or lead == 0xC3:
             return lead == 0xC3
         if 0xC4 <= lead <= 0xC6:
-            return self.take(self.length(lead))
+            raw = self.take(self.length(lead))
+            self.occupy(len(raw))
+            return raw
         if lead == 0xCB or lead == 0xCA:
             return self._float(lead)
         if lead == 0xC1:
             raise MalformedError("a byte msgpack does not use")
         raise UnexpectedError("an extension type")
 
+    def _text(self, raw: bytes) -> str:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise UnexpectedError("a string is not UTF-8") from None
+        self.occupy(len(text) if text.isascii() else 4 * len(text))
+        return text
+
     def _map(self, count: cython.Py_ssize_t, depth: cython.int) -> dict[object, object]:
         result: dict = {}
         for _ in range(count):
+            self.occupy(_PAIR_BYTES)
             key = self.read_nested(depth + 1)
             if isinstance(key, (list, dict)):
                 raise UnexpectedError("a map has a compound key")

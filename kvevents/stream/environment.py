@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kvevents.wire import FrameLimits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
@@ -30,6 +32,8 @@ class EventPolicy:
     """How often replay sockets are asked for frames that were lost without a trace."""
     waiting_bytes: int = 256 * 1024**2
     """Memory for frames that wait for replays and blocks that wait for parents."""
+    frame_limits: FrameLimits = FrameLimits()
+    """How much one frame may contain."""
 
 
 @dataclass(frozen=True, eq=False)

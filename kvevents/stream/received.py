@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kvevents.transport import Frame
     from kvevents.wire import Batch
 
-_DECODED_SIZE = 4  # decoded events take about this many times the bytes of their payload
+_FRAME_BYTES = 300  # of a frame without its events
 
 
 def fingerprint_of(payload: bytes) -> int:
@@ -26,7 +26,7 @@ def fingerprint_of(payload: bytes) -> int:
 
 def received_frame(frame: Frame, batch: Batch | None, fingerprint: int) -> ReceivedFrame:
     """The frame for the sequencer; `batch` is None if the payload could not be decoded."""
-    size = _DECODED_SIZE * len(frame.payload)
+    size = _FRAME_BYTES + (0 if batch is None else batch.size)
     error = _decode_error(batch)
     return ReceivedFrame(frame.sequence, fingerprint, batch, size, error, frame.epoch)
 

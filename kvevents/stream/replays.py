@@ -11,7 +11,7 @@ import structlog
 
 from kvevents.source import UnknownPublisherError
 from kvevents.transport import ReplayError, ReplayTimeoutError, replay
-from kvevents.wire import PayloadError, decode_batch
+from kvevents.wire import FrameLimits, PayloadError, decode_batch
 
 if TYPE_CHECKING:
     import zmq
@@ -35,6 +35,7 @@ class Replays:
         concurrent: how many replays run at a time; the others wait.
         reorder_seconds: how long to wait for frames that are only reordered, where there is no
             replay socket.
+        limits: how much one frame may contain.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Replays:
         timeout: float = 2.0,
         concurrent: int = 4,
         reorder_seconds: float = 0.05,
+        limits: FrameLimits | None = None,
     ) -> None:
         self._context = context
         self._timeout = timeout
         self._reorder_seconds = reorder_seconds
+        self._limits = limits or FrameLimits()
         self._permits = asyncio.Semaphore(concurrent)
         self._tasks: dict[WorkerStream, asyncio.Task[None]] = {}
         self._running = asyncio.Event()
@@ -122,7 +125,7 @@ class Replays:
                 await self._running.wait()
                 if stream.sequencer.request is not request:
                     return False
-                batch = _decode(frame)
+                batch = _decode(frame, self._limits)
                 if not _is_of(stream, frame, batch):
                     self._warn_of_foreign_frame(stream, endpoint, frame, batch)
                     return False
@@ -150,9 +153,9 @@ class Replays:
         )
 
 
-def _decode(frame: Frame) -> Batch | None:
+def _decode(frame: Frame, limits: FrameLimits) -> Batch | None:
     try:
-        return decode_batch(frame.payload)
+        return decode_batch(frame.payload, limits)
     except PayloadError:
         return None
 

@@ -2,22 +2,23 @@
 
 In path order:
 
-    events      payload -> events, over the compiled reader
+    decoding    payload -> events, over the compiled reader
+    events      the events of a frame, as typed values
     extra_keys  what identifies a block besides its tokens: images, salts, embeddings
     media       storage media -> tiers, and when tiers lose their contents
 """
 
 from __future__ import annotations
 
+from kvevents.wire.decoding import DECODE_ERRORS, decode_batch
 from kvevents.wire.events import (
-    DECODE_ERRORS,
     AllBlocksCleared,
     Batch,
     BlockRemoved,
     BlockStored,
     Event,
+    FrameLimits,
     PayloadError,
-    decode_batch,
 )
 from kvevents.wire.extra_keys import ExtraStrings, parse_extra_keys
 from kvevents.wire.media import (
@@ -40,6 +41,7 @@ __all__ = [
     "BlockStored",
     "Event",
     "ExtraStrings",
+    "FrameLimits",
     "PayloadError",
     "TierClass",
     "class_of",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from indexer import Extra
     from kvevents.wire.events import BlockStored
 
+_MOST_EXTRAS = 64  # of one block
 _OLDEST_GROUPED_ARRAY = 10  # elements of vLLM 0.20's array, the first with a group and image pairs
 
 
@@ -77,7 +78,7 @@ def _classify(
     entries: Any, lora_name: str | None, first: bool, plain_images: bool
 ) -> tuple[list[Extra], list[int | None]] | None:
     """One block's extras in the order of its key, and their offsets; None if one is unknown."""
-    if not isinstance(entries, (list, tuple)):
+    if not isinstance(entries, (list, tuple)) or len(entries) > _MOST_EXTRAS:
         return None
     images: list[tuple[int | None, str]] = []
     rest: list[Extra] = []

@@ -12,7 +12,7 @@ from indexer import KeyScheme, MemoryIndex, TrustState, Worker
 from kvevents import EventPolicy, FrameRouter, Owner, Source, WorkerStream, dump_stream
 from kvevents.sequencing import ReplayRequest
 from kvevents.transport.frame import Frame
-from kvevents.wire.events import decode_batch
+from kvevents.wire import decode_batch
 
 if TYPE_CHECKING:
     import pytest

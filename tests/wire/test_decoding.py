@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -15,6 +16,7 @@ from kvevents import (
     BlockRemoved,
     BlockStored,
     FrameError,
+    FrameLimits,
     PayloadError,
     decode_batch,
     parse_frame,
@@ -34,6 +36,9 @@ STORED: dict[str, Any] = {
     "medium": "GPU",
 }
 REMOVED: dict[str, Any] = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU"}
+
+
+UNREAD_FIELDS = ("locality", "ownership", "session_id")
 
 
 def as_hash(value: Any) -> int:
@@ -58,7 +63,9 @@ def check_event(event: Any, decoded: dict[str, Any]) -> None:
         elif name == "token_ids":  # of EAGLE pairs the first
             firsts = [item[0] if isinstance(item, list) else item for item in value]
             assert list(event.token_ids) == firsts
-        elif name != "type":
+        elif name == "lookahead_token_ids":
+            assert event.looks_ahead == (None if value is None else bool(value))
+        elif name not in {"type", *UNREAD_FIELDS}:
             assert getattr(event, name) == as_wire(value), name
 
 
@@ -101,7 +108,10 @@ def test_an_unknown_event_is_counted_and_its_neighbours_kept() -> None:
         {**STORED, "block_size": "2"},
         {**STORED, "extra_keys": {"a": 1}},
         {**REMOVED, "medium": 7},
-        {**STORED, "session_id": msgpack.ExtType(1, b"ext")},
+        {**STORED, "cache_salt": msgpack.ExtType(1, b"ext")},
+        {**STORED, "lookahead_token_ids": 7},
+        {**STORED, "medium": "m" * 65},
+        {**STORED, "lora_name": "a" * 1025},
         {**STORED, "lora_name": msgpack.ExtType(1, b"x" * 300)},
         ["BlockStored", [1], None, [5, 6], 2, None, "GPU", {"cache_salt": [1]}],
         {"no": "type"},
@@ -207,3 +217,53 @@ def test_random_damage_never_raises_anything_but_a_payload_error() -> None:
             decode_batch(bytes(damaged))
         except PayloadError as error:
             assert error.reason in {"malformed_payload", "unexpected_payload"}
+
+
+def test_a_frame_is_refused_beyond_each_of_its_limits() -> None:
+    limits = FrameLimits(payload_bytes=10_000, events=100, decoded_bytes=60_000)
+    clear = ["AllBlocksCleared"]
+    cases: dict[str, Any] = {
+        "": [clear] * 100,
+        "too_many_events": [clear] * 101,
+        "frame_too_large": [{**STORED, "session_id": "x" * 10_000}],
+        "too_many_elements": [{**STORED, "extra_keys": [[{}] * 2_000]}],
+    }
+    for reason, events in cases.items():
+        refused = ""
+        try:
+            decode_batch(msgpack.packb([1.5, events, 0]), limits)
+        except PayloadError as error:
+            refused = error.reason
+        assert refused == reason
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"extra_keys": [[{}] * 50_000]},
+        {"extra_keys": [[{"a": 1}] * 20_000]},
+        {"extra_keys": [["\U0001f600" * 30_000]]},
+        {"extra_keys": [[b"x" * 50_000]]},
+        {"extra_keys": [[1.5] * 20_000]},
+        {"extra_keys": [[[]] * 50_000]},
+        {"extra_keys": [None] * 50_000},
+        {"block_hashes": [1] * 50_000},
+        {"token_ids": [1] * 50_000},
+        {"remaining_copy_counts": [300] * 20_000},
+    ],
+    ids=lambda elements: str(elements)[:24],
+)
+def test_an_event_is_charged_for_what_it_occupies(elements: dict[str, Any]) -> None:
+    payload = msgpack.packb([1.5, [{**STORED, **elements}], 0])
+    decode_batch(payload)  # whatever is made only once
+    tracemalloc.start()
+    batch = decode_batch(payload)
+    occupied, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert batch.size >= 0.8 * occupied
+
+
+def test_fields_that_nobody_reads_take_no_memory() -> None:
+    batch = decode({**STORED, "session_id": "x" * 1_000_000, "locality": ["y" * 1_000_000]})
+    assert batch.events
+    assert batch.size < 2_000
