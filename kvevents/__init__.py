@@ -4,9 +4,11 @@ In path order:
 
     listener    sockets, router, replays and timers, started and stopped together
     router      a frame -> the stream of its worker
+    admission   which workers may join
     source      where frames come from, and which pod and model published them
     expected    workers that are expected before any frame of theirs has come
     pending     frames of workers whose owner is not known yet
+    saved_streams  the streams of all workers, for a snapshot
     probe       finds out which model and rank is behind a source
     budget      bytes that several owners share
     transport   bytes in and out over ZMQ
@@ -21,6 +23,7 @@ In path order:
 
 from __future__ import annotations
 
+from kvevents.admission import FleetLimits
 from kvevents.applying import Applier, EngineSettings, EventCounts
 from kvevents.listener import Listener
 from kvevents.pending import Owner, Ownership, OwnsEverything
@@ -35,7 +38,14 @@ from kvevents.tools import (
     play,
     read_recording,
 )
-from kvevents.transport import Frame, FrameError, SubscribeError, Subscriber, parse_frame
+from kvevents.transport import (
+    Frame,
+    FrameError,
+    SocketLimits,
+    SubscribeError,
+    Subscriber,
+    parse_frame,
+)
 from kvevents.wire import (
     AllBlocksCleared,
     Batch,
@@ -57,6 +67,7 @@ __all__ = [
     "EventCounts",
     "EventPolicy",
     "ExtraStrings",
+    "FleetLimits",
     "Frame",
     "FrameError",
     "FrameLimits",
@@ -70,6 +81,7 @@ __all__ = [
     "Publisher",
     "RecordedFrame",
     "RecordingError",
+    "SocketLimits",
     "Source",
     "StreamReport",
     "SubscribeError",

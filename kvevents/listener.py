@@ -15,7 +15,7 @@ from kvevents.probe import probe_source
 from kvevents.router import FrameRouter
 from kvevents.stream import Replays
 from kvevents.tools import Recorders
-from kvevents.transport import Subscriber
+from kvevents.transport import SocketLimits, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ class Listener:
         policy: what to do with events, and when to trust them.
         replay_timeout: seconds without a message after which an engine is taken not to answer.
         concurrent_replays: how many replays run at a time.
-        queue_messages: messages of one publisher that may wait here.
+        socket_limits: what each source's socket may take.
         restored: streams to go on with, as `FrameRouter.dump` returned them; the index must hold
             what it held then.
         ownership: decides whose events are applied here. Unless that is everything, only bound
@@ -63,7 +63,7 @@ class Listener:
         *,
         replay_timeout: float = 2.0,
         concurrent_replays: int = 4,
-        queue_messages: int = 1000,
+        socket_limits: SocketLimits | None = None,
         restored: Sequence[dict[str, Any]] = (),
         ownership: Ownership | None = None,
         on_change: Callable[[], None] = lambda: None,
@@ -71,9 +71,11 @@ class Listener:
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sources = sources
-        self._queue_messages = queue_messages
+        self._socket_limits = socket_limits or SocketLimits()
         self._restored = restored
-        self._replays = Replays(self._context, replay_timeout, concurrent_replays)
+        self._replays = Replays(
+            self._context, replay_timeout, concurrent_replays, limits=policy.frame_limits
+        )
         self._replay_timeout = replay_timeout
         self._subscribers: dict[Source, Subscriber] = {}
         self._probes: dict[Source, asyncio.Task[None]] = {}
@@ -132,7 +134,7 @@ class Listener:
 
     async def listen(self, source: Source) -> None:
         """Receive what the source publishes. Raises SubscribeError."""
-        subscriber = Subscriber(self._context, source, self, self._queue_messages)
+        subscriber = Subscriber(self._context, source, self, self._socket_limits)
         self._subscribers[source] = await subscriber.__aenter__()
         if source.pod and source.replay and not (source.model and source.rank is not None):
             probe = probe_source(
@@ -187,6 +189,10 @@ class Listener:
     def on_disconnected(self, source: Source, connection: int) -> None:
         """A connection was lost."""
         self.router.on_disconnected(source, connection)
+
+    def on_connections_refused(self, source: Source, count: int) -> None:
+        """Connections were closed because a bound endpoint has too many."""
+        self.router.on_connections_refused(source, count)
 
     def _reconnect(self, source: Source) -> None:
         subscriber = self._subscribers.get(source)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from indexer import Worker
+from kvevents.admission import Admission, AdmissionError
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
 from kvevents.expected import ExpectedWorkers
 from kvevents.pending import Owner, OwnsEverything, PendingFrame, PendingFrames
+from kvevents.saved_streams import dump_streams, restore_streams
 from kvevents.source import UnknownPublisherError
-from kvevents.stream import EventPolicy, StreamRegistry, dump_stream
+from kvevents.stream import EventPolicy, StreamRegistry
 from kvevents.transport import FrameError, parse_frame
 from kvevents.wire import PayloadError, decode_batch
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from kvevents.transport import Frame
     from kvevents.wire import Batch
 
-_MAX_ROUTES = 65_536
+_MAX_ROUTES = 8_192
 _HEARTBEAT_PAYLOADS = (b"", b"\xc0")  # empty, or nil
 
 _log = structlog.get_logger("kvatlas.kvevents")
@@ -53,7 +55,7 @@ class FrameRouter:
         budget: memory for everything that waits: frames and orphans.
         frames: how many frames have come.
         heartbeats: how many of them were heartbeats.
-        departed: workers forgotten for their silence.
+        departed: workers forgotten for their silence, or because others needed their places.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class FrameRouter:
             reconnect,
         )
         self._connections = self._registry.connections
+        self._admission = Admission(self._registry, self.policy.fleet_limits, self._depart)
         self.expected = ExpectedWorkers(self._registry, self.ownership)
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
         self._warned: set[tuple[str, str]] = set()
@@ -119,6 +122,11 @@ class FrameRouter:
         for connection in list(self._connections.of(source).live):
             self.on_disconnected(source, connection)
 
+    def on_connections_refused(self, source: Source, count: int) -> None:
+        """Connections were closed because the source has too many."""
+        detail = "connections were closed: events.connections limits them"
+        self._skip("too_many_connections", source, detail, count)
+
     # Frames
 
     def route(self, source: Source, parts: list[bytes], connection: int = 0) -> None:
@@ -126,7 +134,7 @@ class FrameRouter:
         self.frames += 1
         try:
             self._route(source, parse_frame(parts), connection)
-        except (FrameError, UnknownPublisherError) as error:
+        except (FrameError, UnknownPublisherError, AdmissionError) as error:
             self._skip(error.reason, source, str(error))
         except Exception:  # noqa: BLE001 - one bad frame must not stop the others
             self.skipped["internal_error"] += 1
@@ -147,7 +155,9 @@ class FrameRouter:
             stream = self._find_stream(PendingFrame(source, frame, batch, connection), rank)
             if stream is None:
                 return
-            if rank is not None and len(self._routes) < _MAX_ROUTES:
+            if rank is not None:
+                if len(self._routes) >= _MAX_ROUTES:
+                    self._routes.clear()
                 self._routes[source, frame.topic, rank] = stream
         self._deliver(stream, frame, batch, connection)
 
@@ -172,14 +182,16 @@ class FrameRouter:
         source = pending.source
         publisher = source.publisher_of(pending.frame.topic)
         worker = Worker(publisher.pod, self.expected.rank_of(source, publisher, rank))
-        self._routes.clear()  # no route may lead to a stream that was removed
         stream = self.streams.get(worker)
+        if stream is None or stream.source is not source:
+            self._routes.clear()  # none may lead to a stream through a source that it has left
         if stream is not None:
             if self._registry.reject_rival(stream, pending.connection):
                 return None
             if stream.model == publisher.model:
                 return self._registry.attach(source, worker, publisher.model)
             self._registry.forget(stream)
+        self._admission.check(worker, publisher.model, pending.connection)
         match self.ownership.owner_of(worker, publisher.model, source):
             case Owner.HERE:
                 if stream is None:
@@ -191,8 +203,8 @@ class FrameRouter:
                 self.skipped["owned_elsewhere"] += 1
         return None
 
-    def _skip(self, reason: str, source: Source, detail: str) -> None:
-        self.skipped[reason] += 1
+    def _skip(self, reason: str, source: Source, detail: str, count: int = 1) -> None:
+        self.skipped[reason] += count
         if (reason, source.endpoint) not in self._warned:
             self._warned.add((reason, source.endpoint))
             _log.warning("frame_skipped", reason=reason, endpoint=source.endpoint, detail=detail)
@@ -241,29 +253,12 @@ class FrameRouter:
     # Snapshots
 
     def dump(self) -> list[dict[str, Any]]:
-        """Plain values for `restore`, of every stream that can be gone on with."""
-        return [d for s in self.streams.values() if (d := dump_stream(s)) is not None]
+        """See `dump_streams`."""
+        return dump_streams(self._registry)
 
     def restore(self, dumped: Sequence[dict[str, Any]]) -> None:
-        """Go on with dumped streams; workers without one leave the index.
-
-        All sources must have been added; a stream of a source that is not configured any more is
-        left out. Raises what a malformed dump makes it raise.
-        """
-        restored = set()
-        for stream in dumped:
-            worker, model = Worker(*stream["worker"]), stream["model"]
-            source = self._connections.find_source(stream["endpoint"], worker.pod, model)
-            if source is not None:
-                if worker not in self.streams:
-                    self._registry.forget_expected(source)
-                self._registry.attach(source, worker, model).restore(stream)
-                restored.add(worker)
-        for worker in [blocks.worker for blocks in self._index.workers()]:
-            if worker not in restored:
-                self._index.leave(worker)
-                if worker in self.streams:
-                    self._index.join(worker, self.streams[worker].model)
+        """See `restore_streams`."""
+        restore_streams(self._registry, self._index, dumped)
 
     # Time, and an operator's wishes
 
@@ -272,11 +267,14 @@ class FrameRouter:
         for stream in list(self.streams.values()):
             silent = stream.silent_for(now)
             if self.policy.departed_after and (silent or 0.0) > self.policy.departed_after:
-                _log.info("worker_departed", pod=stream.worker.pod, rank=stream.worker.rank)
-                self.departed += 1
-                self._registry.forget(stream)
+                self._depart(stream)
             else:
                 stream.tick(now, self.policy.poll_seconds)
+
+    def _depart(self, stream: WorkerStream) -> None:
+        _log.info("worker_departed", pod=stream.worker.pod, rank=stream.worker.rank)
+        self.departed += 1
+        self._registry.forget(stream)
 
     def forget_pod(self, pod: str) -> bool:
         """Remove a pod from the scores at once; False if it was not known.

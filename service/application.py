@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -59,6 +59,7 @@ _COMPAT = COMPAT.services_by_name["TokenizationService"]
 _FLEET = FLEET.services_by_name["FleetService"]
 _SERVICES = [service.full_name for service in (_SCORING, _TOKENIZATION, _FLEET, _COMPAT)]
 _SWEEP_SECONDS = 0.05
+_CACHED_SCHEMES = 4096  # models; their names come off the wire
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
 
 
@@ -73,7 +74,7 @@ class Application:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._scheme_of = cache(partial(make_scheme, configuration))
+        self._scheme_of = lru_cache(_CACHED_SCHEMES)(partial(make_scheme, configuration))
         self.loops = Loops()
         self.addresses: list[str] = []
         """Where gRPC listens, with the port chosen where 0 was asked for."""

@@ -112,6 +112,8 @@ def make_listener(
         departed_after=events.departed_seconds,
         poll_seconds=events.poll_seconds,
         waiting_bytes=events.waiting_limit,
+        frame_limits=events.frame_limits,
+        fleet_limits=events.fleet_limits,
     )
     return Listener(
         index,
@@ -120,7 +122,7 @@ def make_listener(
         policy,
         replay_timeout=events.replay_timeout_seconds,
         concurrent_replays=events.concurrent_replays,
-        queue_messages=events.queue_messages,
+        socket_limits=events.socket_limits,
         restored=restored,
         ownership=ownership,
         on_change=on_change,

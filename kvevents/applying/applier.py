@@ -83,7 +83,7 @@ class Applier:
             extra_strings,
             count_copies=count_copies,
         )
-        self._places = Places(trust.classes)
+        self._places = Places(trust)
         self._sparse: list[BlockStored] = []
         self._other_cache = OtherCache()
         self._has_reported_extras = False

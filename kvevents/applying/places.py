@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indexer import Place
-from kvevents.wire import CPU_TIER, GPU_TIER, class_of, tier_of
+from kvevents.wire import CPU_TIER, GPU_TIER, class_of, is_known, tier_of
 
 if TYPE_CHECKING:
-    from kvevents.trust import ClassesInUse
+    from kvevents.trust import Trust
 
 _MAX_PLACES = 63  # the holders of a block at one worker are written to the store as 64 bits
 _MAX_REMEMBERED = 256  # names of media come off the wire
 
 
 class Places:
-    """The places of one worker; a class of tiers counts for its model once a place is in it."""
+    """The places of one worker.
 
-    def __init__(self, classes: ClassesInUse) -> None:
-        self._classes = classes
+    A class of tiers counts for all workers of the model once a place is in it. A tier that no
+    engine is known to have is the worker's own matter.
+
+    Args:
+        trust: told of the classes that count.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
         self._places: dict[tuple[str | None, int | None], Place] = {}
 
     def find(self, medium: str | None, group: int | None) -> Place | None:
@@ -29,7 +36,10 @@ class Places:
             known = set(self._places.values())
             if place.group < 0 or (place not in known and len(known) >= _MAX_PLACES):
                 return None
-            self._classes.add(class_of(place.tier))
+            if is_known(place.tier):
+                self._trust.classes.add(class_of(place.tier))
+            else:
+                self._trust.use_class(class_of(place.tier))
             if len(self._places) < _MAX_REMEMBERED:
                 self._places[medium, group] = place
         return place

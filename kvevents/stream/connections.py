@@ -81,6 +81,10 @@ class ConnectionTable:
         if connection not in self._lost:
             self._streams.setdefault(connection, set()).add(stream)
 
+    def count_users(self, connection: int) -> int:
+        """How many streams have something to do with the connection."""
+        return len(self._streams.get(connection, ()))
+
     def remove_user(self, connection: int, stream: WorkerStream) -> None:
         """`stream` has nothing to do with the connection any more."""
         streams = self._streams.get(connection)

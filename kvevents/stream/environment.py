@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kvevents.admission import FleetLimits
 from kvevents.wire import FrameLimits
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class EventPolicy:
     """How often replay sockets are asked for frames that were lost without a trace."""
     waiting_bytes: int = 256 * 1024**2
     """Memory for frames that wait for replays and blocks that wait for parents."""
-    frame_limits: FrameLimits = FrameLimits()
+    frame_limits: FrameLimits = field(default_factory=FrameLimits)
     """How much one frame may contain."""
+    fleet_limits: FleetLimits = field(default_factory=FleetLimits)
+    """How many workers may join."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -85,6 +86,8 @@ class StreamRegistry:
             self._on_answer_without_connection,
         )
         self._streams: dict[Worker, WorkerStream] = {}
+        self._pods: dict[str, dict[int, WorkerStream]] = {}  # by rank
+        self._models: Counter[str] = Counter()  # streams of each
         self._classes: dict[str, ClassesInUse] = {}  # by model
 
     @property
@@ -94,7 +97,21 @@ class StreamRegistry:
 
     def of_pod(self, pod: str) -> Iterator[WorkerStream]:
         """The streams of a pod's ranks."""
-        return (stream for worker, stream in self._streams.items() if worker.pod == pod)
+        return iter(self._pods.get(pod, {}).values())
+
+    @property
+    def pod_count(self) -> int:
+        """How many pods there are."""
+        return len(self._pods)
+
+    @property
+    def model_count(self) -> int:
+        """How many models they serve."""
+        return len(self._models)
+
+    def count_of_model(self, model: str) -> int:
+        """How many streams there are for `model`."""
+        return self._models[model]
 
     # Streams come and go
 
@@ -124,6 +141,8 @@ class StreamRegistry:
         )
         stream = WorkerStream(worker, model, applier, trust, self._environment)
         self._streams[worker] = stream
+        self._pods.setdefault(worker.pod, {})[worker.rank] = stream
+        self._models[model] += 1
         _log.info("worker_joined", pod=worker.pod, rank=worker.rank, model=model)
         return stream
 
@@ -142,6 +161,13 @@ class StreamRegistry:
         stream.close()
         self._classes[stream.model].unsubscribe(stream.trust)
         del self._streams[stream.worker]
+        ranks = self._pods[stream.worker.pod]
+        del ranks[stream.worker.rank]
+        if not ranks:
+            del self._pods[stream.worker.pod]
+        self._models[stream.model] -= 1
+        if not self._models[stream.model]:
+            del self._models[stream.model], self._classes[stream.model]
 
     def forget_expected(self, source: Source) -> None:
         """Forget what was expected behind `source`: its pod turned out to have another rank."""

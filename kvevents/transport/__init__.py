@@ -3,6 +3,7 @@
 In path order:
 
     subscriber     a SUB socket on the event loop
+    inbox          messages that wait to be handled
     connections    which of a socket's connections a message came through
     frame          message parts -> frame
     replay_client  the frames that an engine still has, as an async iterator
@@ -12,7 +13,12 @@ from __future__ import annotations
 
 from kvevents.transport.frame import Frame, FrameError, parse_frame
 from kvevents.transport.replay_client import ReplayError, ReplayTimeoutError, replay
-from kvevents.transport.subscriber import MessageHandler, SubscribeError, Subscriber
+from kvevents.transport.subscriber import (
+    MessageHandler,
+    SocketLimits,
+    SubscribeError,
+    Subscriber,
+)
 
 __all__ = [
     "Frame",
@@ -20,6 +26,7 @@ __all__ = [
     "MessageHandler",
     "ReplayError",
     "ReplayTimeoutError",
+    "SocketLimits",
     "SubscribeError",
     "Subscriber",
     "parse_frame",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket as sockets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,9 +39,14 @@ class Connections:
     Args:
         socket: the socket, before it is bound or connected.
         bind: whether peers connect to it, rather than it to a peer.
+        most: how many peers may be connected; further connections are closed.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], *, bind: bool) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], *, bind: bool, most: int) -> None:
+        self._socket = socket
+        self._most = most if bind else 0
+        self._open: set[int] = set()  # descriptors
+        self._refused = 0
         self._opened = zmq.Event.ACCEPTED if bind else zmq.Event.CONNECTED
         self._made = zmq.Event.ACCEPTED if bind else zmq.Event.HANDSHAKE_SUCCEEDED
         self._monitor = socket.get_monitor_socket(
@@ -73,6 +80,7 @@ class Connections:
     def _notice(self, event: int, descriptor: int) -> None:
         now = time.perf_counter()
         if event == zmq.Event.DISCONNECTED:
+            self._open.discard(descriptor)
             number = self._numbers.get(descriptor, 0)
             self._lost.append((descriptor, number))
             self._unreported_losses.append(number)
@@ -81,8 +89,27 @@ class Connections:
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
+            self._open.add(descriptor)
+            if self._most and len(self._open) > self._most:
+                self._refuse(descriptor)
         if event == self._made:
             self._unreported.append(NewConnection(self._newest, now))
+
+    def _refuse(self, descriptor: int) -> None:
+        """Close a connection under ZMQ, which then takes it for lost."""
+        self._refused += 1
+        _, _, port = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")
+        try:
+            with sockets.socket(fileno=os.dup(descriptor)) as connection:
+                if str(connection.getsockname()[1]) == port:  # the descriptor may be another's now
+                    connection.shutdown(sockets.SHUT_RDWR)
+        except (OSError, IndexError):
+            pass  # it is closed already, or no TCP connection
+
+    def take_refused(self) -> int:
+        """How many connections were closed since the last call because there were too many."""
+        refused, self._refused = self._refused, 0
+        return refused
 
     def number(self, descriptor: int) -> int:
         """The number of the connection of a message that came through `descriptor`."""

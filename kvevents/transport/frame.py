@@ -13,6 +13,7 @@ class FrameError(ValueError):
         self.reason = reason
 
 
+_LONGEST_TOPIC = 2048
 _SEQUENCE_BYTES = 8
 _EPOCH_BYTES = 16
 
@@ -37,6 +38,8 @@ def parse_frame(parts: list[bytes]) -> Frame:
     if len(parts) != 3:
         raise FrameError("frame_parts", f"a message has {len(parts)} parts instead of 3")
     topic, sequence, payload = parts
+    if len(topic) > _LONGEST_TOPIC:
+        raise FrameError("topic_too_long", f"a topic has {len(topic):,} bytes")
     if len(sequence) == _SEQUENCE_BYTES:
         return Frame(topic, int.from_bytes(sequence, "big"), payload)
     if len(sequence) == _SEQUENCE_BYTES + _EPOCH_BYTES:

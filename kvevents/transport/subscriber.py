@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import structlog
 import zmq
 
 from kvevents.transport.connections import Connections
+from kvevents.transport.inbox import Inbox
 
 if TYPE_CHECKING:
     from kvevents.source import Source
@@ -23,9 +23,29 @@ _RECONNECT_FIRST_MS = 100
 _RECONNECT_MAX_MS = 2_000
 _RECONNECT_AGAIN_SECONDS = 0.5
 _HEARTBEAT_MS = 2_000
-_DEAD_AFTER_MS = 6_000
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_FETCH_MESSAGES = 16  # at a time
+# While a connection's messages wait in ZMQ, it does not read the peer's heartbeats either: this
+# must be longer than any backlog. TCP notices a dead host sooner.
+_DEAD_AFTER_MS = 30_000
+_HANDSHAKE_MS = 10_000
+_KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_PROBE_SECONDS, _KEEPALIVE_PROBES = 3, 1, 3
+_QUEUED_IN_ZMQ = 16  # messages of one connection
+_FETCH_MESSAGES, _FETCH_ROUNDS = 16, 4  # at a time
+
+
+class SocketLimits(NamedTuple):
+    """What one source's socket may take."""
+
+    queue_messages: int = 10_000
+    """Messages that may wait to be handled."""
+    queue_bytes: int = 64 * 1024**2
+    """Bytes that these may occupy."""
+    message_bytes: int = 8 * 1024**2
+    """Size of a message. ZMQ closes the connection of a peer that sends a larger one."""
+    connections: int = 4096
+    """Connections to a bound endpoint."""
+
+
+_DEFAULT_LIMITS = SocketLimits()
 
 
 class SubscribeError(OSError):
@@ -47,20 +67,25 @@ class MessageHandler(Protocol):
         """A connection was lost; some of its messages may be handled after this."""
         ...
 
+    def on_connections_refused(self, source: Source, count: int) -> None:
+        """Connections were closed because a bound endpoint has too many."""
+        ...
+
 
 class Subscriber:
     """Receives the messages of one source, in order of arrival, within an `async with` block.
 
     Messages are handled in slices of half a millisecond, so that requests are answered in between.
-    ZMQ reconnects by itself, first after 100 ms and then ever more slowly, up to 2 s; a peer that
-    does not answer heartbeats for 6 s is disconnected. Messages that come faster than they are
-    handled wait here, then at the publisher, which drops what it cannot hold: a gap in its numbers.
+    ZMQ reconnects by itself, first after 100 ms and then ever more slowly, up to 2 s. A peer whose
+    host does not answer for 6 s, or that does not answer heartbeats for 30 s, is disconnected.
+    Messages that come faster than they are handled wait here, within limits, then in the network,
+    then at the publisher, which drops what it cannot hold: a gap in its numbers.
 
     Args:
         context: where the socket is made.
         source: what to receive.
         handler: is given each message and each change of connections.
-        high_water_mark: messages of one connection that may wait here.
+        limits: what the socket may take.
     """
 
     def __init__(
@@ -68,21 +93,22 @@ class Subscriber:
         context: zmq.Context[zmq.Socket[bytes]],
         source: Source,
         handler: MessageHandler,
-        high_water_mark: int = 1000,
+        limits: SocketLimits = _DEFAULT_LIMITS,
     ) -> None:
         self._context = context
         self._source = source
         self._handler = handler
-        self._high_water_mark = high_water_mark
+        self._limits = limits
         self._paused = False
         self._live_connections: set[int] = set()
         self._reconnected_at = 0.0
-        self._fetched: deque[tuple[list[bytes], int]] = deque()  # messages with their connections
+        self._inbox = Inbox(limits.queue_messages, limits.queue_bytes)
 
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if the endpoint is malformed, in use or not on this host."""
         self._socket = self._context.socket(zmq.SUB)
-        self._connections = Connections(self._socket, bind=self._source.bind)
+        most = self._limits.connections
+        self._connections = Connections(self._socket, bind=self._source.bind, most=most)
         try:
             self._open()
         except zmq.ZMQError as error:
@@ -102,13 +128,17 @@ class Subscriber:
 
     def _open(self) -> None:
         socket = self._socket
-        socket.setsockopt(zmq.RCVHWM, self._high_water_mark)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+        socket.setsockopt(zmq.RCVHWM, min(_QUEUED_IN_ZMQ, self._limits.queue_messages))
+        socket.setsockopt(zmq.MAXMSGSIZE, self._limits.message_bytes)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_FIRST_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _DEAD_AFTER_MS)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_IDLE_SECONDS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_PROBE_SECONDS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_PROBES)
         if "*" in self._source.endpoint or "[" in self._source.endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         socket.subscribe(self._source.topic.encode())
@@ -137,7 +167,7 @@ class Subscriber:
         self._socket.connect(self._source.endpoint)
 
     def pause(self) -> None:
-        """Handle nothing until `resume`; messages wait in ZMQ, and then at their publishers."""
+        """Handle nothing until `resume`; messages wait."""
         self._paused = True
 
     def resume(self) -> None:
@@ -146,49 +176,67 @@ class Subscriber:
         self._drain()
 
     def _drain(self) -> None:
-        """Handle the messages that are there.
+        """Fetch and handle the messages that are there, for the time of a slice.
 
         ZMQ's descriptor becomes readable only once, so all must be fetched before it is awaited.
+        Fetching comes first: ZMQ takes a peer for dead if its messages are left there too long.
         """
         if self._next_drain is not None:
             self._next_drain.cancel()
             self._next_drain = None
-        on_message, source, fetched = self._handler.on_message, self._source, self._fetched
-        deadline = time.perf_counter() + _SLICE_SECONDS
-        while not self._paused:
-            while fetched:
-                parts, connection = fetched.popleft()
-                on_message(source, parts, connection)
-                if time.perf_counter() > deadline:
-                    self._next_drain = self._loop.call_soon(self._drain)
-                    return
-            if not self._fetch_some():
-                return
+        inbox, deadline = self._inbox, time.perf_counter() + _SLICE_SECONDS
+        is_empty = self._fetch()
+        while inbox and not self._paused:
+            self._handle_next()
+            if time.perf_counter() > deadline:
+                break
+        can_go_on = not inbox.is_full if self._paused else bool(inbox)
+        if can_go_on or not (is_empty or inbox.is_full):
+            self._next_drain = self._loop.call_soon(self._drain)
 
-    def _fetch_some(self) -> bool:
-        """Fetch some messages, then notice changes of connections; False if there were neither."""
-        fetched: list[tuple[list[bytes], int]] = []  # messages with their descriptors
-        try:
-            while len(fetched) < _FETCH_MESSAGES:
-                fetched.append(self._fetch())
-        except zmq.Again:
-            pass
+    def _handle_next(self) -> None:
+        item = self._inbox.pop()
+        if not isinstance(item, int):
+            self._handler.on_message(self._source, item.parts, item.connection)
+        elif item in self._live_connections:
+            self._handler.on_connected(self._source, item)
+
+    def _fetch(self) -> bool:
+        """Fetch some messages, and notice changes of connections; True if there is nothing more."""
+        for _ in range(_FETCH_ROUNDS):
+            if self._inbox.is_full:
+                self._notice_connections([], drained=False)
+                return False
+            fetched: list[tuple[list[bytes], int]] = []  # messages with their descriptors
+            with contextlib.suppress(zmq.Again):
+                while len(fetched) < _FETCH_MESSAGES:
+                    fetched.append(self._receive())
+            if not fetched:
+                self._connections.on_drained()
+            if not self._notice_connections(fetched, drained=not fetched) and not fetched:
+                return True
+        return False
+
+    def _notice_connections(self, fetched: list[tuple[list[bytes], int]], *, drained: bool) -> bool:
+        """Add to the inbox what has come; returns whether there are more new connections.
+
+        drained: whether no message waits in ZMQ.
+        """
         connections, handler, source = self._connections, self._handler, self._source
-        if not fetched:
-            connections.on_drained()
-        for connection in connections.take_made(drained=not fetched):
+        for connection in connections.take_made(drained=drained):
             self._live_connections.add(connection)
-            handler.on_connected(source, connection)
+            self._inbox.add_connection(connection)
         more = connections.watch()
-        self._fetched.extend(
-            (parts, connections.number(descriptor)) for parts, descriptor in fetched
-        )
+        for parts, descriptor in fetched:
+            self._inbox.add_message(parts, connections.number(descriptor))
+        if refused := connections.take_refused():
+            handler.on_connections_refused(source, refused)
         for connection in connections.take_lost():
             self._live_connections.discard(connection)
             handler.on_disconnected(source, connection)
-        return more or bool(fetched)
+        return more
 
-    def _fetch(self) -> tuple[list[bytes], int]:
+    def _receive(self) -> tuple[list[bytes], int]:
         """One message and its descriptor. Part by part is faster than `recv_multipart`."""
         receive = self._socket.recv
         part = receive(zmq.NOBLOCK, copy=False)

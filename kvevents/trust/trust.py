@@ -28,8 +28,9 @@ A new connection alone does not make up for a lost one. It is another suspicion 
 which is resolved when the engine's replay socket has shown that it is the same engine, or what the
 new engine holds.
 
-A class of tiers that the workers of a model do not use does not count (see `ClassesInUse`). The
-state is the worst of the classes that count, or `recovering` while a replay is awaited.
+A class of tiers that the workers of a model do not use does not count (see `ClassesInUse`); one that
+a worker has under a name of its own counts for it alone. The state is the worst of the classes that
+count, or `recovering` while a replay is awaited.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class Trust:
         "_extras_not_sent",
         "_has_orphans",
         "_is_heard",
+        "_own_classes",
         "classes",
         "reason",
         "recovering",
@@ -154,6 +156,12 @@ class Trust:
         self.recovering = ""
         self._has_orphans = False
         self._extras_not_sent = False
+        self._own_classes: set[TierClass] = set()
+        self.recompute()
+
+    def use_class(self, tier_class: TierClass) -> None:
+        """Count a class for this worker alone."""
+        self._own_classes.add(tier_class)
         self.recompute()
 
     def follow(self, change: TrustChange) -> None:
@@ -239,7 +247,8 @@ class Trust:
         doubts = [
             doubt
             for tier_class in TierClass
-            if (doubt := self._doubts[tier_class]) is not None and tier_class in self.classes
+            if (doubt := self._doubts[tier_class]) is not None
+            and (tier_class in self.classes or tier_class in self._own_classes)
         ]
         return [*doubts, _ORPHANS] if self._has_orphans else doubts
 

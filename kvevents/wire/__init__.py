@@ -27,6 +27,7 @@ from kvevents.wire.media import (
     GPU_TIER,
     TierClass,
     class_of,
+    is_known,
     tier_of,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "TierClass",
     "class_of",
     "decode_batch",
+    "is_known",
     "parse_extra_keys",
     "tier_of",
 ]

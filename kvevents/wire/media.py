@@ -17,6 +17,14 @@ _ALIASES = {
 }
 
 
+_KNOWN_TIERS = frozenset((GPU_TIER, *_ALIASES.values()))
+
+
+def is_known(tier: str) -> bool:
+    """Whether engines are known to have such a tier."""
+    return tier in _KNOWN_TIERS
+
+
 def tier_of(medium: str | None) -> str:
     """The tier of an event's medium, in any case of letters; the GPU if the event names none."""
     if not medium:

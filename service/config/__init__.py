@@ -3,6 +3,7 @@
 configuration    all sections together; loads them from file, environment and flags
 sections         what can be set, its bounds and defaults
 models           the sections about models: tokenizers and chat templates
+events           the sections about events: sources and limits
 """
 
 from __future__ import annotations

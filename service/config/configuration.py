@@ -19,16 +19,15 @@ from pydantic_settings import (
 )
 
 from kvevents import EngineSettings
+from service.config.events import EventsSection, SourceSection
 from service.config.models import ModelSection, TokenizationSection
 from service.config.sections import (
-    EventsSection,
     GrpcSection,
     IndexSection,
     LimitsSection,
     LogSection,
     MetricsSection,
     SnapshotSection,
-    SourceSection,
     StoreSection,
 )
 

@@ -6,12 +6,11 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
-from kvevents import ExtraStrings
 from store import AddressError, StoreAddress, parse_address
 
 
@@ -38,7 +37,7 @@ class GrpcSection(Section):
             raise ValueError("needs at least one address")
         for address in listen:
             if not address.startswith("unix:"):
-                _check_host_port(address)
+                check_host_port(address)
         return listen
 
 
@@ -51,7 +50,7 @@ class MetricsSection(Section):
     @classmethod
     def _address(cls, listen: str) -> str:
         if listen:
-            _check_host_port(listen)
+            check_host_port(listen)
         return listen
 
 
@@ -86,44 +85,6 @@ class IndexSection(Section):
 
     count_copies: bool = Field(
         default=True, description="false for engines that announce a block again without a new copy"
-    )
-
-
-class EventsSection(Section):
-    """When a worker's events are doubted, and what happens then."""
-
-    policy: Literal["keep", "forget"] = Field(
-        "keep", description="blocks that may be gone: keep them, marked, or forget them"
-    )
-    poll_seconds: float = Field(
-        10.0,
-        ge=0.05,
-        le=86_400,
-        description="how often replay sockets are asked for frames that were missed",
-    )
-    replay_timeout_seconds: float = Field(
-        2.0, gt=0, le=600, description="how long a replay socket may take to send the next frame"
-    )
-    concurrent_replays: int = Field(
-        4, ge=1, le=1000, description="replays in progress at the same time"
-    )
-    stale_seconds: float = Field(
-        60.0, ge=0, description="silence after which a pod is stale; 0: never"
-    )
-    departed_seconds: float = Field(
-        0.0, ge=0, description="silence after which a pod is forgotten; 0: never"
-    )
-    queue_messages: int = Field(
-        1000,
-        ge=1,
-        le=1_000_000,
-        description="messages of one publisher that may wait to be processed",
-    )
-    waiting_limit: ByteSize = Field(
-        ByteSize(256 * 1024**2),
-        ge=64 * 1024,
-        validate_default=True,
-        description="memory for frames that wait for replays and blocks that wait for parents",
     )
 
 
@@ -217,60 +178,8 @@ class LimitsSection(Section):
     )
 
 
-class SourceSection(Section):
-    """A ZMQ endpoint that events come from."""
-
-    endpoint: str = Field(description="such as tcp://10.0.0.1:5557, or tcp://*:5557 to bind")
-    bind: bool = Field(default=False, description="bind it, and let pods connect")
-    topic: str = Field("", description="prefix of the topics to subscribe to; empty: all")
-    pod: str = Field("", description="pod behind the endpoint; empty: as the topic says")
-    model: str = Field("", description="model that the pod serves; empty: as the topic says")
-    rank: int | None = Field(
-        None,
-        ge=0,
-        le=2**31 - 1,
-        description="data-parallel rank; overrides the rank in the payloads",
-    )
-    extra_strings: ExtraStrings = Field(
-        ExtraStrings.AUTO,
-        description="what plain strings in extra_keys are: auto, salt, image or none",
-    )
-    replay: str = Field(
-        "",
-        description="replay socket; {host} stands for the pod's, the rank is added to the port",
-    )
-
-    @field_validator("replay")
-    @classmethod
-    def _replay(cls, replay: str) -> str:
-        scheme, separator, rest = replay.partition("://")
-        if not replay:
-            return replay
-        if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest or "*" in rest:
-            raise ValueError(f"cannot connect to the replay socket {replay!r}")
-        if scheme == "tcp" or "{host}" in rest:
-            _check_host_port(rest)
-        return replay
-
-    @model_validator(mode="after")
-    def _endpoint(self) -> Self:
-        scheme, separator, rest = self.endpoint.partition("://")
-        if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest:
-            raise ValueError(f"endpoint {self.endpoint!r} is not tcp://, ipc:// or inproc://")
-        if scheme == "tcp" and ":" not in rest:
-            raise ValueError(f"endpoint {self.endpoint!r} has no port")
-        if "*" in rest and not self.bind:
-            raise ValueError(f"cannot connect to the wildcard {self.endpoint!r}: set bind = true")
-        if self.bind and self.replay and "{host}" not in self.replay:
-            raise ValueError(
-                "many pods can connect to a bound endpoint: write {host} in replay for their hosts"
-            )
-        if self.bind and self.pod:
-            raise ValueError("many pods can connect to a bound endpoint: leave pod empty")
-        return self
-
-
-def _check_host_port(address: str) -> None:
+def check_host_port(address: str) -> None:
+    """Raise ValueError unless the address is host:port."""
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"{address!r} is not host:port with a port from 0 to 65535")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 import zmq
 from support.deadlines import DEADLINE_SECONDS
 
-from kvevents import Source, Subscriber
+from kvevents import SocketLimits, Source, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ class RecordingListener:
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, int]] = []
         self.up: set[int] = set()
-        self.changes = 0
+        self.changes = self.refused = 0
         self.changed = asyncio.Event()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -44,6 +45,11 @@ class RecordingListener:
         del source
         self.up.discard(connection)
         self.changes += 1
+        self.changed.set()
+
+    def on_connections_refused(self, source: Source, count: int) -> None:
+        del source
+        self.refused += count
         self.changed.set()
 
     def through(self, text: bytes) -> set[int]:
@@ -101,4 +107,63 @@ async def test_a_publisher_that_reuses_a_descriptor_has_a_connection_of_its_own(
         await heard.until(lambda: len(heard.messages) == 6)
         assert not heard.through(b"former") & heard.through(b"latter")
         assert len(heard.through(b"latter")) == 5
+    context.term()
+
+
+async def test_connections_beyond_the_limit_are_closed_and_counted() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = RecordingListener()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    async with Subscriber(context, source, heard, SocketLimits(connections=2)) as subscriber:
+        first, second = [await publisher(context, subscriber.endpoint) for _ in range(2)]
+        stranger = context.socket(zmq.XPUB)
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(subscriber.endpoint)
+        await heard.until(lambda: heard.refused >= 1)
+        for socket, text in ((first, b"first"), (second, b"second")):
+            socket.send_multipart([text, b""])
+        await heard.until(lambda: len(heard.messages) == 2)
+        second.close()  # now there is room
+        assert await asyncio.to_thread(stranger.poll, int(DEADLINE_SECONDS * 1000))
+        stranger.recv()
+        stranger.send_multipart([b"stranger", b""])
+        await heard.until(lambda: bool(heard.through(b"stranger")))
+        first.close()
+        stranger.close()
+    context.term()
+
+
+async def test_a_larger_message_than_is_taken_costs_the_connection_but_no_memory() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = RecordingListener()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    limits = SocketLimits(message_bytes=100_000)
+    async with Subscriber(context, source, heard, limits) as subscriber:
+        sender = await publisher(context, subscriber.endpoint)
+        await heard.until(lambda: len(heard.up) == 1)
+        sender.send_multipart([b"large", bytes(100_001)])
+        await heard.until(lambda: not heard.up)
+        assert not heard.through(b"large")
+        sender.close()
+    context.term()
+
+
+async def test_a_publisher_is_kept_though_its_messages_wait_for_longer_than_heartbeats() -> None:
+    """Its heartbeats are every two seconds; ZMQ answers them for as long as it reads."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = RecordingListener()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    async with Subscriber(context, source, heard, SocketLimits(queue_messages=8)) as subscriber:
+        sender = await publisher(context, subscriber.endpoint)
+        await heard.until(lambda: len(heard.up) == 1)
+        subscriber.pause()
+        for number in range(800):
+            sender.send_multipart([b"%d" % number, bytes(20_000)])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(8):
+                await heard.until(lambda: not heard.up)
+        subscriber.resume()
+        await heard.until(lambda: len(heard.messages) == 800)
+        assert [text for text, _ in heard.messages] == [b"%d" % number for number in range(800)]
+        sender.close()
     context.term()

@@ -250,3 +250,29 @@ def test_a_pod_taken_over_while_connected_is_polled_once() -> None:
     assert after.stream.trust.state is TrustState.EXACT
     assert after.stream.sequencer.incarnation.last == 2
     assert after.replays.asked == [asked]
+
+
+def test_a_medium_that_nobody_knows_is_the_workers_own_matter() -> None:
+    pod = RoutedPod()
+    for name in ("b:1", "c:1"):
+        events = [{"type": "AllBlocksCleared"}]
+        topic = f"kv@{name}@m".encode()
+        frame = [topic, bytes(8), msgpack.packb([0.0, events, 0])]
+        pod.router.route(BOUND, frame, connection=int(name == "c:1") + 2)
+    pod.publish(0)
+    stored = {
+        "type": "BlockStored",
+        "block_hashes": [7],
+        "parent_block_hash": None,
+        "token_ids": [7] * 16,
+        "block_size": 16,
+        "medium": "HOLOGRAM",
+    }
+    payload = msgpack.packb([1.0, [stored], 0])
+    pod.router.route(BOUND, [b"kv@b:1@m", (1).to_bytes(8, "big"), payload], 2)
+    now = time.monotonic()
+    states = {
+        worker.pod: stream.trust_status(now)[:2] for worker, stream in pod.router.streams.items()
+    }
+    assert states["a:1"] == states["c:1"] == (TrustState.EXACT, "")
+    assert states["b:1"] == (TrustState.PARTIAL, "storage_from_before")

@@ -1,0 +1,148 @@
+"""The sections about events: where they come from, and what is done with them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import ByteSize, Field, field_validator, model_validator
+
+from kvevents import ExtraStrings, FleetLimits, FrameLimits, SocketLimits
+from service.config.sections import Section, check_host_port
+
+_DECODED_BYTES_PER_BYTE = 8  # of token ids, nearly all of a frame
+
+
+class EventsSection(Section):
+    """When a worker's events are doubted, and what happens then."""
+
+    policy: Literal["keep", "forget"] = Field(
+        "keep", description="blocks that may be gone: keep them, marked, or forget them"
+    )
+    poll_seconds: float = Field(
+        10.0,
+        ge=0.05,
+        le=86_400,
+        description="how often replay sockets are asked for frames that were missed",
+    )
+    replay_timeout_seconds: float = Field(
+        2.0, gt=0, le=600, description="how long a replay socket may take to send the next frame"
+    )
+    concurrent_replays: int = Field(
+        4, ge=1, le=1000, description="replays in progress at the same time"
+    )
+    stale_seconds: float = Field(
+        60.0, ge=0, description="silence after which a pod is stale; 0: never"
+    )
+    departed_seconds: float = Field(
+        0.0, ge=0, description="silence after which a pod is forgotten; 0: never"
+    )
+    queue_messages: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="messages of one source that may wait to be processed",
+    )
+    queue_bytes: ByteSize = Field(
+        ByteSize(64 * 1024**2),
+        ge=64 * 1024,
+        validate_default=True,
+        description="what these may occupy; further ones wait at their publishers",
+    )
+    frame_bytes: ByteSize = Field(
+        ByteSize(4 * 1024**2),
+        ge=1024,
+        le=2**30,
+        validate_default=True,
+        description="size of a frame; beyond it the frame is not applied, beyond twice that size "
+        "its connection is closed",
+    )
+    frame_events: int = Field(
+        16_384, ge=1, le=2**31 - 1, description="events of a frame; larger ones are not applied"
+    )
+    connections: int = Field(
+        4096, ge=1, le=1_000_000, description="connections to a bound endpoint"
+    )
+    connection_workers: int = Field(
+        1024, ge=1, le=1_000_000, description="ranks of pods that publish through one connection"
+    )
+    pods: int = Field(4096, ge=1, le=1_000_000, description="pods that may join")
+    models: int = Field(1024, ge=1, le=1_000_000, description="models that these may serve")
+    ranks: int = Field(1024, ge=1, le=2**31 - 1, description="ranks of a pod")
+    waiting_limit: ByteSize = Field(
+        ByteSize(256 * 1024**2),
+        ge=64 * 1024,
+        validate_default=True,
+        description="memory for frames that wait for replays and blocks that wait for parents",
+    )
+
+    @property
+    def frame_limits(self) -> FrameLimits:
+        """How much one frame may contain."""
+        return FrameLimits(
+            self.frame_bytes, self.frame_events, _DECODED_BYTES_PER_BYTE * self.frame_bytes
+        )
+
+    @property
+    def fleet_limits(self) -> FleetLimits:
+        """How many workers may join."""
+        return FleetLimits(self.pods, self.models, self.ranks, self.connection_workers)
+
+    @property
+    def socket_limits(self) -> SocketLimits:
+        """What a source's socket may take."""
+        return SocketLimits(
+            self.queue_messages, self.queue_bytes, 2 * self.frame_bytes, self.connections
+        )
+
+
+class SourceSection(Section):
+    """A ZMQ endpoint that events come from."""
+
+    endpoint: str = Field(description="such as tcp://10.0.0.1:5557, or tcp://*:5557 to bind")
+    bind: bool = Field(default=False, description="bind it, and let pods connect")
+    topic: str = Field("", description="prefix of the topics to subscribe to; empty: all")
+    pod: str = Field("", description="pod behind the endpoint; empty: as the topic says")
+    model: str = Field("", description="model that the pod serves; empty: as the topic says")
+    rank: int | None = Field(
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="data-parallel rank; overrides the rank in the payloads",
+    )
+    extra_strings: ExtraStrings = Field(
+        ExtraStrings.AUTO,
+        description="what plain strings in extra_keys are: auto, salt, image or none",
+    )
+    replay: str = Field(
+        "",
+        description="replay socket; {host} stands for the pod's, the rank is added to the port",
+    )
+
+    @field_validator("replay")
+    @classmethod
+    def _replay(cls, replay: str) -> str:
+        scheme, separator, rest = replay.partition("://")
+        if not replay:
+            return replay
+        if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest or "*" in rest:
+            raise ValueError(f"cannot connect to the replay socket {replay!r}")
+        if scheme == "tcp" or "{host}" in rest:
+            check_host_port(rest)
+        return replay
+
+    @model_validator(mode="after")
+    def _endpoint(self) -> Self:
+        scheme, separator, rest = self.endpoint.partition("://")
+        if not separator or scheme not in {"tcp", "ipc", "inproc"} or not rest:
+            raise ValueError(f"endpoint {self.endpoint!r} is not tcp://, ipc:// or inproc://")
+        if scheme == "tcp" and ":" not in rest:
+            raise ValueError(f"endpoint {self.endpoint!r} has no port")
+        if "*" in rest and not self.bind:
+            raise ValueError(f"cannot connect to the wildcard {self.endpoint!r}: set bind = true")
+        if self.bind and self.replay and "{host}" not in self.replay:
+            raise ValueError(
+                "many pods can connect to a bound endpoint: write {host} in replay for their hosts"
+            )
+        if self.bind and self.pod:
+            raise ValueError("many pods can connect to a bound endpoint: leave pod empty")
+        return self
