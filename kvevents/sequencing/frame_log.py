@@ -67,7 +67,7 @@ class FrameLog:
         missed = sequence - self.incarnation.last - 1
         if missed > 0:
             self.counts.missed += missed
-            self.incarnation.last = sequence - 1
+            self.incarnation.give_up_before(sequence)
             self.emit(Downgrade(TrustState.DEGRADED, reason))
 
     def drop_accepted(self) -> None:

@@ -26,7 +26,8 @@ class LiveFrames:
             and frame.timestamp <= log.incarnation.newest_timestamp
         ):
             log.counts.late += 1
-        elif state.is_other_incarnation(frame.epoch):
+            return
+        if state.is_other_incarnation(frame.epoch):
             state.restart(frame)
         elif state.phase is Phase.UNSTARTED:
             state.start_with(frame)
@@ -36,6 +37,8 @@ class LiveFrames:
             self._buffered_again(frame, buffered)
         else:
             self._ahead(frame)
+        incarnation = self._state.log.incarnation
+        incarnation.last_live = max(incarnation.last_live, frame.sequence)
 
     def _buffered_again(self, frame: ReceivedFrame, buffered: ReceivedFrame) -> None:
         """A frame has the number of one that waits."""
@@ -91,16 +94,21 @@ class LiveFrames:
             # A live frame that a replay has brought before is no duplicate.
             log.counts.duplicates += is_new_to_us
         elif frame.decode_error:
-            self._suspect_damaged(frame)
+            self._suspect(frame.decode_error)
         elif frame.sequence and known is None and frame.timestamp < incarnation.newest_timestamp:
             log.counts.late += 1
+            if frame.sequence <= incarnation.last_live and not incarnation.has_given_up(
+                frame.sequence
+            ):
+                # It was accepted long ago, or an engine whose clock is behind has begun anew.
+                self._suspect("late_frame")
         else:
             state.restart(frame)
 
-    def _suspect_damaged(self, frame: ReceivedFrame) -> None:
-        """A damaged frame is a copy of one that was accepted, or another engine's."""
+    def _suspect(self, reason: str) -> None:
+        """A frame is a copy of one that was accepted, or another engine's."""
         state = self._state
-        state.suspect(frame.decode_error)
+        state.suspect(reason)
         if not state.can_replay:
             state.leave_suspicion_unresolved()
         elif state.replay is None:

@@ -106,6 +106,7 @@ class FrameSequencer:
         ):
             return False
         incarnation.accept(sequence, fingerprint, timestamp)
+        incarnation.last_live = sequence
         return True
 
     def on_live_frame(self, frame: ReceivedFrame) -> list[Action]:

@@ -121,7 +121,7 @@ class EngineState:
         """The engine published frames before number `first`, the first one that is known."""
         self.phase = Phase.FOLLOWING
         self.claims_nothing = False
-        self.log.incarnation.last = first - 1
+        self.log.incarnation.give_up_before(first)
         self.log.emit(JoinedLate(reason, recoverable))
 
     def start_with(self, frame: ReceivedFrame) -> None:

@@ -28,9 +28,9 @@ A new connection alone does not make up for a lost one. It is another suspicion 
 which is resolved when the engine's replay socket has shown that it is the same engine, or what the
 new engine holds.
 
-A class of tiers that the workers of a model do not use does not count (see `ClassesInUse`); one that
-a worker has under a name of its own counts for it alone. The state is the worst of the classes that
-count, or `recovering` while a replay is awaited.
+A class of tiers that the workers of a model do not use does not count (see `ClassesInUse`); one
+that a worker has under a name of its own counts for it alone. The state is the worst of the classes
+that count, or `recovering` while a replay is awaited.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from indexer import TrustState
 from kvevents.budget import Budget
 from kvevents.sequencing import Action, Apply, FrameSequencer, ReceivedFrame, ReplayRequest
+from kvevents.sequencing.transitions import Phase
+from kvevents.trust import Downgrade
 from kvevents.wire import Batch
 
 
@@ -43,3 +46,42 @@ def test_a_heartbeat_tells_of_a_missed_frame_unless_that_is_awaited() -> None:
     assert sequencer.may_have_missed(1, b"")
     request_in(sequencer.on_heartbeat(9, b""))
     assert not sequencer.may_have_missed(9, b"")
+
+
+def renumbered(sequence: int, timestamp: float) -> ReceivedFrame:
+    """A frame of another engine, by its fingerprint."""
+    batch = Batch(timestamp, [], None)
+    return ReceivedFrame(sequence, 1_000_000 + sequence, batch, 10)
+
+
+def test_an_engine_whose_clock_is_behind_is_doubted_though_its_frame_looks_late() -> None:
+    sequencer = FrameSequencer(Budget(10_000), can_replay=False)
+    for sequence in range(1000):
+        sequencer.on_live_frame(frame(sequence))
+    actions = sequencer.on_live_frame(renumbered(5, timestamp=3.5))
+    assert actions == [Downgrade(TrustState.DEGRADED, "late_frame")]
+    assert sequencer.counts.late == 1
+    assert sequencer.phase is Phase.FOLLOWING
+
+
+def test_the_replay_socket_tells_whether_a_late_frame_is_another_engines() -> None:
+    sequencer = FrameSequencer(Budget(10_000), can_replay=True)
+    for sequence in range(1000):
+        sequencer.on_live_frame(frame(sequence))
+    request = request_in(sequencer.on_live_frame(renumbered(5, timestamp=3.5)))
+    assert sequencer.phase is Phase.SUSPECT
+    for sequence in range(4, 6):
+        sequencer.on_replayed_frame(request, renumbered(sequence, timestamp=sequence - 1.5))
+    sequencer.on_replay_finished(request, complete=True)
+    assert sequencer.phase is not Phase.FOLLOWING  # nothing of the former engine is vouched for
+
+
+def test_a_frame_that_was_given_up_is_only_late() -> None:
+    sequencer = FrameSequencer(Budget(10_000), can_replay=False)
+    sequencer.on_live_frame(frame(0))
+    request = request_in(sequencer.on_live_frame(frame(5)))
+    sequencer.on_replay_finished(request, complete=False)
+    for sequence in range(6, 1000):
+        sequencer.on_live_frame(frame(sequence))
+    assert sequencer.on_live_frame(frame(3)) == []
+    assert (sequencer.counts.late, sequencer.counts.missed) == (1, 4)
