@@ -16,6 +16,7 @@ In path order:
     kernel      the compiled msgpack reader
     sequencing  frames in order: which are missing, and of which engine they are
     trust       how far what is claimed of a worker can be trusted
+    replaying   runs the replays that streams request
     stream      one worker's stream
     applying    event -> index writes
     tools       recording, playback, and a simulated pod

@@ -12,8 +12,8 @@ import zmq
 
 from kvevents.applying import EngineSettings
 from kvevents.probe import probe_source
+from kvevents.replaying import Replays
 from kvevents.router import FrameRouter
-from kvevents.stream import Replays
 from kvevents.tools import Recorders
 from kvevents.transport import SocketLimits, Subscriber
 
@@ -88,6 +88,7 @@ class Listener:
             on_change,
             settings_of,
             self._reconnect,
+            self._peer_of,
         )
         self.recorders = Recorders()
 
@@ -162,6 +163,7 @@ class Listener:
         self._replays.pause()
         for subscriber in self._subscribers.values():
             subscriber.pause()
+        self.router.unfinished.finish()
         try:
             yield
         finally:
@@ -182,6 +184,10 @@ class Listener:
             self.recorders.record(source.endpoint, parts)
         self.router.route(source, parts, connection)
 
+    def go_on(self, deadline: float) -> bool:
+        """Apply more of long frames until `deadline`; returns whether something remains."""
+        return self.router.unfinished.go_on(deadline)
+
     def on_connected(self, source: Source, connection: int) -> None:
         """A connection was made."""
         self.router.on_connected(source, connection)
@@ -193,6 +199,10 @@ class Listener:
     def on_connections_refused(self, source: Source, count: int) -> None:
         """Connections were closed because a bound endpoint has too many."""
         self.router.on_connections_refused(source, count)
+
+    def _peer_of(self, source: Source, connection: int) -> str:
+        subscriber = self._subscribers.get(source)
+        return "" if subscriber is None else subscriber.peer_of(connection)
 
     def _reconnect(self, source: Source) -> None:
         subscriber = self._subscribers.get(source)

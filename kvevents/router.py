@@ -47,11 +47,13 @@ class FrameRouter:
         on_change: called when blocks or the trust of any stream may have changed.
         settings_of: model -> what its engines were started with.
         reconnect: called with a source whose engine answers though no connection to it is up.
+        peer_of: a source and a connection -> the peer's IP address; empty if it is not known.
 
     Attributes:
         expected: the workers that are expected behind sources.
         skipped: frames that were dropped before they reached a stream, or could not be decoded, by
             reason; streams count what they skip in their `applier.counts`.
+        unfinished: frames that are applied in slices.
         budget: memory for everything that waits: frames and orphans.
         frames: how many frames have come.
         heartbeats: how many of them were heartbeats.
@@ -68,6 +70,7 @@ class FrameRouter:
         on_change: Callable[[], None] = lambda: None,
         settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
         reconnect: Callable[[Source], None] = lambda _: None,
+        peer_of: Callable[[Source, int], str] = lambda _, __: "",
     ) -> None:
         self._index = index
         self.policy = policy or EventPolicy()
@@ -83,8 +86,10 @@ class FrameRouter:
             self.ownership,
             on_change,
             reconnect,
+            peer_of,
         )
         self._connections = self._registry.connections
+        self.unfinished = self._registry.unfinished
         self._admission = Admission(self._registry, self.policy.fleet_limits, self._depart)
         self.expected = ExpectedWorkers(self._registry, self.ownership)
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}

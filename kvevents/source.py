@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvevents.wire import ExtraStrings
@@ -54,20 +56,32 @@ class Source:
     replay: str = ""
     """The ZMQ address of the engine's replay socket; empty if there is none.
 
-    `{host}` in it stands for the host in the pod's name; then the port is that of rank 0, and the
-    number of a rank is added to it.
+    `{host}` in it stands for the pod's host; then the port is that of rank 0, and the number of a
+    rank is added to it.
     """
+    replay_hosts: tuple[str, ...] = ()
+    """Patterns of hosts that `{host}` may stand for because a pod's name says so."""
 
-    def replay_endpoint(self, worker: Worker) -> str | None:
-        """The address of the worker's replay socket, None if there is none."""
+    def replay_endpoint(self, worker: Worker, peer: str = "") -> str | None:
+        """The address of the worker's replay socket, None if there is none.
+
+        Names come off the wire. So the host in one is used only if the configuration allows it;
+        otherwise `{host}` stands for the address of the peer that publishes for the worker.
+        """
         if "{host}" not in self.replay:
             return self.replay or None
         host, _, _ = worker.pod.rpartition(":")
         host = host or worker.pod
-        if not _HOST.fullmatch(host):  # names come off the wire
+        if not self._may_name_host(host, peer):
+            host = f"[{peer}]" if ":" in peer else peer
+        if not _HOST.fullmatch(host):
             return None
         address, _, port = self.replay.replace("{host}", host).rpartition(":")
         return f"{address}:{int(port) + worker.rank}"
+
+    def _may_name_host(self, host: str, peer: str) -> bool:
+        is_allowed = any(fnmatchcase(host, allowed) for allowed in self.replay_hosts)
+        return bool(self.pod) or is_allowed or (_is_loopback(host) and _is_loopback(peer))
 
     def could_publish(self, pod: str, model: str) -> bool:
         """Whether the configuration allows frames of this pod and model to come from here."""
@@ -93,6 +107,13 @@ class Source:
                 "publish as kv@<pod>@<model>, or configure the source's model or a default model",
             )
         return Publisher(pod, model)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _parse_topic(topic: bytes) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 In path order:
 
     applier       one worker's events, batch by batch
+    pieces        events with many hashes, divided
     index_writer  blocks with and without tokens, and what engine hashes mean
     orphans       blocks that wait for their parents or their meaning
     cache_groups  the KV-cache groups that a worker's events announce

@@ -6,17 +6,17 @@ by reason every event and block that could not be applied; the worker's trust fo
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from indexer import Attention, EngineHash, TrustState
+from indexer import Attention, TrustState
 from kvevents.applying.cache_groups import CacheGroups
 from kvevents.applying.index_writer import IndexWriter
 from kvevents.applying.other_cache import OtherCache
+from kvevents.applying.pieces import PIECE_HASHES, hash_count, pieces_of
 from kvevents.applying.places import Places
-from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared
+from kvevents.trust import Downgrade, GpuCleared
 from kvevents.wire import (
     DECODE_ERRORS,
     GPU_TIER,
@@ -29,9 +29,9 @@ from kvevents.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from indexer import Hashes, Index, KeyScheme, Place, Worker
+    from indexer import Index, KeyScheme, Place, Worker
     from kvevents.applying.cache_groups import EngineSettings
     from kvevents.applying.event_counts import EventCounts
     from kvevents.applying.orphans import Orphans
@@ -86,7 +86,6 @@ class Applier:
         self._places = Places(trust)
         self._sparse: list[BlockStored] = []
         self._other_cache = OtherCache()
-        self._has_reported_extras = False
 
     @property
     def counts(self) -> EventCounts:
@@ -114,26 +113,48 @@ class Applier:
 
     def apply_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Apply the events of a batch; returns the changes of the worker's trust, in order."""
+        for _ in self.apply_in_slices(batch):
+            pass
+        return self.take_trust_changes()
+
+    def take_trust_changes(self) -> Sequence[TrustChange]:
+        """The changes of the worker's trust since the last call, in order."""
+        return self._writer.take_trust_changes()
+
+    def apply_in_slices(self, batch: Batch) -> Iterator[None]:
+        """Apply the events of a batch, a slice with each step of the iterator."""
         self._try(self._learn_groups, batch.events)
+        room = PIECE_HASHES
         for event in batch.events:
-            self._try(self._apply, event)
+            applied = 0
+            for piece in pieces_of(event):
+                if room <= 0:
+                    yield
+                    room = PIECE_HASHES
+                room -= 1 + hash_count(piece)
+                applied += self._try(self._apply, piece)
+            if applied:
+                self.counts.events[type(event).__name__] += 1
+            elif not applied and hash_count(event) > PIECE_HASHES:
+                self._skip_indivisible(event)
         self._try(self._learn_from_sparse)
         # Where in the batch the skipped events were is not known.
         for reason, count in batch.skipped.items():
             self.counts.skipped[reason] += count
             if reason not in DECODE_ERRORS:  # the sequencer handles damaged frames
                 self._writer.report(Downgrade(TrustState.DEGRADED, reason, recoverable=False))
-        return self._writer.take_trust_changes()
 
-    def _try(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Do one step of a batch: one bad event must not cost the others."""
+    def _try(self, step: Callable[..., None], *arguments: Any) -> bool:
+        """Do one step of a batch; False if it fails: one bad event must not cost the others."""
         try:
             step(*arguments)
+            return True
         except Exception:  # noqa: BLE001 - counted, and shown in every answer
             self.counts.skipped["internal_error"] += 1
             error = Downgrade(TrustState.DEGRADED, "internal_error", recoverable=False)
             self._writer.report(error)
             _log.exception("event_not_applied", pod=self._worker.pod, rank=self._worker.rank)
+            return False
 
     def _learn_groups(self, events: Sequence[Event]) -> None:
         """Learn from all events of a batch which cache groups there are, before applying any."""
@@ -148,7 +169,10 @@ class Applier:
                 self._remove(event)
             case AllBlocksCleared():
                 self._clear()
-        self.counts.events[type(event).__name__] += 1
+
+    def _skip_indivisible(self, event: Event) -> None:
+        self.counts.skipped["event_too_long"] += hash_count(event)
+        self._writer.report(Downgrade(TrustState.PARTIAL, "event_too_long", recoverable=False))
 
     def _learn_from_sparse(self) -> None:
         """Learn what the hashes of sparse events mean, now that the batch's others are known."""
@@ -221,7 +245,7 @@ class Applier:
         if not hashes or attention is Attention.IGNORED:
             self.counts.skipped["ignored_group"] += len(hashes)
             return
-        self._check_extras(event)
+        writer.check_extras(event)
         is_dense = size > 0 and len(hashes) * size == len(event.token_ids) > 0
         on_gpu = place.tier == GPU_TIER
         if not is_dense or (not on_gpu and writer.resolves_all(hashes)):
@@ -242,15 +266,6 @@ class Applier:
                 self._classes.count_gpu_stores()
             writer.store_with_tokens(event, place)
 
-    def _check_extras(self, event: BlockStored) -> None:
-        if (
-            not event.carries_extras
-            and self._writer.extra_strings is not ExtraStrings.NONE
-            and not self._has_reported_extras
-        ):
-            self._has_reported_extras = True
-            self._writer.report(ExtrasNotSent())
-
     def _store_part(self, event: BlockStored, place: Place) -> None:
         """Store blocks that are shorter than their group's: parts of one, or of another cache."""
         is_part = event.block_size % self.groups.key_block_size == 0
@@ -269,29 +284,14 @@ class Applier:
             reason = "too_many_places" if place is None else "ignored_group"
             self.counts.skipped[reason] += len(event.block_hashes)
             return
-        hashes = self._without_waiting(event, place)
+        hashes = self._other_cache.without_waiting(event, place, self.orphans)
+        self._writer.report_orphans()
         unknown = self._index.remove(self._worker, place, hashes)
         if (limits := event.remaining_copy_counts) is not None:
             self._index.limit_copies(self._worker, place, event.block_hashes, limits)
         if unknown:
             self.counts.skipped["not_held"] += unknown
             self._writer.contradict(place)
-
-    def _without_waiting(self, event: BlockRemoved, place: Place) -> Hashes:
-        """Remove an event's hashes from those that are not in the index; returns the rest."""
-        hashes, counts = event.block_hashes, event.remaining_copy_counts
-        if not self.orphans and not self._other_cache:
-            return hashes
-        rest = array("Q")
-        for index, engine_hash in enumerate(hashes):
-            limit = None if counts is None else counts[index]
-            if not (
-                self.orphans.remove_copy(EngineHash(engine_hash), place, limit)
-                or self._other_cache.remove(place, engine_hash)
-            ):
-                rest.append(engine_hash)
-        self._writer.report_orphans()
-        return rest
 
     def _clear(self) -> None:
         self._index.clear(self._worker, (GPU_TIER,))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from indexer import BlockKey, EngineHash, Place, TrustState
 from kvevents.applying.block_parts import find_positions, spread_extras
 from kvevents.applying.event_counts import EventCounts
-from kvevents.trust import Downgrade, GpuCleared, OrphansChanged
-from kvevents.wire import GPU_TIER, TierClass, class_of, parse_extra_keys
+from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared, OrphansChanged
+from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of, parse_extra_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kvevents.applying.cache_groups import CacheGroups
     from kvevents.applying.orphans import Orphans
     from kvevents.trust import Trust, TrustChange
-    from kvevents.wire import BlockStored, ExtraStrings
+    from kvevents.wire import BlockStored
 
 _REUSED = "REUSED"
 # No engine has this group and no score counts it: storing there only teaches what hashes mean.
@@ -65,6 +65,7 @@ class IndexWriter:
         self._trust_changes: list[TrustChange] = []
         self.has_resolved = False
         self._had_orphans = False
+        self._has_reported_extras = False
 
     def use_key_size(self, block_size: int) -> None:
         """Make keys of blocks of so many tokens from now on."""
@@ -122,6 +123,13 @@ class IndexWriter:
         if has_orphans != self._had_orphans:
             self._had_orphans = has_orphans
             self._trust_changes.append(OrphansChanged(has_orphans))
+
+    def check_extras(self, event: BlockStored) -> None:
+        """Tell the stream, once, of an event that has no room for salts and images."""
+        is_needed = self.extra_strings is not ExtraStrings.NONE
+        if not event.carries_extras and is_needed and not self._has_reported_extras:
+            self._has_reported_extras = True
+            self._trust_changes.append(ExtrasNotSent())
 
     # What hashes mean
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
+
+from indexer import EngineHash
 
 if TYPE_CHECKING:
     from indexer import Hashes, Place
+    from kvevents.applying.orphans import Orphans
+    from kvevents.wire import BlockRemoved
 
 _MAX_HASHES = 10_000
 
@@ -32,6 +37,21 @@ class OtherCache:
         if copies > 1:
             self._copies[place, engine_hash] = copies - 1
         return bool(copies)
+
+    def without_waiting(self, event: BlockRemoved, place: Place, orphans: Orphans) -> Hashes:
+        """Remove an event's hashes from here and from `orphans`; returns those in neither."""
+        hashes, counts = event.block_hashes, event.remaining_copy_counts
+        if not orphans and not self:
+            return hashes
+        rest = array("Q")
+        for index, engine_hash in enumerate(hashes):
+            limit = None if counts is None else counts[index]
+            if not (
+                orphans.remove_copy(EngineHash(engine_hash), place, limit)
+                or self.remove(place, engine_hash)
+            ):
+                rest.append(engine_hash)
+        return rest
 
     def clear(self) -> None:
         """Remove all copies."""

@@ -4,10 +4,11 @@ In path order:
 
     registry       the streams of all workers
     worker         one stream
+    performer      performs what the sequencer decides
+    unfinished     frames that are applied in slices
     environment    what all streams share: policy, memory, callbacks
     connections    which connections are live, and which streams use them
     received       a frame off the wire -> a frame for the sequencer
-    replays        runs the replays that streams request
     polling        when to ask for frames that were lost without a trace
     signs_of_life  when a worker was last heard
     report         a stream as answers, operators and metrics see it
@@ -19,14 +20,12 @@ from __future__ import annotations
 from kvevents.stream.dump import dump_stream
 from kvevents.stream.environment import EventPolicy
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
-from kvevents.stream.replays import Replays
 from kvevents.stream.report import StreamReport, report_of
 from kvevents.stream.worker import WorkerStream
 
 __all__ = [
     "EventPolicy",
     "ReplayRunner",
-    "Replays",
     "StreamRegistry",
     "StreamReport",
     "WorkerStream",

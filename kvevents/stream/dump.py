@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def dump_stream(stream: WorkerStream) -> dict[str, Any] | None:
     """What `WorkerStream.restore` takes; None if nobody could go on with the stream."""
-    if stream.source is None or not stream.sequencer.has_started:
+    if stream.source is None or not stream.sequencer.has_started or stream.is_applying:
         return None
     return {
         "worker": tuple(stream.worker),

@@ -9,11 +9,13 @@ from kvevents.admission import FleetLimits
 from kvevents.wire import FrameLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
+    from indexer import Worker
     from kvevents.budget import Budget
     from kvevents.sequencing import ReplayRequest
+    from kvevents.stream.unfinished import Unfinished
     from kvevents.stream.worker import WorkerStream
 
 
@@ -46,8 +48,12 @@ class StreamEnvironment:
     policy: EventPolicy
     budget: Budget
     """Memory for everything that waits."""
+    peers: Mapping[Worker, str]
+    """Where each worker was last heard to connect from: an IP address."""
     live_connections: AbstractSet[int]
     """The connections that are up, of all sources."""
+    unfinished: Unfinished
+    """Frames that are applied in slices."""
     request_replay: Callable[[WorkerStream, ReplayRequest], None]
     """Starts a replay for a stream, in place of the one that is under way."""
     on_change: Callable[[], None] = field(default=lambda: None)

@@ -10,6 +10,7 @@ import structlog
 from kvevents.applying import Applier, Orphans
 from kvevents.stream.connections import ConnectionTable
 from kvevents.stream.environment import StreamEnvironment
+from kvevents.stream.unfinished import Unfinished
 from kvevents.stream.worker import WorkerStream
 from kvevents.trust import ClassesInUse, Trust
 
@@ -52,9 +53,11 @@ class StreamRegistry:
         ownership: is told of workers that leave or lose blocks.
         on_change: called when blocks or the trust of any stream may have changed.
         reconnect: called with a source whose engine answers though no connection to it is up.
+        peer_of: a source and a connection -> the peer's IP address; empty if it is not known.
 
     Attributes:
         connections: the connections of all sources.
+        unfinished: frames that are applied in slices.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class StreamRegistry:
         ownership: Ownership,
         on_change: Callable[[], None],
         reconnect: Callable[[Source], None],
+        peer_of: Callable[[Source, int], str],
     ) -> None:
         self._index = index
         self._scheme_of = scheme_of
@@ -76,11 +80,16 @@ class StreamRegistry:
         self._ownership = ownership
         self._on_change = on_change
         self._reconnect = reconnect
+        self._peer_of = peer_of
+        self._peers: dict[Worker, str] = {}
         self.connections = ConnectionTable()
+        self.unfinished = Unfinished()
         self._environment = StreamEnvironment(
             policy,
             budget,
+            self._peers,
             self.connections.live,
+            self.unfinished,
             replays.start,
             self.on_stream_changed,
             self._on_answer_without_connection,
@@ -161,6 +170,7 @@ class StreamRegistry:
         stream.close()
         self._classes[stream.model].unsubscribe(stream.trust)
         del self._streams[stream.worker]
+        self._peers.pop(stream.worker, None)
         ranks = self._pods[stream.worker.pod]
         del ranks[stream.worker.rank]
         if not ranks:
@@ -183,6 +193,9 @@ class StreamRegistry:
         if stream.connection is not None and stream.connection != connection:
             self.connections.remove_user(stream.connection, stream)
         self.connections.add_user(connection, stream)
+        if stream.source is not None and (peer := self._peer_of(stream.source, connection)):
+            self._peers[stream.worker] = peer
+            stream.look_for_replay_socket()
         is_lost = self.connections.is_lost(connection)
         stream.on_connection_changed(connection, is_lost=is_lost)
 

@@ -74,6 +74,8 @@ def _state_of(
     trust, sequencer = stream.trust, stream.sequencer
     if stream.rivals:
         return TrustState.DEGRADED, "two_engines_one_name"
+    if stream.is_applying:
+        return TrustState.RECOVERING, "applying"
     if trust.state is TrustState.UNKNOWN or not sequencer.has_started:
         return trust.state, trust.reason
     if not stream.is_connected:

@@ -8,32 +8,24 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from indexer import TrustState
-from kvevents.sequencing import (
-    Apply,
-    EngineRestarted,
-    FrameSequencer,
-    Incarnation,
-    ReplayRequest,
-    StartOver,
-)
+from kvevents.sequencing import FrameSequencer, Incarnation
+from kvevents.stream.performer import Performer
 from kvevents.stream.polling import PollSchedule
 from kvevents.stream.received import fingerprint_of, received_frame
 from kvevents.stream.report import trust_status_of
 from kvevents.stream.signs_of_life import SignsOfLife
 from kvevents.trust import Downgrade
-from kvevents.wire import ALL_TIER_CLASSES, class_of
+from kvevents.wire import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from indexer import TrustStatus, Worker
     from kvevents.applying.applier import Applier
-    from kvevents.sequencing import Action
+    from kvevents.sequencing import ReplayRequest
     from kvevents.source import Source
     from kvevents.stream.connections import SourceConnections
     from kvevents.stream.environment import StreamEnvironment
     from kvevents.transport import Frame
-    from kvevents.trust import Trust, TrustChange
+    from kvevents.trust import Trust
     from kvevents.wire import Batch
 
 _log = structlog.get_logger("kvatlas.kvevents")
@@ -78,8 +70,8 @@ class WorkerStream:
         self.is_closed = False
         self._environment = environment
         self._is_connection_lost = False
-        self._reported_state = trust.state
         self._polls = PollSchedule()
+        self._performer = Performer(self, environment, self._polls)
 
     # Where frames come from
 
@@ -87,20 +79,26 @@ class WorkerStream:
         """Expect the worker's frames from `source` from now on."""
         self.source = source
         self.applier.read_extra_strings_as(source.extra_strings)
-        self.sequencer.on_source_changed(can_replay=self.replay_endpoint is not None)
+        self.look_for_replay_socket()
         if self.source_connections is not None:
             self.source_connections.streams.discard(self)
         self.source_connections = connections
         connections.streams.add(self)
 
+    def look_for_replay_socket(self) -> None:
+        """Find out whether there is a replay socket; its address may follow from the peer's."""
+        self.sequencer.on_source_changed(can_replay=self.replay_endpoint is not None)
+
     @property
     def replay_endpoint(self) -> str | None:
         """The address of the engine's replay socket, None if there is none."""
-        return None if self.source is None else self.source.replay_endpoint(self.worker)
+        peer = self._environment.peers.get(self.worker, "")
+        return None if self.source is None else self.source.replay_endpoint(self.worker, peer)
 
     def close(self) -> None:
         """Release the memory of everything that waits; the stream is not used any more."""
         self.is_closed = True
+        self._performer.close()
         self.sequencer.close()
         self.applier.orphans.clear()
         if self.source_connections is not None:
@@ -126,7 +124,7 @@ class WorkerStream:
         self.connection = connection
         self._is_connection_lost = is_lost
         self.rivals.discard(connection)
-        self._perform(self.sequencer.on_connection_changed(suspicion))
+        self._performer.perform(self.sequencer.on_connection_changed(suspicion))
 
     def on_rival(self, connection: int) -> None:
         """A frame in the worker's name has come through another live connection."""
@@ -158,10 +156,11 @@ class WorkerStream:
             and not batch.skipped
             and accept_next(frame.sequence, frame.epoch, fingerprint, batch.timestamp)
         ):
-            self._apply(batch)
-            self._conclude()
+            self._performer.apply(batch)
         else:
-            self._perform(self.sequencer.on_live_frame(received_frame(frame, batch, fingerprint)))
+            self._performer.perform(
+                self.sequencer.on_live_frame(received_frame(frame, batch, fingerprint))
+            )
 
     def on_heartbeat(self, frame: Frame) -> None:
         """The publisher is alive, and says how far it has got."""
@@ -169,14 +168,14 @@ class WorkerStream:
         actions = self.sequencer.on_heartbeat(frame.sequence, frame.epoch)
         if not actions and self.sequencer.may_have_missed(frame.sequence, frame.epoch):
             self._polls.poll_at_once()
-        self._perform(actions)
+        self._performer.perform(actions)
 
     def on_replayed_frame(self, request: ReplayRequest, frame: Frame, batch: Batch | None) -> None:
         """A frame has come in answer to `request`."""
         self.foreign_replay = ""
         self.signs_of_life.on_answer()
         received = received_frame(frame, batch, fingerprint_of(frame.payload))
-        self._perform(self.sequencer.on_replayed_frame(request, received))
+        self._performer.perform(self.sequencer.on_replayed_frame(request, received))
 
     def on_foreign_replay(self, detail: str) -> None:
         """The replay socket answers with another worker's frames."""
@@ -188,81 +187,40 @@ class WorkerStream:
             self.signs_of_life.on_answer()
             if not self.is_connected:
                 self._environment.on_answer_without_connection(self)
-        self._perform(self.sequencer.on_replay_finished(request, complete=complete))
+        self._performer.perform(self.sequencer.on_replay_finished(request, complete=complete))
         if self.sequencer.replay_failed:
             self._polls.poll_soon(time.monotonic())
 
     def resync(self) -> None:
         """Learn the worker's blocks again, as an operator asked."""
-        self._perform(self.sequencer.on_resync())
+        self._performer.perform(self.sequencer.on_resync())
 
     def on_evicted(self, tier: str) -> None:
         """Blocks of the worker in `tier` were evicted from the index for the memory limit."""
         classes = [class_of(tier)]
         self.trust.follow(Downgrade(TrustState.PARTIAL, "evicted", classes, recoverable=False))
-        self._conclude()
+        self._performer.conclude()
 
-    # Actions
+    def go_on(self, deadline: float) -> bool:
+        """Apply what was begun until `deadline` (`time.perf_counter`); False if it is done."""
+        while self.is_applying and time.perf_counter() < deadline:
+            self._performer.go_on()
+        return self.is_applying
 
-    def _perform(self, actions: Sequence[Action]) -> None:
-        for action in actions:
-            match action:
-                case Apply():
-                    self._apply(action.frame.batch)
-                case ReplayRequest():
-                    self._environment.request_replay(self, action)
-                case EngineRestarted():
-                    self._log("worker_restarted")
-                    self._follow(self.applier.on_engine_restarted())
-                case StartOver():
-                    self._follow(self.applier.on_engine_restarted())
-                    self._follow(self.applier.drop_classes(ALL_TIER_CLASSES))
-                case _:
-                    self.trust.follow(action)
-        self._conclude()
-
-    def _conclude(self) -> None:
-        """Act on changes of trust, then report that something may have changed."""
-        if self.trust.state is not self._reported_state:
-            self._on_trust_changed()
-        self._environment.on_change()
-
-    def _apply(self, batch: Batch | None) -> None:
-        if batch is None:
-            self.applier.counts.skipped["undecodable_frame"] += 1
-        else:
-            self._follow(self.applier.apply_batch(batch))
-
-    def _follow(self, changes: Iterable[TrustChange]) -> None:
-        for change in changes:
-            self.trust.follow(change)
-
-    def _on_trust_changed(self) -> None:
-        trust = self.trust
-        degraded = trust.degraded_classes
-        if self._environment.policy.forget_on_doubt and degraded and not trust.recovering:
-            doubted = self.sequencer.publisher_in_doubt
-            self._follow(self.applier.drop_classes(degraded, forget_hashes=doubted))
-            self.sequencer.resolve_publisher_doubt()
-            trust.on_degraded_dropped()
-        if trust.state is TrustState.EXACT:
-            self._polls.on_exact()
-        elif trust.reason == "contradiction":
-            self._polls.poll_at_once()
-        if trust.state is not self._reported_state:
-            was = self._reported_state.value
-            self._log("pod_state", state=trust.state.value, was=was, reason=trust.reason)
-            self._reported_state = trust.state
-
-    def _log(self, event: str, **values: Any) -> None:
-        _log.info(event, pod=self.worker.pod, rank=self.worker.rank, **values)
+    @property
+    def is_applying(self) -> bool:
+        """Whether a frame was begun, and has events that are not applied yet."""
+        return self._performer.is_unfinished
 
     # Time
 
     def tick(self, now: float, poll_seconds: float) -> None:
         """Poll the replay socket if it is time to."""
-        if self.trust.state is not self._reported_state:
-            self._conclude()  # another worker of the model has brought a class of tiers into use
+        if self.is_applying:
+            return
+        if self._performer.has_news:
+            # Another worker of the model has brought a class of tiers into use.
+            self._performer.conclude()
         if not self._polls.is_due(now) or not self.sequencer.can_replay:
             return
         urgent = self.sequencer.replay_failed or not self.is_connected
@@ -271,7 +229,7 @@ class WorkerStream:
         actions = self.sequencer.on_poll(rebuild=rebuild)
         if actions and self.sequencer.is_rebuilding:
             self._polls.on_rebuild(now, poll_seconds)
-        self._perform(actions)
+        self._performer.perform(actions)
 
     def silent_for(self, now: float) -> float | None:
         """Seconds since the last sign of life: 0.0 while connected, None if none has come."""
@@ -292,9 +250,9 @@ class WorkerStream:
         """
         self.signs_of_life.on_restored()
         self.connection, self._is_connection_lost = connection, False
-        self._follow(self.applier.restore(dumped["tiers"]))
+        self._performer.follow(self.applier.restore(dumped["tiers"]))
         self.trust.classes.raise_gpu_stores(dumped["gpu_stores"])
         self.trust.load(dumped["doubts"])
         if dumped["orphans"]:
             self.trust.follow(Downgrade(TrustState.PARTIAL, "orphans_not_saved"))
-        self._perform(self.sequencer.restore(Incarnation.load(dumped["life"])))
+        self._performer.perform(self.sequencer.restore(Incarnation.load(dumped["life"])))

@@ -13,7 +13,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _REPORT_SECONDS = 1.0  # by when a new connection is reported though messages keep coming
 _NUMBERS = itertools.count(1)
@@ -44,7 +44,7 @@ class Connections:
 
     def __init__(self, socket: zmq.Socket[bytes], *, bind: bool, most: int) -> None:
         self._socket = socket
-        self._most = most if bind else 0
+        self._is_bound, self._most = bind, most
         self._open: set[int] = set()  # descriptors
         self._refused = 0
         self._opened = zmq.Event.ACCEPTED if bind else zmq.Event.CONNECTED
@@ -53,6 +53,8 @@ class Connections:
             self._opened | self._made | zmq.Event.DISCONNECTED
         )
         self._newest = 0
+        self.peers: dict[int, str] = {}
+        """Connection -> the IP address of its peer; only of those to a bound TCP endpoint."""
         self._numbers: dict[int, int] = {}  # by descriptor
         self._lost: list[tuple[int, int]] = []  # descriptors and numbers, until they are forgotten
         self._ambiguous: set[int] = set()  # descriptors in use again while messages still wait
@@ -89,22 +91,25 @@ class Connections:
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
+            if self._is_bound and (address := self._with_connection(descriptor, _peer_address)):
+                self.peers[self._newest] = address
             self._open.add(descriptor)
-            if self._most and len(self._open) > self._most:
-                self._refuse(descriptor)
+            if self._is_bound and len(self._open) > self._most:
+                self._refused += 1
+                self._with_connection(descriptor, _shut_down)
         if event == self._made:
             self._unreported.append(NewConnection(self._newest, now))
 
-    def _refuse(self, descriptor: int) -> None:
-        """Close a connection under ZMQ, which then takes it for lost."""
-        self._refused += 1
+    def _with_connection(self, descriptor: int, use: Callable[[sockets.socket], str]) -> str:
+        """Use the TCP connection under ZMQ; empty if it is closed already, or is none."""
         _, _, port = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")
         try:
             with sockets.socket(fileno=os.dup(descriptor)) as connection:
                 if str(connection.getsockname()[1]) == port:  # the descriptor may be another's now
-                    connection.shutdown(sockets.SHUT_RDWR)
+                    return use(connection)
         except (OSError, IndexError):
-            pass  # it is closed already, or no TCP connection
+            pass
+        return ""
 
     def take_refused(self) -> int:
         """How many connections were closed since the last call because there were too many."""
@@ -130,6 +135,7 @@ class Connections:
         for descriptor, number in self._lost:
             if self._numbers.get(descriptor) == number:
                 del self._numbers[descriptor]
+            self.peers.pop(number, None)
         self._lost.clear()
 
     def take_made(self, *, drained: bool) -> Iterator[int]:
@@ -146,3 +152,14 @@ class Connections:
     def close(self) -> None:
         """Stop watching; call it before the socket is closed."""
         self._monitor.close(linger=0)
+
+
+def _peer_address(connection: sockets.socket) -> str:
+    address = str(connection.getpeername()[0])
+    return address.removeprefix("::ffff:")  # an IPv4 peer of an IPv6 socket
+
+
+def _shut_down(connection: sockets.socket) -> str:
+    """Let ZMQ take the connection for lost."""
+    connection.shutdown(sockets.SHUT_RDWR)
+    return ""

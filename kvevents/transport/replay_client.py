@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
 import zmq
 
 from kvevents.transport.frame import Frame, FrameError, parse_frame
+from kvevents.transport.inbox import Inbox, Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _END = b"\xff" * 8
 _SEQUENCE_BYTES = (8, 24)  # alone, or with the publisher's epoch
-_MAX_MESSAGES = 10_000  # waiting in memory; what the engine drops beyond is requested again
+# What waits in memory; what the engine drops beyond is requested again.
+_MOST_MESSAGES, _MOST_BYTES = 10_000, 16 * 1024**2
+_QUEUED_IN_ZMQ = 256
+_MESSAGE_BYTES = 64 * 1024**2
 _MAX_SECONDS = 60.0  # of a whole answer; what is missing then is requested again
 
 
@@ -44,7 +49,11 @@ def parse_answer(parts: list[bytes]) -> Frame | None:
 
 
 async def replay(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, start: int, timeout_seconds: float
+    context: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str,
+    start: int,
+    timeout_seconds: float,
+    message_bytes: int = _MESSAGE_BYTES,
 ) -> AsyncIterator[Frame]:
     """The frames that the engine still has from number `start` on, in order.
 
@@ -52,27 +61,25 @@ async def replay(
     it does not let the event loop run. Close it (`contextlib.aclosing`) to give up early.
 
     Args:
-        context: where the socket is made.
-        endpoint: the ZMQ address of the replay socket.
+        context, endpoint: where the socket is made, and the ZMQ address of the replay socket.
         start: the number of the first frame wanted.
         timeout_seconds: seconds without a message after which the engine is taken not to answer.
+        message_bytes: size of a message; a larger one ends the connection, and so the answer.
 
     Raises:
         ReplayTimeoutError: the answer does not come, stops or takes too long.
         ReplayError: it is malformed, or the endpoint cannot be used.
     """
     try:
-        with _Dealer(context, endpoint) as dealer:
+        with _Dealer(context, endpoint, message_bytes) as dealer:
             give_up_at = time.monotonic() + max(_MAX_SECONDS, timeout_seconds)
             dealer.request(start)
             while time.monotonic() < give_up_at:
                 parts = dealer.receive()
                 if parts is None:
-                    if not await dealer.is_readable(timeout_seconds):
-                        raise ReplayTimeoutError(
-                            f"no answer from {endpoint} for {timeout_seconds:g} s"
-                        )
-                    continue
+                    if await dealer.is_readable(timeout_seconds):
+                        continue
+                    raise ReplayTimeoutError(f"no answer from {endpoint} for {timeout_seconds:g} s")
                 frame = parse_answer(parts)
                 if frame is None:
                     return
@@ -85,15 +92,20 @@ async def replay(
 class _Dealer:
     """A socket for one request, on the running event loop, within a `with` block."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, message_bytes: int
+    ) -> None:
         self._socket = context.socket(zmq.DEALER)
         self._endpoint = endpoint
+        self._message_bytes = message_bytes
+        self._inbox = Inbox(_MOST_MESSAGES, _MOST_BYTES)
         self._loop = asyncio.get_running_loop()
         self._readable = asyncio.Event()
 
     def __enter__(self) -> Self:
         try:
-            self._socket.setsockopt(zmq.RCVHWM, _MAX_MESSAGES)
+            self._socket.setsockopt(zmq.RCVHWM, _QUEUED_IN_ZMQ)
+            self._socket.setsockopt(zmq.MAXMSGSIZE, self._message_bytes)
             self._socket.setsockopt(zmq.LINGER, 0)
             if "[" in self._endpoint:
                 self._socket.setsockopt(zmq.IPV6, 1)
@@ -111,10 +123,11 @@ class _Dealer:
 
     def receive(self) -> list[bytes] | None:
         """The next message, None if there is none yet."""
-        try:
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        with contextlib.suppress(zmq.Again):
+            while not self._inbox.is_full:
+                self._inbox.add_message(self._socket.recv_multipart(zmq.NOBLOCK), 0)
+        item = self._inbox.pop() if self._inbox else None
+        return item.parts if isinstance(item, Message) else None
 
     async def is_readable(self, seconds: float) -> bool:
         """Wait for a message, `seconds` at most; False if none came."""

@@ -59,6 +59,13 @@ class MessageHandler(Protocol):
         """A message has come through `connection`."""
         ...
 
+    def go_on(self, deadline: float) -> bool:
+        """Handle more of the messages that were begun; returns whether something remains.
+
+        deadline: by `time.perf_counter`.
+        """
+        ...
+
     def on_connected(self, source: Source, connection: int) -> None:
         """A connection was made; some of its messages may have been handled before this."""
         ...
@@ -152,6 +159,10 @@ class Subscriber:
         """The address in use; for a bound port 0 or *, with the port that was chosen."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def peer_of(self, connection: int) -> str:
+        """The IP address of a peer that has connected; empty if it is not known."""
+        return self._connections.peers.get(connection, "")
+
     def reconnect(self) -> None:
         """Connect now rather than after ZMQ's back-off; at most every half second."""
         now = time.monotonic()
@@ -186,11 +197,13 @@ class Subscriber:
             self._next_drain = None
         inbox, deadline = self._inbox, time.perf_counter() + _SLICE_SECONDS
         is_empty = self._fetch()
-        while inbox and not self._paused:
-            self._handle_next()
-            if time.perf_counter() > deadline:
+        go_on, unfinished = self._handler.go_on, False
+        while not self._paused:
+            unfinished = go_on(deadline)
+            if unfinished or not inbox or time.perf_counter() > deadline:
                 break
-        can_go_on = not inbox.is_full if self._paused else bool(inbox)
+            self._handle_next()
+        can_go_on = not inbox.is_full if self._paused else bool(inbox) or unfinished
         if can_go_on or not (is_empty or inbox.is_full):
             self._next_drain = self._loop.call_soon(self._drain)
 

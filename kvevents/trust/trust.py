@@ -18,6 +18,7 @@ What is so of the stream that the worker's events come through counts more, for 
     | condition                                           | state                             |
     |-----------------------------------------------------|-----------------------------------|
     | two live connections speak for the worker           | degraded (two_engines_one_name)   |
+    | a long frame is being applied                       | recovering (applying)             |
     | it was never heard, or its stream has not started   | as the table above says           |
     | no connection that it speaks through is up          | stale (disconnected)              |
     | its replay socket did not answer, none is awaited   | stale (replay_unanswered)         |

@@ -61,9 +61,9 @@ def decode_batch(payload: bytes, limits: FrameLimits = _DEFAULT_LIMITS) -> Batch
     batch = Batch(0.0, [], None)
     try:
         if payload[:1] in _MAPS:
-            _decode_map(reader, batch, limits.events)
+            _decode_map(reader, batch, limits)
         else:
-            _decode_array(reader, batch, limits.events)
+            _decode_array(reader, batch, limits)
     except TooLargeError as error:
         raise PayloadError("too_many_elements", str(error)) from error
     except MalformedError as error:
@@ -74,25 +74,25 @@ def decode_batch(payload: bytes, limits: FrameLimits = _DEFAULT_LIMITS) -> Batch
     return batch
 
 
-def _decode_array(reader: Reader, batch: Batch, most: int) -> None:
+def _decode_array(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
     length = reader.array_length()
     if length < 2:
         raise UnexpectedError("a batch has a timestamp and events")
     batch.timestamp = _timestamp(reader)
-    if _decode_events(reader, batch, _count_events(reader, most)) and length > 2:
+    if _decode_events(reader, batch, limits) and length > 2:
         batch.rank = _rank(reader)
 
 
-def _decode_map(reader: Reader, batch: Batch, most: int) -> None:
+def _decode_map(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
     """Decode a map with its fields in any order; after the events it may be broken."""
     has_events = False
     for _ in range(reader.map_length()):
         try:
             name = reader.name()
             if name == b"events":
-                count = _count_events(reader, most)
+                is_whole = _decode_events(reader, batch, limits)
                 has_events = True
-                if not _decode_events(reader, batch, count):
+                if not is_whole:
                     return
             elif name == b"ts":
                 batch.timestamp = _timestamp(reader)
@@ -108,24 +108,22 @@ def _decode_map(reader: Reader, batch: Batch, most: int) -> None:
         raise UnexpectedError("a batch has a timestamp and events")
 
 
-def _count_events(reader: Reader, most: int) -> int:
-    count = reader.array_length()
-    if count > most:
-        raise PayloadError("too_many_events", f"a frame has {count:,} events")
-    return count
-
-
 def _timestamp(reader: Reader) -> float:
     timestamp = reader.read()
     return timestamp if isinstance(timestamp, float) else 0.0
 
 
-def _decode_events(reader: Reader, batch: Batch, count: int) -> bool:
-    """Decode `count` events; False if the payload ends or breaks inside one of them."""
+def _decode_events(reader: Reader, batch: Batch, limits: FrameLimits) -> bool:
+    """Decode a list of events; False if the payload ends or breaks inside one of them."""
+    count = reader.array_length()
+    if count + len(batch.events) > limits.events:
+        raise PayloadError("too_many_events", f"a frame has {count:,} events")
     for index in range(count):
         if not _decode_event(reader, batch):
             batch.skipped["truncated_payload"] = count - index
             return False
+        if batch.hashes > limits.hashes:
+            raise PayloadError("too_many_hashes", f"a frame has more than {limits.hashes:,} hashes")
     return True
 
 
@@ -138,6 +136,8 @@ def _decode_event(reader: Reader, batch: Batch) -> bool:
         event = _event(tag, values, elements)
         if isinstance(event, BlockStored):
             event.size = reader.occupied - occupied
+        if not isinstance(event, AllBlocksCleared):
+            batch.hashes += len(event.block_hashes)
         batch.events.append(event)
         return True
     except MalformedError:

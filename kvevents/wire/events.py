@@ -78,6 +78,8 @@ class Batch:
     """How many events could not be decoded, by reason."""
     size: int = 0
     """About how many bytes the events occupy in memory."""
+    hashes: int = 0
+    """Engine hashes of all events."""
 
 
 class FrameLimits(NamedTuple):
@@ -85,6 +87,8 @@ class FrameLimits(NamedTuple):
 
     payload_bytes: int = 4 * 1024**2
     events: int = 16_384
+    hashes: int = 131_072
+    """Engine hashes of all its events."""
     decoded_bytes: int = 32 * 1024**2
     """What the decoded events may occupy in memory, about."""
 

@@ -28,7 +28,7 @@ class EventsSection(Section):
         2.0, gt=0, le=600, description="how long a replay socket may take to send the next frame"
     )
     concurrent_replays: int = Field(
-        4, ge=1, le=1000, description="replays in progress at the same time"
+        8, ge=1, le=1000, description="replays in progress at the same time, two for each host"
     )
     stale_seconds: float = Field(
         60.0, ge=0, description="silence after which a pod is stale; 0: never"
@@ -57,7 +57,10 @@ class EventsSection(Section):
         "its connection is closed",
     )
     frame_events: int = Field(
-        16_384, ge=1, le=2**31 - 1, description="events of a frame; larger ones are not applied"
+        16_384, ge=1, le=2**31 - 1, description="events of a frame; one with more is not applied"
+    )
+    frame_hashes: int = Field(
+        131_072, ge=1, le=2**31 - 1, description="engine hashes of a frame, likewise"
     )
     connections: int = Field(
         4096, ge=1, le=1_000_000, description="connections to a bound endpoint"
@@ -79,7 +82,10 @@ class EventsSection(Section):
     def frame_limits(self) -> FrameLimits:
         """How much one frame may contain."""
         return FrameLimits(
-            self.frame_bytes, self.frame_events, _DECODED_BYTES_PER_BYTE * self.frame_bytes
+            self.frame_bytes,
+            self.frame_events,
+            self.frame_hashes,
+            _DECODED_BYTES_PER_BYTE * self.frame_bytes,
         )
 
     @property
@@ -116,6 +122,11 @@ class SourceSection(Section):
     replay: str = Field(
         "",
         description="replay socket; {host} stands for the pod's, the rank is added to the port",
+    )
+    replay_hosts: tuple[str, ...] = Field(
+        (),
+        description="patterns of hosts that {host} may stand for because a pod's name says so; "
+        "otherwise it stands for the address that the pod connects from",
     )
 
     @field_validator("replay")

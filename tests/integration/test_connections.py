@@ -35,6 +35,10 @@ class RecordingListener:
         self.messages.append((parts[0], connection))
         self.changed.set()
 
+    def go_on(self, deadline: float) -> bool:
+        del deadline
+        return False
+
     def on_connected(self, source: Source, connection: int) -> None:
         del source
         self.up.add(connection)

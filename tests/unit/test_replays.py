@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from indexer import Worker
+from kvevents.replaying import Replays, replays
 from kvevents.sequencing import ReplayReason, ReplayRequest
 from kvevents.source import Source
-from kvevents.stream import Replays, replays
 from kvevents.transport import Frame
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Stream:
 
     def on_replayed_frame(self, request: ReplayRequest, frame: Frame, batch: object) -> None:
         self.frames.append(frame.sequence)
+
+    def go_on(self, deadline: float) -> bool:
+        del deadline
+        return False
 
     def on_replay_finished(self, request: ReplayRequest, *, complete: bool) -> None:
         self.finished.set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from kvevents.replaying.slots import ReplaySlots
 from kvevents.source import UnknownPublisherError
 from kvevents.transport import ReplayError, ReplayTimeoutError, replay
 from kvevents.wire import FrameLimits, PayloadError, decode_batch
@@ -50,7 +51,7 @@ class Replays:
         self._timeout = timeout
         self._reorder_seconds = reorder_seconds
         self._limits = limits or FrameLimits()
-        self._permits = asyncio.Semaphore(concurrent)
+        self._slots = ReplaySlots(concurrent)
         self._tasks: dict[WorkerStream, asyncio.Task[None]] = {}
         self._running = asyncio.Event()
         self._running.set()
@@ -92,16 +93,15 @@ class Replays:
         await self._running.wait()
 
     async def _run(self, stream: WorkerStream, request: ReplayRequest) -> None:
-        complete = False
+        complete, endpoint = False, stream.replay_endpoint
         try:
-            endpoint = stream.replay_endpoint
             if endpoint is None:
                 await asyncio.sleep(self._reorder_seconds)
             else:
-                async with self._permits:
+                async with self._slots.take(endpoint):
                     complete = await self._feed(stream, request, endpoint)
-        except ReplayTimeoutError:
-            pass  # the stream counts it, and says so
+        except ReplayTimeoutError:  # the stream counts it, and says so
+            self._slots.on_silence(endpoint or "")
         except ReplayError as error:
             _log.warning("replay_failed", pod=stream.worker.pod, detail=str(error))
         except Exception:  # noqa: BLE001 - the stream must not wait for ever
@@ -117,11 +117,13 @@ class Replays:
         Raises ReplayError.
         """
         if stream.sequencer.request is not request:
-            return False  # it was superseded while it waited for a permit
-        frames = replay(self._context, endpoint, request.start, self._timeout)
+            return False  # it was superseded while it waited for a slot
+        most = 2 * self._limits.payload_bytes
+        frames = replay(self._context, endpoint, request.start, self._timeout, most)
         async with aclosing(frames):  # type: ignore[type-var]
             slice_end = time.perf_counter() + _SLICE_SECONDS
             async for frame in frames:
+                self._slots.on_answer(endpoint)
                 await self._running.wait()
                 if stream.sequencer.request is not request:
                     return False
@@ -130,10 +132,15 @@ class Replays:
                     self._warn_of_foreign_frame(stream, endpoint, frame, batch)
                     return False
                 stream.on_replayed_frame(request, frame, batch)
-                if time.perf_counter() > slice_end or not self._running.is_set():
+                while (
+                    time.perf_counter() > slice_end
+                    or not self._running.is_set()
+                    or stream.go_on(slice_end)
+                ):
                     await asyncio.sleep(0)
                     await self._running.wait()
                     slice_end = time.perf_counter() + _SLICE_SECONDS
+        self._slots.on_answer(endpoint)
         return True
 
     @staticmethod

@@ -1,0 +1,69 @@
+"""Events with many hashes -> several events that say the same, to be applied one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kvevents.wire import AllBlocksCleared, BlockRemoved, BlockStored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvevents.wire import Event
+
+PIECE_HASHES = 512
+_MOST_INDIVISIBLE = 4096  # hashes of an event that cannot be divided
+
+
+def hash_count(event: Event) -> int:
+    """How many engine hashes an event has."""
+    return 0 if isinstance(event, AllBlocksCleared) else len(event.block_hashes)
+
+
+def pieces_of(event: Event) -> Iterator[Event]:
+    """The event itself, or several with at most `PIECE_HASHES` hashes each.
+
+    Yields nothing for an event that has too many and cannot be divided: one whose images may
+    extend over several blocks, or that has tokens for more blocks than it has hashes.
+    """
+    count = hash_count(event)
+    if count <= PIECE_HASHES or isinstance(event, AllBlocksCleared):
+        yield event
+    elif isinstance(event, BlockRemoved):
+        for start in range(0, count, PIECE_HASHES):
+            yield _removed(event, slice(start, start + PIECE_HASHES))
+    elif _is_divisible(event):
+        for start in range(0, count, PIECE_HASHES):
+            yield _stored(event, start)
+    elif count <= _MOST_INDIVISIBLE:
+        yield event
+
+
+def _removed(event: BlockRemoved, part: slice) -> BlockRemoved:
+    counts = event.remaining_copy_counts
+    return replace(
+        event,
+        block_hashes=event.block_hashes[part],
+        remaining_copy_counts=None if counts is None else counts[part],
+    )
+
+
+def _is_divisible(event: BlockStored) -> bool:
+    is_dense = len(event.block_hashes) * event.block_size == len(event.token_ids)
+    has_extras = event.extra_keys is not None and any(event.extra_keys)
+    return (is_dense or not event.token_ids) and not has_extras
+
+
+def _stored(event: BlockStored, start: int) -> BlockStored:
+    end = start + PIECE_HASHES
+    hashes, tokens, size = event.block_hashes, event.token_ids, event.block_size
+    return replace(
+        event,
+        block_hashes=hashes[start:end],
+        parent_block_hash=hashes[start - 1] if start else event.parent_block_hash,
+        token_ids=tokens[start * size : end * size] if tokens else tokens,
+        extra_keys=None,
+        cache_salt=None if start else event.cache_salt,
+        size=event.size * (min(end, len(hashes)) - start) // len(hashes),
+    )
