@@ -29,7 +29,7 @@ from kvevents.applying import Applier, EngineSettings, EventCounts
 from kvevents.listener import Listener
 from kvevents.pending import Owner, Ownership, OwnsEverything
 from kvevents.router import FrameRouter
-from kvevents.source import Publisher, Source, UnknownPublisherError
+from kvevents.source import Curve, Publisher, Source, UnknownPublisherError
 from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream, report_of
 from kvevents.tools import (
     PlaybackError,
@@ -64,6 +64,7 @@ __all__ = [
     "Batch",
     "BlockRemoved",
     "BlockStored",
+    "Curve",
     "EngineSettings",
     "EventCounts",
     "EventPolicy",

@@ -15,7 +15,7 @@ from kvevents.probe import probe_source
 from kvevents.replaying import Replays
 from kvevents.router import FrameRouter
 from kvevents.tools import Recorders
-from kvevents.transport import SocketLimits, Subscriber
+from kvevents.transport import Authenticator, SocketLimits, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +105,7 @@ class Listener:
         """Raises SubscribeError if an endpoint cannot be used; what was started is stopped then."""
         async with AsyncExitStack() as stack:
             stack.callback(self._context.term)
+            stack.enter_context(Authenticator(self._context, self.sources))
             await stack.enter_async_context(self._replays)
             stack.push_async_callback(self._close)
             owns_everything = self.router.ownership.owns_everything
@@ -196,9 +197,9 @@ class Listener:
         """A connection was lost."""
         self.router.on_disconnected(source, connection)
 
-    def on_connections_refused(self, source: Source, count: int) -> None:
-        """Connections were closed because a bound endpoint has too many."""
-        self.router.on_connections_refused(source, count)
+    def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
+        """Connections to a bound endpoint were closed."""
+        self.router.on_connections_refused(source, reason, count)
 
     def _peer_of(self, source: Source, connection: int) -> str:
         subscriber = self._subscribers.get(source)

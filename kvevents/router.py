@@ -127,10 +127,9 @@ class FrameRouter:
         for connection in list(self._connections.of(source).live):
             self.on_disconnected(source, connection)
 
-    def on_connections_refused(self, source: Source, count: int) -> None:
-        """Connections were closed because the source has too many."""
-        detail = "connections were closed: events.connections limits them"
-        self._skip("too_many_connections", source, detail, count)
+    def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
+        """Connections of a bound source were closed."""
+        self._skip(reason, source, "a connection was closed", count)
 
     # Frames
 

@@ -12,10 +12,22 @@ from kvevents.wire import ExtraStrings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from indexer import Worker
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """ZMQ's CURVE: keys are in files as `zmq.auth.create_certificates` writes them."""
+
+    key_file: Path
+    """The secret key of kvatlas."""
+    publishers: Path
+    """Bound: a directory with the public keys of those who may connect. Else the public key of the
+    publisher."""
 
 
 class Publisher(NamedTuple):
@@ -59,6 +71,14 @@ class Source:
     `{host}` in it stands for the pod's host; then the port is that of rank 0, and the number of a
     rank is added to it.
     """
+    allowed_pods: tuple[str, ...] = ("*",)
+    """Patterns of the pods whose events are applied, as callers name them."""
+    allowed_models: tuple[str, ...] = ("*",)
+    """Patterns of the models that these may serve."""
+    allowed_peers: tuple[str, ...] = ()
+    """IP addresses and networks that may connect to a bound TCP endpoint; empty: all."""
+    curve: Curve | None = None
+    """Encrypts the connections, and says who may be at their other end; None: nothing does."""
     replay_hosts: tuple[str, ...] = ()
     """Patterns of hosts that `{host}` may stand for because a pod's name says so."""
 
@@ -80,12 +100,19 @@ class Source:
         return f"{address}:{int(port) + worker.rank}"
 
     def _may_name_host(self, host: str, peer: str) -> bool:
-        is_allowed = any(fnmatchcase(host, allowed) for allowed in self.replay_hosts)
+        is_allowed = _matches(host, self.replay_hosts)
         return bool(self.pod) or is_allowed or (_is_loopback(host) and _is_loopback(peer))
 
     def could_publish(self, pod: str, model: str) -> bool:
         """Whether the configuration allows frames of this pod and model to come from here."""
-        return self.pod in ("", pod) and self.model in ("", model)
+        is_configured = self.pod in ("", pod) and self.model in ("", model)
+        return is_configured and not self._refusal_of(Publisher(pod, model))
+
+    def _refusal_of(self, publisher: Publisher) -> str:
+        """Why events of this publisher are not applied, in one word; empty if they are."""
+        if not _matches(publisher.pod, self.allowed_pods):
+            return "pod_not_allowed"
+        return "" if _matches(publisher.model, self.allowed_models) else "model_not_allowed"
 
     def publisher_of(self, topic: bytes) -> Publisher:
         """The publisher of a frame with `topic`. Raises UnknownPublisherError."""
@@ -106,7 +133,15 @@ class Source:
                 f"topic {topic!r} on {self.endpoint} does not name the model of pod {pod}: "
                 "publish as kv@<pod>@<model>, or configure the source's model or a default model",
             )
-        return Publisher(pod, model)
+        publisher = Publisher(pod, model)
+        if refusal := self._refusal_of(publisher):
+            detail = f"{self.endpoint}: {pod!r} ({model!r}) is not among those configured"
+            raise UnknownPublisherError(refusal, detail)
+        return publisher
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _is_loopback(host: str) -> bool:

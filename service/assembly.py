@@ -135,7 +135,7 @@ def _make_sources(configuration: Configuration) -> list[Source]:
         _log.warning("no_sources", detail="no source of events is configured")
     return [
         Source(
-            **section.model_dump(),
+            **section.source_values(),
             default_model=configuration.default_model,
             pod_names=configuration.pod_names,
         )

@@ -3,6 +3,7 @@
 In path order:
 
     subscriber     a SUB socket on the event loop
+    curve          CURVE keys of a socket, and whose connections are accepted
     inbox          messages that wait to be handled
     connections    which of a socket's connections a message came through
     frame          message parts -> frame
@@ -11,6 +12,7 @@ In path order:
 
 from __future__ import annotations
 
+from kvevents.transport.curve import Authenticator
 from kvevents.transport.frame import Frame, FrameError, parse_frame
 from kvevents.transport.replay_client import ReplayError, ReplayTimeoutError, replay
 from kvevents.transport.subscriber import (
@@ -21,6 +23,7 @@ from kvevents.transport.subscriber import (
 )
 
 __all__ = [
+    "Authenticator",
     "Frame",
     "FrameError",
     "MessageHandler",

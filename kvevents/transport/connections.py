@@ -6,14 +6,15 @@ import itertools
 import os
 import socket as sockets
 import time
-from collections import deque
+from collections import Counter, deque
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _REPORT_SECONDS = 1.0  # by when a new connection is reported though messages keep coming
 _NUMBERS = itertools.count(1)
@@ -40,13 +41,18 @@ class Connections:
         socket: the socket, before it is bound or connected.
         bind: whether peers connect to it, rather than it to a peer.
         most: how many peers may be connected; further connections are closed.
+        allowed_peers: addresses and networks of peers that may connect; empty: all.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], *, bind: bool, most: int) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], *, bind: bool, most: int, allowed_peers: Sequence[str]
+    ) -> None:
         self._socket = socket
         self._is_bound, self._most = bind, most
         self._open: set[int] = set()  # descriptors
-        self._refused = 0
+        self._allowed_peers = [ip_network(peer) for peer in allowed_peers]
+        self._refused: Counter[str] = Counter()
+        self._refused_connections: set[int] = set()
         self._opened = zmq.Event.ACCEPTED if bind else zmq.Event.CONNECTED
         self._made = zmq.Event.ACCEPTED if bind else zmq.Event.HANDSHAKE_SUCCEEDED
         self._monitor = socket.get_monitor_socket(
@@ -91,11 +97,12 @@ class Connections:
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
-            if self._is_bound and (address := self._with_connection(descriptor, _peer_address)):
-                self.peers[self._newest] = address
+            if self._is_bound:
+                self.peers[self._newest] = self._with_connection(descriptor, _peer_address)
             self._open.add(descriptor)
-            if self._is_bound and len(self._open) > self._most:
-                self._refused += 1
+            if refusal := self._refusal_of(self._newest):
+                self._refused[refusal] += 1
+                self._refused_connections.add(self._newest)
                 self._with_connection(descriptor, _shut_down)
         if event == self._made:
             self._unreported.append(NewConnection(self._newest, now))
@@ -111,10 +118,26 @@ class Connections:
             pass
         return ""
 
-    def take_refused(self) -> int:
-        """How many connections were closed since the last call because there were too many."""
-        refused, self._refused = self._refused, 0
+    def _refusal_of(self, connection: int) -> str:
+        """Why a new connection is closed, in one word; empty if it is not."""
+        if not self._is_bound:
+            return ""
+        if len(self._open) > self._most:
+            return "too_many_connections"
+        if not self._allowed_peers:
+            return ""
+        address = self.peers[connection]
+        is_allowed = address and any(ip_address(address) in net for net in self._allowed_peers)
+        return "" if is_allowed else "peer_not_allowed"
+
+    def take_refused(self) -> Counter[str]:
+        """How many connections were closed since the last call, by reason."""
+        refused, self._refused = self._refused, Counter()
         return refused
+
+    def is_refused(self, connection: int) -> bool:
+        """Whether a connection was closed, so that what has come through it is dropped."""
+        return connection in self._refused_connections
 
     def number(self, descriptor: int) -> int:
         """The number of the connection of a message that came through `descriptor`."""
@@ -136,6 +159,7 @@ class Connections:
             if self._numbers.get(descriptor) == number:
                 del self._numbers[descriptor]
             self.peers.pop(number, None)
+            self._refused_connections.discard(number)
         self._lost.clear()
 
     def take_made(self, *, drained: bool) -> Iterator[int]:

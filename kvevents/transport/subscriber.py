@@ -11,6 +11,7 @@ import structlog
 import zmq
 
 from kvevents.transport.connections import Connections
+from kvevents.transport.curve import secure
 from kvevents.transport.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class MessageHandler(Protocol):
         """A connection was lost; some of its messages may be handled after this."""
         ...
 
-    def on_connections_refused(self, source: Source, count: int) -> None:
-        """Connections were closed because a bound endpoint has too many."""
+    def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
+        """Connections to a bound endpoint were closed."""
         ...
 
 
@@ -114,11 +115,15 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if the endpoint is malformed, in use or not on this host."""
         self._socket = self._context.socket(zmq.SUB)
-        most = self._limits.connections
-        self._connections = Connections(self._socket, bind=self._source.bind, most=most)
+        self._connections = Connections(
+            self._socket,
+            bind=self._source.bind,
+            most=self._limits.connections,
+            allowed_peers=self._source.allowed_peers,
+        )
         try:
             self._open()
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
             self._close()
             verb = "bind" if self._source.bind else "connect to"
             raise SubscribeError(f"cannot {verb} {self._source.endpoint}: {error}") from error
@@ -149,6 +154,8 @@ class Subscriber:
         if "*" in self._source.endpoint or "[" in self._source.endpoint:
             socket.setsockopt(zmq.IPV6, 1)
         socket.subscribe(self._source.topic.encode())
+        if self._source.curve is not None:
+            secure(socket, self._source.curve, bind=self._source.bind)
         if self._source.bind:
             socket.bind(self._source.endpoint)
         else:
@@ -241,9 +248,11 @@ class Subscriber:
             self._inbox.add_connection(connection)
         more = connections.watch()
         for parts, descriptor in fetched:
-            self._inbox.add_message(parts, connections.number(descriptor))
-        if refused := connections.take_refused():
-            handler.on_connections_refused(source, refused)
+            connection = connections.number(descriptor)
+            if not connections.is_refused(connection):
+                self._inbox.add_message(parts, connection)
+        for reason, count in connections.take_refused().items():
+            handler.on_connections_refused(source, reason, count)
         for connection in connections.take_lost():
             self._live_connections.discard(connection)
             handler.on_disconnected(source, connection)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from kvevents import ExtraStrings, FleetLimits, FrameLimits, SocketLimits
+from kvevents import Curve, ExtraStrings, FleetLimits, FrameLimits, SocketLimits
 from service.config.sections import Section, check_host_port
 
 _DECODED_BYTES_PER_BYTE = 8  # of token ids, nearly all of a frame
@@ -123,6 +125,23 @@ class SourceSection(Section):
         "",
         description="replay socket; {host} stands for the pod's, the rank is added to the port",
     )
+    allowed_pods: tuple[str, ...] = Field(
+        ("*",), description="patterns of the pods whose events are applied"
+    )
+    allowed_models: tuple[str, ...] = Field(
+        ("*",), description="patterns of the models that these may serve"
+    )
+    allowed_peers: tuple[str, ...] = Field(
+        (), description="addresses and networks that may connect to a bound endpoint; empty: all"
+    )
+    curve_key_file: Path | None = Field(
+        None, description="secret CURVE key of kvatlas; without it connections are not encrypted"
+    )
+    curve_publishers: Path | None = Field(
+        None,
+        description="bound: directory with the public keys of those who may connect; else the "
+        "publisher's public key",
+    )
     replay_hosts: tuple[str, ...] = Field(
         (),
         description="patterns of hosts that {host} may stand for because a pod's name says so; "
@@ -140,6 +159,35 @@ class SourceSection(Section):
         if scheme == "tcp" or "{host}" in rest:
             check_host_port(rest)
         return replay
+
+    @field_validator("allowed_peers")
+    @classmethod
+    def _networks(cls, peers: tuple[str, ...]) -> tuple[str, ...]:
+        for peer in peers:
+            ip_network(peer)
+        return peers
+
+    @model_validator(mode="after")
+    def _access(self) -> Self:
+        if self.allowed_peers and not (self.bind and self.endpoint.startswith("tcp:")):
+            raise ValueError("allowed_peers is for endpoints that are bound, with tcp://")
+        if (self.curve_key_file is None) != (self.curve_publishers is None):
+            raise ValueError("curve_key_file and curve_publishers need each other")
+        if self.curve_key_file is not None and not self.curve_key_file.is_file():
+            raise ValueError(f"curve_key_file: there is no file {self.curve_key_file}")
+        if self.curve_publishers is not None:
+            is_right = Path.is_dir if self.bind else Path.is_file
+            if not is_right(self.curve_publishers):
+                kind = "directory" if self.bind else "file"
+                raise ValueError(f"curve_publishers: there is no {kind} {self.curve_publishers}")
+        return self
+
+    def source_values(self) -> dict[str, Any]:
+        """The section as `kvevents.Source` takes it."""
+        values = self.model_dump(exclude={"curve_key_file", "curve_publishers"})
+        if self.curve_key_file is not None and self.curve_publishers is not None:
+            values["curve"] = Curve(self.curve_key_file, self.curve_publishers)
+        return values
 
     @model_validator(mode="after")
     def _endpoint(self) -> Self:

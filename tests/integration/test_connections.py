@@ -51,8 +51,8 @@ class RecordingListener:
         self.changes += 1
         self.changed.set()
 
-    def on_connections_refused(self, source: Source, count: int) -> None:
-        del source
+    def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
+        del source, reason
         self.refused += count
         self.changed.set()
 
