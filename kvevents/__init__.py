@@ -10,6 +10,7 @@ In path order:
     pending     frames of workers whose owner is not known yet
     saved_streams  the streams of all workers, for a snapshot
     probe       finds out which model and rank is behind a source
+    lag         how long events take to the index
     budget      bytes that several owners share
     transport   bytes in and out over ZMQ
     wire        bytes of a payload -> typed events
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from kvevents.admission import FleetLimits
 from kvevents.applying import Applier, EngineSettings, EventCounts
+from kvevents.lag import EventLag
 from kvevents.listener import Listener
 from kvevents.pending import Owner, Ownership, OwnsEverything
 from kvevents.router import FrameRouter
@@ -67,6 +69,7 @@ __all__ = [
     "Curve",
     "EngineSettings",
     "EventCounts",
+    "EventLag",
     "EventPolicy",
     "ExtraStrings",
     "FleetLimits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from kvevents.admission import Admission, AdmissionError
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
 from kvevents.expected import ExpectedWorkers
+from kvevents.lag import EventLag
 from kvevents.pending import Owner, OwnsEverything, PendingFrame, PendingFrames
 from kvevents.saved_streams import dump_streams, restore_streams
 from kvevents.source import UnknownPublisherError
@@ -55,8 +57,8 @@ class FrameRouter:
             reason; streams count what they skip in their `applier.counts`.
         unfinished: frames that are applied in slices.
         budget: memory for everything that waits: frames and orphans.
-        frames: how many frames have come.
-        heartbeats: how many of them were heartbeats.
+        lag: how long frames take from their engines to the index.
+        frames, heartbeats: how many frames have come, and how many of them were heartbeats.
         departed: workers forgotten for their silence, or because others needed their places.
     """
 
@@ -97,6 +99,7 @@ class FrameRouter:
         self.skipped: Counter[str] = Counter()
         self._pending = PendingFrames(self.budget, self.skipped)
         self.frames = self.heartbeats = self.departed = 0
+        self.lag = EventLag()
 
     @property
     def streams(self) -> Mapping[Worker, WorkerStream]:
@@ -173,6 +176,8 @@ class FrameRouter:
                 return
             self._registry.use_connection(stream, connection)
         stream.on_live_frame(frame, batch)
+        if batch is not None and batch.timestamp:
+            self.lag.observe(time.time() - batch.timestamp)
 
     def _on_heartbeat(self, source: Source, frame: Frame, connection: int) -> None:
         """Every worker that speaks through the connection is alive."""
@@ -285,10 +290,7 @@ class FrameRouter:
 
         If the pod speaks again, it is treated as one that was joined late.
         """
-        streams = list(self._registry.of_pod(pod))
-        for stream in streams:
-            self._registry.forget(stream)
-        return bool(streams)
+        return self._registry.forget_pod(pod)
 
     def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
         """Learn again what a pod holds; returns of each rank whether a replay was requested."""

@@ -29,6 +29,7 @@ from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.loops import Loops
 from service.metrics import (
     CallMetrics,
+    EventLagCollector,
     LoopCollector,
     MetricsServer,
     StateCollector,
@@ -144,6 +145,7 @@ class Application:
         for collector in (
             StateCollector(self.index, self.listener.router, diagnostics, self.snapshots),
             TokenizationCollector(self.tokenizers),
+            EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
             *self.replica.collectors(),
         ):

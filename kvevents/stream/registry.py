@@ -161,6 +161,13 @@ class StreamRegistry:
         self._index.leave(stream.worker)
         self._ownership.on_left(stream.worker)
 
+    def forget_pod(self, pod: str) -> bool:
+        """Forget the streams of a pod's ranks; False if there were none."""
+        streams = list(self.of_pod(pod))
+        for stream in streams:
+            self.forget(stream)
+        return bool(streams)
+
     def remove(self, stream: WorkerStream) -> None:
         """Remove a stream; the worker's blocks stay in the index."""
         self._replays.cancel(stream)

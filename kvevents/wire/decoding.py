@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from kvevents.kernel import (
@@ -110,7 +111,7 @@ def _decode_map(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
 
 def _timestamp(reader: Reader) -> float:
     timestamp = reader.read()
-    return timestamp if isinstance(timestamp, float) else 0.0
+    return timestamp if isinstance(timestamp, float) and isfinite(timestamp) else 0.0
 
 
 def _decode_events(reader: Reader, batch: Batch, limits: FrameLimits) -> bool:

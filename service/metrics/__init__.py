@@ -4,6 +4,7 @@ In path order:
 
     server          serves them over HTTP; latency and outcome of calls
     state           the index, the events, the diagnostics, the snapshots
+    events          how long events take to the index
     replication     the other replicas, and the store
     tokenization    what is tokenized, how long it takes, what the caches save
     loops           the background loops that have died
@@ -11,6 +12,7 @@ In path order:
 
 from __future__ import annotations
 
+from service.metrics.events import EventLagCollector
 from service.metrics.loops import LoopCollector
 from service.metrics.replication import ReplicationCollector
 from service.metrics.server import CallMetrics, MetricsServer
@@ -19,6 +21,7 @@ from service.metrics.tokenization import TokenizationCollector
 
 __all__ = [
     "CallMetrics",
+    "EventLagCollector",
     "LoopCollector",
     "MetricsServer",
     "ReplicationCollector",

@@ -95,3 +95,28 @@ def test_without_any_room_no_orphan_is_kept() -> None:
     assert not orphans.add_copy(EngineHash(4), GPU)
     assert not orphans
     assert budget.used == 0
+
+
+def test_an_event_that_waits_is_charged_for_all_that_it_keeps() -> None:
+    budget = Budget(10_000_000)
+    orphans = Orphans(budget, count_copies=True)
+    kept = 0
+    for number in range(100):
+        event = stored(1, 10 + number)
+        event.extra_keys = [["x" * 1_000_000]]
+        event.size = 1_001_000
+        dropped, refused = orphans.add_event(event, EngineHash(1), GPU)
+        assert refused == 0
+        kept += 1 - dropped
+    assert kept == 9
+    assert budget.used <= budget.limit
+
+
+def test_waiting_copies_are_charged_for_each_place() -> None:
+    budget = Budget(1_000)
+    orphans = Orphans(budget, count_copies=True)
+    kept = [orphans.add_copy(EngineHash(5), Place("gpu", group)) for group in range(10)]
+    assert kept == [True] * 4 + [False] * 6
+    for group in range(4):
+        assert orphans.remove_copy(EngineHash(5), Place("gpu", group))
+    assert budget.used == 0

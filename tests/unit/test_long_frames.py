@@ -1,0 +1,157 @@
+"""Frames with many events or hashes: applied in slices, to the same outcome as at once."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import msgpack
+import pytest
+
+from indexer import KeyScheme, MemoryIndex, PromptKeys, TrustState, Worker
+from kvevents import BlockRemoved, BlockStored, FrameRouter, Source, dump_stream
+from kvevents.applying.pieces import PIECE_HASHES, pieces_of
+
+POD = Worker("a:1", 0)
+BOUND = Source("tcp://*:5557", bind=True)
+BLOCKS = 20 * PIECE_HASHES
+TOKENS = [token % 50_021 for token in range(16 * BLOCKS)]
+
+
+class NoReplays:
+    def start(self, stream: object, request: object) -> None:
+        raise AssertionError(stream)
+
+    def cancel(self, stream: object) -> None:
+        pass
+
+
+class RoutedPod:
+    def __init__(self) -> None:
+        self.index = MemoryIndex(256 * 1024**2)
+        self.scheme_of = cache(lambda model: KeyScheme(model, 16, ""))
+        self.router = FrameRouter(self.index, self.scheme_of, NoReplays())
+        self.router.on_connected(BOUND, 1)
+        self._sequence = 0
+
+    def publish(self, *events: dict[str, Any]) -> None:
+        payload = msgpack.packb([1.0, list(events), 0])
+        frame = [b"kv@a:1@m", self._sequence.to_bytes(8, "big"), payload]
+        self._sequence += 1
+        self.router.route(BOUND, frame, 1)
+
+    @property
+    def state(self) -> tuple[TrustState, str]:
+        return self.router.streams[POD].trust_status(time.monotonic())[:2]
+
+    def matched(self, tokens: list[int]) -> int:
+        prompt = PromptKeys(self.scheme_of("m"), array("Q", tokens), "", (), "")
+        best = self.index.match("m", prompt).best_of("a:1")
+        return 0 if best is None else best.matched_blocks
+
+    def slices(self) -> int:
+        """Apply the rest one slice at a time; returns how many there were."""
+        count = 0
+        while self.router.streams[POD].is_applying:
+            self.router.streams[POD]._performer.go_on()
+            count += 1
+        return count
+
+
+def stored(first: int, count: int, **fields: Any) -> dict[str, Any]:
+    """Blocks `first` to `first + count`, whose hashes are their numbers plus one."""
+    return {
+        "type": "BlockStored",
+        "block_hashes": [number + 1 for number in range(first, first + count)],
+        "parent_block_hash": first or None,
+        "token_ids": TOKENS[16 * first : 16 * (first + count)],
+        "block_size": 16,
+        "medium": "GPU",
+        **fields,
+    }
+
+
+def test_a_long_event_is_applied_in_slices_and_is_not_exact_until_all_of_it_is() -> None:
+    pod = RoutedPod()
+    pod.publish(stored(0, BLOCKS))
+    assert pod.state == (TrustState.RECOVERING, "applying")
+    assert dump_stream(pod.router.streams[POD]) is None
+    assert 0 < pod.matched(TOKENS) < BLOCKS
+    assert pod.slices() >= 19
+    assert pod.state == (TrustState.EXACT, "")
+    assert pod.matched(TOKENS) == BLOCKS
+    assert pod.router.streams[POD].applier.counts.events == Counter(BlockStored=1)
+    assert not pod.router.unfinished.go_on(time.perf_counter() + 1.0)
+
+
+def test_many_short_events_are_applied_in_slices() -> None:
+    pod = RoutedPod()
+    pod.publish(*(stored(number, 1) for number in range(3000)))
+    assert pod.slices() >= 5
+    assert pod.matched(TOKENS[: 16 * 3000]) == 3000
+    assert pod.state == (TrustState.EXACT, "")
+
+
+def test_the_next_frame_comes_after_a_long_one() -> None:
+    pod = RoutedPod()
+    pod.publish(stored(0, 4 * PIECE_HASHES))
+    pod.publish({"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU"})
+    assert pod.matched(TOKENS) == 0
+    assert pod.state == (TrustState.EXACT, "")
+
+
+def test_a_long_removal_removes_each_block_once() -> None:
+    pod = RoutedPod()
+    pod.publish(stored(0, BLOCKS))
+    removed = list(range(BLOCKS // 2 + 1, BLOCKS + 1))
+    pod.publish({"type": "BlockRemoved", "block_hashes": removed, "medium": "GPU"})
+    pod.router.unfinished.finish()
+    pod.slices()
+    assert pod.matched(TOKENS) == BLOCKS // 2
+    counts = pod.router.streams[POD].applier.counts
+    assert counts.events == Counter(BlockStored=1, BlockRemoved=1)
+    assert not counts.skipped
+
+
+def test_a_stream_that_is_forgotten_leaves_a_long_frame_as_it_is() -> None:
+    pod = RoutedPod()
+    pod.publish(stored(0, BLOCKS))
+    pod.router.forget_pod("a:1")
+    pod.router.unfinished.finish()
+    assert not list(pod.index.workers())
+
+
+@pytest.mark.parametrize("count", [1, PIECE_HASHES, PIECE_HASHES + 1, 3 * PIECE_HASHES + 7])
+def test_the_pieces_of_an_event_say_what_it_says(count: int) -> None:
+    hashes = array("Q", range(1, count + 1))
+    tokens = array("Q", range(16 * count))
+    event = BlockStored(hashes, 77, tokens, 16, medium="GPU", cache_salt="s", size=1000)
+    parent: int | None = 77
+    seen_hashes, seen_tokens = array("Q"), array("Q")
+    for piece in pieces_of(event):
+        assert isinstance(piece, BlockStored)
+        assert piece.parent_block_hash == parent
+        assert len(piece.token_ids) == 16 * len(piece.block_hashes)
+        assert piece.cache_salt == ("s" if not seen_hashes else None)
+        seen_hashes += piece.block_hashes
+        seen_tokens += piece.token_ids
+        parent = piece.block_hashes[-1]
+    assert (seen_hashes, seen_tokens) == (hashes, tokens)
+    limits = list(range(count))
+    removal = BlockRemoved(hashes, "CPU", 3, limits)
+    pieces = [piece for piece in pieces_of(removal) if isinstance(piece, BlockRemoved)]
+    assert [name for piece in pieces for name in piece.block_hashes] == list(hashes)
+    assert [n for piece in pieces for n in piece.remaining_copy_counts or ()] == limits
+    assert {(piece.medium, piece.group_idx) for piece in pieces} == {("CPU", 3)}
+
+
+def test_an_event_that_cannot_be_divided_is_refused_if_it_is_very_long() -> None:
+    pod = RoutedPod()
+    extras = [[["image", 0]] if number == 0 else None for number in range(BLOCKS)]
+    pod.publish(stored(0, BLOCKS, extra_keys=extras))
+    assert pod.matched(TOKENS) == 0
+    assert pod.state == (TrustState.PARTIAL, "event_too_long")
+    assert pod.router.streams[POD].applier.counts.skipped == Counter(event_too_long=BLOCKS)
