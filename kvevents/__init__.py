@@ -2,34 +2,33 @@
 
 In path order:
 
-    listener    sockets, router, replays and timers, started and stopped together
-    router      a frame -> the stream of its worker
-    admission   which workers may join
-    source      where frames come from, and which pod and model published them
-    expected    workers that are expected before any frame of theirs has come
-    pending     frames of workers whose owner is not known yet
+    listener       sockets, router, replays and timers, started and stopped together
+    router         a frame -> the stream of its worker
+    frame_decoder  frames -> batches, long ones in slices
+    skipped        what was dropped before it reached a stream
+    source         where frames come from, and which pod and model published them
+    joining        which workers join
     saved_streams  the streams of all workers, for a snapshot
-    probe       finds out which model and rank is behind a source
-    lag         how long events take to the index
-    budget      bytes that several owners share
-    transport   bytes in and out over ZMQ
-    wire        bytes of a payload -> typed events
-    kernel      the compiled msgpack reader
-    sequencing  frames in order: which are missing, and of which engine they are
-    trust       how far what is claimed of a worker can be trusted
-    replaying   runs the replays that streams request
-    stream      one worker's stream
-    applying    event -> index writes
-    tools       recording, playback, and a simulated pod
+    probe          finds out which model and rank is behind a source
+    lag            how long events take to the index
+    budget         bytes that several owners share
+    transport      bytes in and out over ZMQ
+    wire           bytes of a payload -> typed events
+    kernel         the compiled msgpack reader
+    sequencing     frames in order: which are missing, and of which engine they are
+    trust          how far what is claimed of a worker can be trusted
+    replaying      runs the replays that streams request
+    stream         one worker's stream
+    applying       event -> index writes
+    tools          recording, playback, and a simulated pod
 """
 
 from __future__ import annotations
 
-from kvevents.admission import FleetLimits
 from kvevents.applying import Applier, EngineSettings, EventCounts
+from kvevents.joining import FleetLimits, Owner, Ownership, OwnsEverything
 from kvevents.lag import EventLag
 from kvevents.listener import Listener
-from kvevents.pending import Owner, Ownership, OwnsEverything
 from kvevents.router import FrameRouter
 from kvevents.source import Curve, Publisher, Source, UnknownPublisherError
 from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream, report_of

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from indexer import Worker
-from kvevents.admission import Admission, AdmissionError
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
-from kvevents.expected import ExpectedWorkers
+from kvevents.frame_decoder import FrameDecoder
+from kvevents.joining import (
+    Admission,
+    ExpectedWorkers,
+    Owner,
+    OwnsEverything,
+    PendingFrame,
+    PendingFrames,
+)
 from kvevents.lag import EventLag
-from kvevents.pending import Owner, OwnsEverything, PendingFrame, PendingFrames
 from kvevents.saved_streams import dump_streams, restore_streams
-from kvevents.source import UnknownPublisherError
+from kvevents.skipped import Skipped
 from kvevents.stream import EventPolicy, StreamRegistry
-from kvevents.transport import FrameError, parse_frame
-from kvevents.wire import PayloadError, decode_batch
+from kvevents.transport import parse_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Index, KeyScheme
-    from kvevents.pending import Ownership
+    from kvevents.joining import Ownership
     from kvevents.source import Source
     from kvevents.stream import ReplayRunner, WorkerStream
     from kvevents.transport import Frame
@@ -95,8 +99,10 @@ class FrameRouter:
         self._admission = Admission(self._registry, self.policy.fleet_limits, self._depart)
         self.expected = ExpectedWorkers(self._registry, self.ownership)
         self._routes: dict[tuple[Source, bytes, int | None], WorkerStream] = {}
-        self._warned: set[tuple[str, str]] = set()
-        self.skipped: Counter[str] = Counter()
+        self._skipped = Skipped()
+        self.skipped = self._skipped.counts
+        limits = self.policy.frame_limits
+        self._decoder = FrameDecoder(limits, self.unfinished, self._skipped, self._route)
         self._pending = PendingFrames(self.budget, self.skipped)
         self.frames = self.heartbeats = self.departed = 0
         self.lag = EventLag()
@@ -132,7 +138,7 @@ class FrameRouter:
 
     def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
         """Connections of a bound source were closed."""
-        self._skip(reason, source, "a connection was closed", count)
+        self._skipped.add(reason, source, "a connection was closed", count)
 
     # Frames
 
@@ -140,22 +146,15 @@ class FrameRouter:
         """Apply one message that came from `source` through `connection`, or count why not."""
         self.frames += 1
         try:
-            self._route(source, parse_frame(parts), connection)
-        except (FrameError, UnknownPublisherError, AdmissionError) as error:
-            self._skip(error.reason, source, str(error))
-        except Exception:  # noqa: BLE001 - one bad frame must not stop the others
-            self.skipped["internal_error"] += 1
-            _log.exception("frame_not_applied", endpoint=source.endpoint)
+            frame = parse_frame(parts)
+            if frame.payload in _HEARTBEAT_PAYLOADS:
+                self._on_heartbeat(source, frame, connection)
+            else:
+                self._decoder.decode(source, frame, connection)
+        except Exception as error:  # noqa: BLE001 - one bad frame must not stop the others
+            self._skipped.add_error(error, source)
 
-    def _route(self, source: Source, frame: Frame, connection: int) -> None:
-        if frame.payload in _HEARTBEAT_PAYLOADS:
-            self._on_heartbeat(source, frame, connection)
-            return
-        try:
-            batch = decode_batch(frame.payload, self.policy.frame_limits)
-        except PayloadError as error:
-            batch = None
-            self._skip(error.reason, source, str(error))
+    def _route(self, source: Source, frame: Frame, batch: Batch | None, connection: int) -> None:
         rank = None if batch is None else batch.rank
         stream = self._routes.get((source, frame.topic, rank))
         if stream is None or stream.is_closed:
@@ -211,12 +210,6 @@ class FrameRouter:
             case Owner.ELSEWHERE:
                 self.skipped["owned_elsewhere"] += 1
         return None
-
-    def _skip(self, reason: str, source: Source, detail: str, count: int = 1) -> None:
-        self.skipped[reason] += count
-        if (reason, source.endpoint) not in self._warned:
-            self._warned.add((reason, source.endpoint))
-            _log.warning("frame_skipped", reason=reason, endpoint=source.endpoint, detail=detail)
 
     # Ownership, where several replicas share an index
 

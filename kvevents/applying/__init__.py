@@ -19,5 +19,6 @@ from kvevents.applying.applier import Applier
 from kvevents.applying.cache_groups import EngineSettings
 from kvevents.applying.event_counts import EventCounts
 from kvevents.applying.orphans import Orphans
+from kvevents.applying.pieces import is_short
 
-__all__ = ["Applier", "EngineSettings", "EventCounts", "Orphans"]
+__all__ = ["Applier", "EngineSettings", "EventCounts", "Orphans", "is_short"]

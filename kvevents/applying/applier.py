@@ -14,7 +14,7 @@ from indexer import Attention, TrustState
 from kvevents.applying.cache_groups import CacheGroups
 from kvevents.applying.index_writer import IndexWriter
 from kvevents.applying.other_cache import OtherCache
-from kvevents.applying.pieces import PIECE_HASHES, hash_count, pieces_of
+from kvevents.applying.pieces import PIECE_HASHES, hash_count, is_short, pieces_of
 from kvevents.applying.places import Places
 from kvevents.trust import Downgrade, GpuCleared
 from kvevents.wire import (
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from indexer import Index, KeyScheme, Place, Worker
     from kvevents.applying.cache_groups import EngineSettings
-    from kvevents.applying.event_counts import EventCounts
     from kvevents.applying.orphans import Orphans
     from kvevents.trust import Trust, TrustChange
     from kvevents.wire import Batch, Event
 
+_EVENT_WEIGHT = 16  # an event without hashes takes as long as so many hashes
 _MAX_SPAN = 65_535  # block keys that one engine hash can stand for
 
 _log = structlog.get_logger("kvatlas.kvevents")
@@ -49,13 +49,17 @@ class Applier:
     The worker must have joined the index.
 
     Args:
-        index: where the blocks are written.
-        worker: the worker that published the events.
+        index, worker: where the blocks are written, and who published the events.
         scheme: makes the worker's block keys.
         trust: only read, to tell contradictions; changes are returned.
         extra_strings: how plain strings among extra keys are read.
         count_copies: whether a block announced again has one more copy; see `Index`.
         settings: what the worker's engine was started with.
+
+    Attributes:
+        counts: what happened to the events so far.
+        orphans: the worker's blocks that wait.
+        groups: the worker's cache groups.
     """
 
     def __init__(
@@ -83,19 +87,10 @@ class Applier:
             extra_strings,
             count_copies=count_copies,
         )
+        self.counts, self.orphans = self._writer.counts, orphans
         self._places = Places(trust)
         self._sparse: list[BlockStored] = []
         self._other_cache = OtherCache()
-
-    @property
-    def counts(self) -> EventCounts:
-        """What happened to the events so far."""
-        return self._writer.counts
-
-    @property
-    def orphans(self) -> Orphans:
-        """The worker's blocks that wait."""
-        return self._writer.orphans
 
     @property
     def has_resolved(self) -> bool:
@@ -113,8 +108,14 @@ class Applier:
 
     def apply_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Apply the events of a batch; returns the changes of the worker's trust, in order."""
-        for _ in self.apply_in_slices(batch):
-            pass
+        if is_short(batch):
+            self._try(self._learn_groups, batch.events)
+            for event in batch.events:
+                self.counts.events[type(event).__name__] += self._try(self._apply, event)
+            self._finish(batch)
+        else:
+            for _ in self.apply_in_slices(batch):
+                pass
         return self.take_trust_changes()
 
     def take_trust_changes(self) -> Sequence[TrustChange]:
@@ -131,18 +132,23 @@ class Applier:
                 if room <= 0:
                     yield
                     room = PIECE_HASHES
-                room -= 1 + hash_count(piece)
+                room -= _EVENT_WEIGHT + hash_count(piece)
                 applied += self._try(self._apply, piece)
-            if applied:
-                self.counts.events[type(event).__name__] += 1
-            elif not applied and hash_count(event) > PIECE_HASHES:
-                self._skip_indivisible(event)
+            self.counts.events[type(event).__name__] += applied > 0
+            if not applied and hash_count(event) > PIECE_HASHES:
+                self._skip("event_too_long", hash_count(event))
+        self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
         self._try(self._learn_from_sparse)
-        # Where in the batch the skipped events were is not known.
         for reason, count in batch.skipped.items():
             self.counts.skipped[reason] += count
             if reason not in DECODE_ERRORS:  # the sequencer handles damaged frames
                 self._writer.report(Downgrade(TrustState.DEGRADED, reason, recoverable=False))
+
+    def _skip(self, reason: str, count: int) -> None:
+        self.counts.skipped[reason] += count
+        self._writer.report(Downgrade(TrustState.PARTIAL, reason, recoverable=False))
 
     def _try(self, step: Callable[..., None], *arguments: Any) -> bool:
         """Do one step of a batch; False if it fails: one bad event must not cost the others."""
@@ -170,10 +176,6 @@ class Applier:
             case AllBlocksCleared():
                 self._clear()
 
-    def _skip_indivisible(self, event: Event) -> None:
-        self.counts.skipped["event_too_long"] += hash_count(event)
-        self._writer.report(Downgrade(TrustState.PARTIAL, "event_too_long", recoverable=False))
-
     def _learn_from_sparse(self) -> None:
         """Learn what the hashes of sparse events mean, now that the batch's others are known."""
         sparse, self._sparse = self._sparse, []
@@ -185,7 +187,7 @@ class Applier:
         size = self._index.layout_of(self._worker).key_block_size
         if size not in (0, layout.key_block_size) and self.has_resolved:
             # The index drops keys of another length: everything has to be announced again.
-            self._clear_orphans()
+            self._writer.clear_orphans()
             self._writer.report(Downgrade(TrustState.PARTIAL, "block_size_changed"))
         self._index.describe(self._worker, layout)
         self._writer.use_key_size(self.groups.key_block_size)
@@ -197,7 +199,7 @@ class Applier:
         lost = [tier for tier in self._places.tiers if class_of(tier) is not TierClass.STORAGE]
         self._index.restart(self._worker, lost)
         self.groups.restart()
-        self._clear_orphans()
+        self._writer.clear_orphans()
         self._other_cache.clear()
         return self._writer.take_trust_changes()
 
@@ -212,10 +214,10 @@ class Applier:
         tiers = [tier for tier in self._places.tiers if class_of(tier) in classes]
         if forget_hashes:
             self._index.restart(self._worker, tiers)
-            self._clear_orphans()
+            self._writer.clear_orphans()
         else:
             self._index.clear(self._worker, tiers)
-            self._clear_orphans(tiers)
+            self._writer.clear_orphans(tiers)
         return self._writer.take_trust_changes()
 
     def restore(self, tiers: Iterable[str]) -> Sequence[TrustChange]:
@@ -227,18 +229,13 @@ class Applier:
         self._set_layout()
         return self._writer.take_trust_changes()
 
-    def _clear_orphans(self, tiers: Collection[str] | None = None) -> None:
-        self.orphans.clear(tiers)
-        self._writer.report_orphans()
-
     # BlockStored
 
     def _store(self, event: BlockStored) -> None:
         hashes, size, writer = event.block_hashes, event.block_size, self._writer
         place = self._places.find(event.medium, event.group_idx)
         if place is None:
-            self.counts.skipped["too_many_places"] += len(hashes)
-            writer.report(Downgrade(TrustState.PARTIAL, "too_many_places", recoverable=False))
+            self._skip("too_many_places", len(hashes))
             return
         group = self.groups.get(place.group)
         attention = Attention.MAIN if group is None else group.attention
@@ -296,5 +293,5 @@ class Applier:
     def _clear(self) -> None:
         self._index.clear(self._worker, (GPU_TIER,))
         self._other_cache.clear()
-        self._clear_orphans((GPU_TIER,))
+        self._writer.clear_orphans((GPU_TIER,))
         self._writer.report(GpuCleared())

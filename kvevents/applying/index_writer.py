@@ -18,7 +18,7 @@ from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared, OrphansChanged
 from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of, parse_extra_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from indexer import Hashes, Index, KeyScheme, Worker
     from kvevents.applying.cache_groups import CacheGroups
@@ -116,6 +116,11 @@ class IndexWriter:
         if self._count_copies and self._is_exact(class_of(place.tier)):
             self.counts.skipped["contradictions"] += 1
             self._trust_changes.append(Downgrade(TrustState.DEGRADED, "contradiction"))
+
+    def clear_orphans(self, tiers: Collection[str] | None = None) -> None:
+        """Drop the orphans in `tiers`, or all of them."""
+        self.orphans.clear(tiers)
+        self.report_orphans()
 
     def report_orphans(self) -> None:
         """Tell the stream if blocks have begun, or have ceased, to wait."""

@@ -10,10 +10,16 @@ from kvevents.wire import AllBlocksCleared, BlockRemoved, BlockStored
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvevents.wire import Event
+    from kvevents.wire import Batch, Event
 
 PIECE_HASHES = 512
+_SHORT_BATCH = 32  # events
 _MOST_INDIVISIBLE = 4096  # hashes of an event that cannot be divided
+
+
+def is_short(batch: Batch) -> bool:
+    """Whether a batch has so little in it that it is applied at once."""
+    return len(batch.events) <= _SHORT_BATCH and batch.hashes <= PIECE_HASHES
 
 
 def hash_count(event: Event) -> int:

@@ -12,7 +12,7 @@ import structlog
 from kvevents.replaying.slots import ReplaySlots
 from kvevents.source import UnknownPublisherError
 from kvevents.transport import ReplayError, ReplayTimeoutError, replay
-from kvevents.wire import FrameLimits, PayloadError, decode_batch
+from kvevents.wire import FrameLimits, PayloadError, decode_in_slices
 
 if TYPE_CHECKING:
     import zmq
@@ -127,7 +127,7 @@ class Replays:
                 await self._running.wait()
                 if stream.sequencer.request is not request:
                     return False
-                batch = _decode(frame, self._limits)
+                batch = await _decode(frame, self._limits)
                 if not _is_of(stream, frame, batch):
                     self._warn_of_foreign_frame(stream, endpoint, frame, batch)
                     return False
@@ -160,9 +160,16 @@ class Replays:
         )
 
 
-def _decode(frame: Frame, limits: FrameLimits) -> Batch | None:
+async def _decode(frame: Frame, limits: FrameLimits) -> Batch | None:
     try:
-        return decode_batch(frame.payload, limits)
+        steps = decode_in_slices(frame.payload, limits)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                batch: Batch = done.value
+                return batch
+            await asyncio.sleep(0)
     except PayloadError:
         return None
 

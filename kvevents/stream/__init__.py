@@ -21,6 +21,7 @@ from kvevents.stream.dump import dump_stream
 from kvevents.stream.environment import EventPolicy
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.report import StreamReport, report_of
+from kvevents.stream.unfinished import Unfinished
 from kvevents.stream.worker import WorkerStream
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ReplayRunner",
     "StreamRegistry",
     "StreamReport",
+    "Unfinished",
     "WorkerStream",
     "dump_stream",
     "report_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kvevents.admission import FleetLimits
+from kvevents.joining.admission import FleetLimits
 from kvevents.wire import FrameLimits
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from indexer import TrustState
+from kvevents.applying import is_short
 from kvevents.sequencing import Apply, EngineRestarted, ReplayRequest, StartOver
 from kvevents.wire import ALL_TIER_CLASSES
 
@@ -68,14 +69,19 @@ class Performer:
     def _begin(self, steps: Iterator[None]) -> None:
         self._steps = steps
         if self.go_on():
-            self._environment.unfinished.add(self)
+            self._environment.unfinished.add(self.go_on)
 
     # Actions
 
     def apply(self, batch: Batch) -> None:
         """Apply the frame that is next."""
-        self.finish()
-        self._begin(self._apply_and_conclude(batch))
+        if self._steps is not None:
+            self.finish()
+        if is_short(batch):
+            self.follow(self._applier.apply_batch(batch))
+            self.conclude()
+        else:
+            self._begin(self._apply_and_conclude(batch))
 
     def perform(self, actions: Sequence[Action]) -> None:
         """Perform the actions of the sequencer."""

@@ -1,4 +1,4 @@
-"""Frames that are applied in slices, because they have many events."""
+"""What was begun and takes long: it goes on in slices, so that requests are answered in between."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvevents.stream.performer import Performer
+    from collections.abc import Callable
 
 
 class Unfinished:
-    """The streams that have begun to apply a frame, in the order in which they began."""
+    """Long work, in the order in which it was begun."""
 
     def __init__(self) -> None:
-        self._performers: deque[Performer] = deque()
+        self._work: deque[Callable[[], bool]] = deque()
 
-    def add(self, performer: Performer) -> None:
-        """Go on with what a stream has begun."""
-        self._performers.append(performer)
+    def add(self, go_on: Callable[[], bool]) -> None:
+        """Add work: each call of `go_on` does a slice of it, and returns whether some remains."""
+        self._work.append(go_on)
 
     def go_on(self, deadline: float) -> bool:
-        """Apply slices until `deadline` (`time.perf_counter`); returns whether any remain."""
-        performers = self._performers
-        while performers and time.perf_counter() < deadline:
-            if not performers[0].go_on():
-                performers.popleft()
-        return bool(performers)
+        """Do slices until `deadline` (`time.perf_counter`); returns whether any work remains."""
+        while self._work and time.perf_counter() < deadline:
+            self.step()
+        return bool(self._work)
+
+    def step(self) -> None:
+        """Do one slice of what was begun first."""
+        go_on = self._work.popleft()
+        if go_on():
+            self._work.appendleft(go_on)
 
     def finish(self) -> None:
-        """Apply all that was begun."""
-        while self._performers:
-            self._performers.popleft().finish()
+        """Do all of it."""
+        while self._work:
+            self.step()
+
+    def __bool__(self) -> bool:
+        return bool(self._work)

@@ -10,7 +10,7 @@ In path order:
 
 from __future__ import annotations
 
-from kvevents.wire.decoding import DECODE_ERRORS, decode_batch
+from kvevents.wire.decoding import DECODE_ERRORS, decode_batch, decode_in_slices
 from kvevents.wire.events import (
     AllBlocksCleared,
     Batch,
@@ -47,6 +47,7 @@ __all__ = [
     "TierClass",
     "class_of",
     "decode_batch",
+    "decode_in_slices",
     "is_known",
     "parse_extra_keys",
     "tier_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvevents.kernel import (
     ABSENT,
@@ -24,12 +24,22 @@ from kvevents.wire.events import (
     PayloadError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 DECODE_ERRORS = ("truncated_payload", "broken_event")
 """Reasons for skipped events that mean that the payload was damaged on its way."""
 
 _DEFAULT_LIMITS = FrameLimits()
 _OLDEST_ARRAY_WITH_EXTRAS = 9  # elements of vLLM 0.17's array, the first with extra keys
 _EVENT_BYTES = 400  # of an event without what its fields refer to
+_ARRAY_FIELDS = (b"ts", b"events", b"data_parallel_rank")
+_SLICE_EVENTS = 64
+_READ_ERRORS = {
+    TooLargeError: "too_many_elements",
+    MalformedError: "malformed_payload",
+    UnexpectedError: "unexpected_payload",
+}
 _HIGHEST_RANK = 2**31 - 1
 _REQUIRED_SLOTS = tuple(
     map(FIELDS.index, ("block_hashes", "parent_block_hash", "token_ids", "block_size"))
@@ -56,51 +66,60 @@ def decode_batch(payload: bytes, limits: FrameLimits = _DEFAULT_LIMITS) -> Batch
     An unknown or broken event is skipped and counted by reason; the events before and after it are
     kept. Raises PayloadError if there is no list of events at all, or if the limits are exceeded.
     """
-    if len(payload) > limits.payload_bytes:
-        raise PayloadError("frame_too_large", f"a payload has {len(payload):,} bytes")
-    reader = Reader(payload, limits.decoded_bytes)
-    batch = Batch(0.0, [], None)
+    reader, batch = _begin(payload, limits)
     try:
-        if payload[:1] in _MAPS:
-            _decode_map(reader, batch, limits)
-        else:
-            _decode_array(reader, batch, limits)
-    except TooLargeError as error:
-        raise PayloadError("too_many_elements", str(error)) from error
-    except MalformedError as error:
-        raise PayloadError("malformed_payload", str(error)) from error
-    except UnexpectedError as error:
-        raise PayloadError("unexpected_payload", str(error)) from error
+        for _ in _decode(reader, batch, limits, is_map=payload[:1] in _MAPS):
+            pass
+    except (TooLargeError, MalformedError, UnexpectedError) as error:
+        raise _payload_error(error) from error
     batch.size = reader.occupied
     return batch
 
 
-def _decode_array(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
-    length = reader.array_length()
-    if length < 2:
-        raise UnexpectedError("a batch has a timestamp and events")
-    batch.timestamp = _timestamp(reader)
-    if _decode_events(reader, batch, limits) and length > 2:
-        batch.rank = _rank(reader)
+def decode_in_slices(
+    payload: bytes, limits: FrameLimits = _DEFAULT_LIMITS
+) -> Generator[None, None, Batch]:
+    """Decode a batch as `decode_batch` does, some events with each step; returns the batch."""
+    reader, batch = _begin(payload, limits)
+    try:
+        yield from _decode(reader, batch, limits, is_map=payload[:1] in _MAPS)
+    except (TooLargeError, MalformedError, UnexpectedError) as error:
+        raise _payload_error(error) from error
+    batch.size = reader.occupied
+    return batch
 
 
-def _decode_map(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
-    """Decode a map with its fields in any order; after the events it may be broken."""
+def _begin(payload: bytes, limits: FrameLimits) -> tuple[Reader, Batch]:
+    if len(payload) > limits.payload_bytes:
+        raise PayloadError("frame_too_large", f"a payload has {len(payload):,} bytes")
+    return Reader(payload, limits.decoded_bytes), Batch(0.0, [], None)
+
+
+def _payload_error(error: Exception) -> PayloadError:
+    reason = next(reason for kind, reason in _READ_ERRORS.items() if isinstance(error, kind))
+    return PayloadError(reason, str(error))
+
+
+def _decode(
+    reader: Reader, batch: Batch, limits: FrameLimits, *, is_map: bool
+) -> Generator[None, None, None]:
+    """Decode the fields of a batch; after the events it may be broken."""
     has_events = False
-    for _ in range(reader.map_length()):
+    count = reader.map_length() if is_map else reader.array_length()
+    for position in range(count if is_map else min(count, len(_ARRAY_FIELDS))):
         try:
-            name = reader.name()
+            name = reader.name() if is_map else _ARRAY_FIELDS[position]
             if name == b"events":
-                is_whole = _decode_events(reader, batch, limits)
+                events = reader.array_length()
                 has_events = True
-                if not is_whole:
-                    return
-            elif name == b"ts":
-                batch.timestamp = _timestamp(reader)
-            elif name == b"data_parallel_rank":
-                batch.rank = _rank(reader)
+                for index in range(_checked(events, batch, limits)):
+                    if index % _SLICE_EVENTS == _SLICE_EVENTS - 1:
+                        yield
+                    if not _decode_event(reader, batch, limits):
+                        batch.skipped["truncated_payload"] = events - index
+                        return
             else:
-                reader.skip()
+                _decode_field(reader, batch, name)
         except (MalformedError, UnexpectedError):
             if has_events:
                 return
@@ -109,26 +128,28 @@ def _decode_map(reader: Reader, batch: Batch, limits: FrameLimits) -> None:
         raise UnexpectedError("a batch has a timestamp and events")
 
 
+def _decode_field(reader: Reader, batch: Batch, name: bytes) -> None:
+    if name == b"ts":
+        batch.timestamp = _timestamp(reader)
+    elif name == b"data_parallel_rank":
+        batch.rank = _rank(reader)
+    else:
+        reader.skip()
+
+
+def _checked(events: int, batch: Batch, limits: FrameLimits) -> int:
+    """The number of events in a list. Raises PayloadError if there are too many."""
+    if events + len(batch.events) > limits.events:
+        raise PayloadError("too_many_events", f"a frame has {events:,} events")
+    return events
+
+
 def _timestamp(reader: Reader) -> float:
     timestamp = reader.read()
     return timestamp if isinstance(timestamp, float) and isfinite(timestamp) else 0.0
 
 
-def _decode_events(reader: Reader, batch: Batch, limits: FrameLimits) -> bool:
-    """Decode a list of events; False if the payload ends or breaks inside one of them."""
-    count = reader.array_length()
-    if count + len(batch.events) > limits.events:
-        raise PayloadError("too_many_events", f"a frame has {count:,} events")
-    for index in range(count):
-        if not _decode_event(reader, batch):
-            batch.skipped["truncated_payload"] = count - index
-            return False
-        if batch.hashes > limits.hashes:
-            raise PayloadError("too_many_hashes", f"a frame has more than {limits.hashes:,} hashes")
-    return True
-
-
-def _decode_event(reader: Reader, batch: Batch) -> bool:
+def _decode_event(reader: Reader, batch: Batch, limits: FrameLimits) -> bool:
     """Decode or skip one event; False if the payload ends or breaks inside the event."""
     start, occupied = reader.position, reader.occupied
     reader.occupy(_EVENT_BYTES)
@@ -139,6 +160,8 @@ def _decode_event(reader: Reader, batch: Batch) -> bool:
             event.size = reader.occupied - occupied
         if not isinstance(event, AllBlocksCleared):
             batch.hashes += len(event.block_hashes)
+            if batch.hashes > limits.hashes:
+                raise PayloadError("too_many_hashes", f"a frame has over {limits.hashes:,} hashes")
         batch.events.append(event)
         return True
     except MalformedError:

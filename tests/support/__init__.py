@@ -9,6 +9,7 @@ In path order:
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines
+    attacks       what strangers send
     services      kvatlas itself, in this process or in one of its own
     stores        Redis and Valkey servers, and indexes that share one
     models        tokenizers, fetched or trained

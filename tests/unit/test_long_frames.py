@@ -53,12 +53,17 @@ class RoutedPod:
         return 0 if best is None else best.matched_blocks
 
     def slices(self) -> int:
-        """Apply the rest one slice at a time; returns how many there were."""
+        """Do the rest one slice at a time; returns how many there were."""
         count = 0
-        while self.router.streams[POD].is_applying:
-            self.router.streams[POD]._performer.go_on()
+        while self.router.unfinished:
+            self.router.unfinished.step()
             count += 1
         return count
+
+    def until_applying(self) -> None:
+        """Decode what was published, and begin to apply it."""
+        while POD not in self.router.streams:
+            self.router.unfinished.step()
 
 
 def stored(first: int, count: int, **fields: Any) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def stored(first: int, count: int, **fields: Any) -> dict[str, Any]:
 def test_a_long_event_is_applied_in_slices_and_is_not_exact_until_all_of_it_is() -> None:
     pod = RoutedPod()
     pod.publish(stored(0, BLOCKS))
+    pod.until_applying()
     assert pod.state == (TrustState.RECOVERING, "applying")
     assert dump_stream(pod.router.streams[POD]) is None
     assert 0 < pod.matched(TOKENS) < BLOCKS
@@ -99,6 +105,7 @@ def test_the_next_frame_comes_after_a_long_one() -> None:
     pod = RoutedPod()
     pod.publish(stored(0, 4 * PIECE_HASHES))
     pod.publish({"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU"})
+    pod.slices()
     assert pod.matched(TOKENS) == 0
     assert pod.state == (TrustState.EXACT, "")
 
@@ -109,7 +116,6 @@ def test_a_long_removal_removes_each_block_once() -> None:
     removed = list(range(BLOCKS // 2 + 1, BLOCKS + 1))
     pod.publish({"type": "BlockRemoved", "block_hashes": removed, "medium": "GPU"})
     pod.router.unfinished.finish()
-    pod.slices()
     assert pod.matched(TOKENS) == BLOCKS // 2
     counts = pod.router.streams[POD].applier.counts
     assert counts.events == Counter(BlockStored=1, BlockRemoved=1)
@@ -119,6 +125,7 @@ def test_a_long_removal_removes_each_block_once() -> None:
 def test_a_stream_that_is_forgotten_leaves_a_long_frame_as_it_is() -> None:
     pod = RoutedPod()
     pod.publish(stored(0, BLOCKS))
+    pod.until_applying()
     pod.router.forget_pod("a:1")
     pod.router.unfinished.finish()
     assert not list(pod.index.workers())
@@ -152,6 +159,7 @@ def test_an_event_that_cannot_be_divided_is_refused_if_it_is_very_long() -> None
     pod = RoutedPod()
     extras = [[["image", 0]] if number == 0 else None for number in range(BLOCKS)]
     pod.publish(stored(0, BLOCKS, extra_keys=extras))
+    pod.slices()
     assert pod.matched(TOKENS) == 0
     assert pod.state == (TrustState.PARTIAL, "event_too_long")
     assert pod.router.streams[POD].applier.counts.skipped == Counter(event_too_long=BLOCKS)
