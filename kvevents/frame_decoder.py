@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvevents.transport import Frame
     from kvevents.wire import Batch, FrameLimits
 
-_LONG_PAYLOAD = 32 * 1024  # bytes
+_LONG_PAYLOAD = 8 * 1024  # bytes
 
 
 class FrameDecoder:

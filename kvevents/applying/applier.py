@@ -1,7 +1,7 @@
 """Event -> index writes: what each event of a worker does to the index.
 
-Nothing is dropped silently. `EventCounts` counts, for each worker, the applied events by type, and
-by reason every event and block that could not be applied; the worker's trust follows.
+`EventCounts` counts, for each worker, the applied events by type, and by reason every event and
+block that could not be applied; the worker's trust follows.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ class Applier:
     The worker must have joined the index.
 
     Args:
-        index, worker: where the blocks are written, and who published the events.
-        scheme: makes the worker's block keys.
+        index, worker, scheme: where the blocks are written, whose they are, and their keys.
         trust: only read, to tell contradictions; changes are returned.
         extra_strings: how plain strings among extra keys are read.
         count_copies: whether a block announced again has one more copy; see `Index`.
@@ -88,8 +87,10 @@ class Applier:
             count_copies=count_copies,
         )
         self.counts, self.orphans = self._writer.counts, orphans
+        self.take_trust_changes = self._writer.take_trust_changes
         self._places = Places(trust)
         self._sparse: list[BlockStored] = []
+        self._is_cleared = False  # by the event before this one of the same batch
         self._other_cache = OtherCache()
 
     @property
@@ -117,10 +118,6 @@ class Applier:
             for _ in self.apply_in_slices(batch):
                 pass
         return self.take_trust_changes()
-
-    def take_trust_changes(self) -> Sequence[TrustChange]:
-        """The changes of the worker's trust since the last call, in order."""
-        return self._writer.take_trust_changes()
 
     def apply_in_slices(self, batch: Batch) -> Iterator[None]:
         """Apply the events of a batch, a slice with each step of the iterator."""
@@ -163,11 +160,14 @@ class Applier:
             return False
 
     def _learn_groups(self, events: Sequence[Event]) -> None:
-        """Learn from all events of a batch which cache groups there are, before applying any."""
+        """Learn which cache groups there are from all events, before applying any."""
+        self._is_cleared = False
         if self.groups.learn(events):
             self._set_layout()
 
     def _apply(self, event: Event) -> None:
+        if not isinstance(event, AllBlocksCleared):
+            self._is_cleared = False
         match event:
             case BlockStored():
                 self._store(event)
@@ -208,8 +208,7 @@ class Applier:
     ) -> Sequence[TrustChange]:
         """Drop everything that is claimed in tiers of these classes.
 
-        forget_hashes: whether to forget what engine hashes mean, too, because another engine may
-        have given them another meaning.
+        forget_hashes: forget what engine hashes mean, too: another engine may have named others so.
         """
         tiers = [tier for tier in self._places.tiers if class_of(tier) in classes]
         if forget_hashes:
@@ -291,6 +290,9 @@ class Applier:
             self._writer.contradict(place)
 
     def _clear(self) -> None:
+        if self._is_cleared:
+            return
+        self._is_cleared = True
         self._index.clear(self._worker, (GPU_TIER,))
         self._other_cache.clear()
         self._writer.clear_orphans((GPU_TIER,))

@@ -14,9 +14,10 @@ import cython
 _MASK = 0xFFFFFFFFFFFFFFFF
 _MAX_DEPTH = 16
 _NO_LIMIT = 0x7FFFFFFFFFFFFFFF
-# What Python objects occupy, about, besides the bytes of strings.
-_OBJECT_BYTES = cython.declare(cython.int, 64)
-_SLOT_BYTES = cython.declare(cython.int, 8)
+# What Python objects occupy, at most, besides the bytes of strings. Generous, because the limit
+# also bounds the time that they take to make.
+_OBJECT_BYTES = cython.declare(cython.int, 256)
+_SLOT_BYTES = cython.declare(cython.int, 32)
 _PAIR_BYTES = cython.declare(cython.int, 104)
 
 

@@ -220,7 +220,7 @@ def test_random_damage_never_raises_anything_but_a_payload_error() -> None:
 
 
 def test_a_frame_is_refused_beyond_each_of_its_limits() -> None:
-    limits = FrameLimits(payload_bytes=10_000, events=100, decoded_bytes=60_000)
+    limits = FrameLimits(payload_bytes=10_000, events=100, decoded_bytes=100_000)
     clear = ["AllBlocksCleared"]
     cases: dict[str, Any] = {
         "": [clear] * 100,
