@@ -136,7 +136,8 @@ class CacheLayout:
                 need = (attention, block, reach)  # groups with equal needs share a rule
                 masks[need] = masks.get(need, 0) | bits[number]
         rules = tuple(
-            Rule(attention, mask, block, reach) for (attention, block, reach), mask in masks.items()
+            Rule(attention, mask, min(block, _MAX_LENGTH), min(reach, _MAX_LENGTH))
+            for (attention, block, reach), mask in masks.items()
         )
         if self.speculative and rules:
             is_bound = True  # the groups that the draft model uses are unknown
@@ -153,7 +154,7 @@ class CacheLayout:
     def _reach(self, group: Group, key_block_size: int) -> int | None:
         """Return a group's `Rule.reach`; 0 if its kind needs none, None if it is unknown."""
         if group.attention is Attention.SLIDING:
-            if not group.window:
+            if group.window <= 0:
                 return None
             size = group.block_size or key_block_size
             # The token after the end sees itself and window - 1 tokens before: in whole blocks of
