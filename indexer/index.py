@@ -88,7 +88,7 @@ class Index(Protocol):
         keys: array[int],
         *,
         new_copies: bool = True,
-    ) -> None:
+    ) -> int:
         """Add one copy of each block in `place`, and learn what `hashes` mean.
 
         The worker must have joined. Cost: O(1) per block.
@@ -100,6 +100,10 @@ class Index(Protocol):
             keys: our keys of the same blocks, typecode 'Q'; as many as hashes or a whole multiple.
                 With a multiple each engine hash stands for that many of our blocks, in order.
             new_copies: False if blocks that the worker holds already have no further copy.
+
+        Returns:
+            How many of `hashes` have too many meanings already: a bounded number counts, for each
+            worker and for all. Their blocks are not stored, or not all of them.
 
         Raises:
             ValueError: the keys do not spread evenly over the hashes.

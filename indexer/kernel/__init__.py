@@ -5,10 +5,10 @@ The same source runs as plain Python elsewhere: C types are annotations and deco
 glob `*/kernel/[a-z]*.py`. Two words mean something else than outside: a *slot* is a place in a
 hash map, and a *segment* is a 256th of one.
 
-    block_lookup     holder sets and masks of a prompt's blocks
     holder_sets      interned sets of holders, and transitions between them
     holders          numbers for holders and announcers, their counts and refcounts
     keys             token ids -> block keys
+    lookups          the holders of a prompt's blocks, and the meanings of engine hashes
     prefix           the longest-prefix walk
     reclaim          which slots to evict first; the sweep of retired holders
     rows             `RowTable`: the block table read and assigned as absolute values

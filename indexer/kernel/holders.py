@@ -8,7 +8,10 @@ from typing import Any
 
 import cython
 
+from indexer.kernel.segment import hash_of, name_of
+
 _INITIAL_ROOM = 64
+_MOST_DUMPED = 0xFFFF  # a stranger may announce a block more often; no engine has so many copies
 
 
 @cython.cclass
@@ -49,6 +52,13 @@ class Holders:
         self.announcer[holder] = announcer
         return holder
 
+    def is_empty(self, holder: cython.Py_ssize_t) -> cython.bint:
+        """Return whether `holder` holds nothing, and has lost nothing to an eviction.
+
+        An announcer is different: nothing counts what it has announced.
+        """
+        return not (self.announcer[holder] or self.held[holder] or self.evicted[holder])
+
     def free(self, holders: set[int]) -> None:
         """Let `new` give these numbers out again. No holder set may contain them any more."""
         self._free.extend(holders)
@@ -65,11 +75,12 @@ class Holders:
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Replace the columns by dumped ones."""
-        self.scopes = array("Q", dumped["scopes"])
-        self.held = array("Q", dumped["held"])
-        self.evicted = array("Q", dumped["lost"])
-        self.announcer = array("B", dumped["announcer"])
+        """Replace the columns by dumped ones, which must all be as long."""
+        room = bytes(8 * _INITIAL_ROOM)  # `new` doubles the columns, which must not be empty
+        self.scopes = array("Q", dumped["scopes"] + room)
+        self.held = array("Q", dumped["held"] + room)
+        self.evicted = array("Q", dumped["lost"] + room)
+        self.announcer = array("B", dumped["announcer"] + room[:_INITIAL_ROOM])
         self.count = dumped["count"]
         self._free = list(dumped["free"])
 
@@ -79,7 +90,8 @@ class Refcounts:
     """References beyond the first, by holder and name (an engine hash or a block key).
 
     A holder set says only that a holder holds something, which is one reference. Further ones
-    are rare, so nested dictionaries are compact enough for them.
+    are rare, so nested dictionaries are compact enough for them. Their keys are hashed names:
+    Python hashes integers to themselves, so chosen names could make dictionaries slow.
 
     Attributes:
         count: pairs of a holder and a name that have any.
@@ -92,28 +104,49 @@ class Refcounts:
     def incref(self, holder: cython.uint, name: cython.ulonglong) -> cython.void:
         """Add a reference."""
         references = self._by_holder.setdefault(holder, {})
-        if name not in references:
+        hashed = hash_of(name)
+        if hashed not in references:
             self.count += 1
-        references[name] = references.get(name, 0) + 1
+        references[hashed] = references.get(hashed, 0) + 1
 
     def decref(self, holder: cython.uint, name: cython.ulonglong) -> cython.bint:
         """Take a reference away; False if only the first one is left."""
         if self.count == 0:
             return False
         references = self._by_holder.get(holder)
-        if references is None or name not in references:
+        hashed = hash_of(name)
+        if references is None or hashed not in references:
             return False
-        references[name] -= 1
-        if references[name] == 0:
-            del references[name]
+        references[hashed] -= 1
+        if references[hashed] == 0:
+            del references[hashed]
             self.count -= 1
         return True
+
+    def drop(self, holder: cython.uint, name: cython.ulonglong) -> cython.void:
+        """Take all references but the first away."""
+        if self.count == 0:
+            return
+        references = self._by_holder.get(holder)
+        if references is not None and references.pop(hash_of(name), None) is not None:
+            self.count -= 1
+
+    def limit(
+        self, holder: cython.uint, name: cython.ulonglong, most: cython.Py_ssize_t
+    ) -> cython.void:
+        """Leave at most `most` references beyond the first."""
+        if most <= 0:
+            self.drop(holder, name)
+        elif self.extra_references(holder, name) > most:
+            self._by_holder[holder][hash_of(name)] = most
 
     def extra_references(self, holder: cython.uint, name: cython.ulonglong) -> cython.Py_ssize_t:
         """Return how many references there are beyond the first."""
         if self.count == 0:
             return 0
-        return self._by_holder[holder].get(name, 0) if holder in self._by_holder else 0
+        if holder not in self._by_holder:
+            return 0
+        return self._by_holder[holder].get(hash_of(name), 0)
 
     def forget(self, holder: cython.uint) -> cython.void:
         """Drop all references of a holder."""
@@ -122,14 +155,18 @@ class Refcounts:
     def dump(self) -> list[Any]:
         """Return the references as `load` takes them."""
         return [
-            (holder, array("Q", counts).tobytes(), array("Q", counts.values()).tobytes())
+            (
+                holder,
+                array("Q", map(name_of, counts)).tobytes(),
+                array("Q", [min(count, _MOST_DUMPED) for count in counts.values()]).tobytes(),
+            )
             for holder, counts in self._by_holder.items()
         ]
 
     def load(self, dumped: list[Any]) -> None:
         """Replace the references by dumped ones."""
         self._by_holder = {
-            holder: dict(zip(array("Q", names), array("Q", counts), strict=True))
+            holder: dict(zip(map(hash_of, array("Q", names)), array("Q", counts), strict=True))
             for holder, names, counts in dumped
         }
         self.count = sum(map(len, self._by_holder.values()))

@@ -10,6 +10,7 @@ cdef class EvictionRanks:
     cdef Holders _holders
     cdef list _blocks
     cdef Py_ssize_t _stores
+    cdef dict _held
     cdef public unsigned char epoch
     cdef bint advance(self, Py_ssize_t stored, Py_ssize_t mappings) noexcept
     cdef int rank(self, Segment segment, Py_ssize_t offset)

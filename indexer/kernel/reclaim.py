@@ -32,6 +32,7 @@ class EvictionRanks:
         self._blocks = blocks
         self._stores = 0
         self.epoch = 0
+        self._held = {}  # set number -> whether it has a holder; of one segment's evictions
 
     def advance(self, stored: cython.Py_ssize_t, mappings: cython.Py_ssize_t) -> cython.bint:
         """Count `stored` blocks in a table of `mappings`; True if a new epoch begins."""
@@ -67,6 +68,7 @@ class EvictionRanks:
         segment whose slots are all of one epoch everything goes.
         """
         counts = [0] * (_NOT_HELD + 1)
+        self._held.clear()
         offset: cython.Py_ssize_t
         for offset in range(0, segment.size, segment.width):
             if segment.holder_set_at(offset) != 0:
@@ -82,11 +84,14 @@ class EvictionRanks:
 
     def _is_held(self, number: cython.uint) -> cython.bint:
         """Return whether a set has a holder that is neither retired nor an announcer."""
-        retired = self._sets.retired
-        return any(
-            not self._holders.announcer[holder] and holder not in retired
-            for holder in self._sets.holders[number]
-        )
+        held = self._held.get(number)
+        if held is None:
+            retired = self._sets.retired
+            held = self._held[number] = any(
+                not self._holders.announcer[holder] and holder not in retired
+                for holder in self._sets.holders[number]
+            )
+        return held
 
     def _is_recently_used(self, key: cython.ulonglong, number: cython.uint) -> cython.bint:
         """Return whether the block of a mapping was stored or looked up in the last 8 epochs."""

@@ -21,6 +21,9 @@ import cython
 from indexer.kernel.segment import Segment, segment_of
 from indexer.kernel.table import BlockTable, part_name
 
+_BLOCK_WORDS = cython.declare(cython.Py_ssize_t, 2)
+_LOW_32_BITS = cython.declare(cython.ulonglong, 0xFFFFFFFF)
+_MOST_OF_A_NAME = cython.declare(cython.Py_ssize_t, 256)  # as `Meanings` allows
 _MAX_COPIES = cython.declare(cython.Py_ssize_t, 0xFFFF)
 
 
@@ -88,7 +91,7 @@ class RowTable(BlockTable):
         holder: cython.Py_ssize_t
         if 2 * sum(counts) != len(rows):
             raise ValueError(f"{sum(counts)} rows take twice as many words, not {len(rows)}")
-        self._advance_epoch(len(names))
+        self._begin_event(len(names))
         for i in range(len(names)):
             last = first + 2 * counts[i]
             # Removals come first: copies are counted by name, and a removal drops all of them.
@@ -132,8 +135,7 @@ class RowTable(BlockTable):
         if after == 0:
             self.mapping_count -= 1
         if not self._holders.announcer[holder]:
-            while self._copy_counts.decref(holder, name):
-                pass
+            self._copy_counts.drop(holder, name)
             self._remove_block_holder(key, holder)
 
     def _assign_row(
@@ -173,8 +175,8 @@ class RowTable(BlockTable):
         while held < copies:
             self._copy_counts.incref(holder, name)
             held += 1
-        while held > copies and self._copy_counts.decref(holder, name):
-            held -= 1
+        if held > copies:
+            self._copy_counts.limit(holder, name, copies - 1)
 
     def _copies_of(self, holder: cython.uint, name: cython.ulonglong) -> cython.Py_ssize_t:
         """Return the copies of a name that `holder` has, at least one, as a row can tell them."""
@@ -226,6 +228,38 @@ class RowTable(BlockTable):
             ):
                 names.append(segment.words[offset])
         return names
+
+    def load_slots(self, words: cython.ulonglong[::1], width: cython.Py_ssize_t) -> None:
+        """Insert slots of a dumped segment, blocks before mappings; see `Segment` for their words.
+
+        They get other places than they had, by this process's hashes. Raises ValueError if a slot
+        is there already, or a name has too many.
+        """
+        segments: list = self._blocks if width == _BLOCK_WORDS else self._mappings
+        i: cython.Py_ssize_t
+        offset: cython.Py_ssize_t
+        same: cython.Py_ssize_t
+        segment: Segment
+        for i in range(0, len(words), width):
+            segment = segments[segment_of(words[i])]
+            offset = segment.find(words[i])
+            same = 0
+            while offset >= 0:
+                same += 1
+                if (
+                    same == _MOST_OF_A_NAME
+                    or width == _BLOCK_WORDS
+                    or (segment.words[offset + 2] == words[i + 2])
+                ):
+                    raise ValueError(f"there is a slot of {words[i]:#x} too many")
+                offset = segment.find_next(words[i], offset)
+            offset = self._insert(segment, words[i], words[i + 1] & _LOW_32_BITS)
+            segment.words[offset + 1] = words[i + 1]
+            if width == _BLOCK_WORDS:
+                self.block_count += 1
+            else:
+                segment.words[offset + 2] = words[i + 2]
+                self.mapping_count += 1
 
     def _any_in_set(self, number: cython.uint, holders: cython.uint[::1]) -> cython.bint:
         """Return whether any of `holders` is in the set `number`."""

@@ -2,6 +2,7 @@
 cimport cython
 from indexer.kernel.holder_sets cimport HolderSets
 
+cpdef unsigned long long hash_of(unsigned long long name) noexcept
 cpdef Py_ssize_t segment_of(unsigned long long name) noexcept
 
 @cython.final
@@ -13,6 +14,7 @@ cdef class Segment:
     cdef readonly Py_ssize_t used
     cdef unsigned long long[::1] words
     cdef Py_ssize_t find(self, unsigned long long name) noexcept
+    cdef Py_ssize_t find_hashed(self, unsigned long long name, unsigned long long hashed) noexcept
     cdef Py_ssize_t find_next(self, unsigned long long name, Py_ssize_t offset) noexcept
     cdef Py_ssize_t _search(self, unsigned long long name, Py_ssize_t offset) noexcept
     cdef Py_ssize_t _after(self, Py_ssize_t offset) noexcept
@@ -28,4 +30,5 @@ cdef class Segment:
     cdef bint is_full(self) noexcept
     cdef Py_ssize_t growth(self) noexcept
     cdef void grow(self)
+    cdef void _move_to(self, Py_ssize_t slots)
     cdef void delete(self, Py_ssize_t offset) noexcept

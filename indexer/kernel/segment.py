@@ -4,10 +4,14 @@
 A map is divided into segments so that no call re-hashes more than a 256th of it: each segment
 grows by itself, and by a quarter only, which keeps slots seven tenths full on average. Deletion
 moves later slots back instead of leaving tombstones, so searches never slow down with age.
+
+Engines name their blocks, and a stranger can choose names that a fixed hash function puts into one
+place. So names are hashed with a random number of this process, which nothing outside shows.
 """
 
 from __future__ import annotations
 
+import secrets
 from array import array
 from typing import Any
 
@@ -15,6 +19,7 @@ import cython
 
 from indexer.kernel.holder_sets import HolderSets
 
+_SECRET = cython.declare(cython.ulonglong, secrets.randbits(64) | 1)
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 _LOW_32_BITS = cython.declare(cython.ulonglong, 0xFFFFFFFF)
 _AGE_BITS = cython.declare(cython.ulonglong, 0x000000FF00000000)
@@ -23,25 +28,54 @@ _MASK = 0xFFFFFFFFFFFFFFFF  # what C does by itself
 
 _LEAST_SLOTS = cython.declare(cython.Py_ssize_t, 8)
 
+_passed = cython.declare(cython.ulonglong, 0)
+
+
+def passed_slots() -> int:
+    """Return how many slots of other names searches have passed so far: a measure of cost.
+
+    It counts for all tables of this process.
+    """
+    return _passed
+
+
+@cython.ccall
+@cython.exceptval(check=False)
+def hash_of(name: cython.ulonglong) -> cython.ulonglong:
+    """Return the hash of `name`, whose upper bits nobody can foresee who cannot read `_SECRET`.
+
+    The first product alone would spread names in arithmetic progression badly for some secrets.
+    Its upper half is folded into the lower one, and multiplied up again.
+    """
+    mixed: cython.ulonglong
+    if cython.compiled:
+        mixed = name * _SECRET
+        return (mixed ^ (mixed >> 32)) * _GOLDEN
+    mixed = (name * _SECRET) & _MASK
+    return ((mixed ^ (mixed >> 32)) * _GOLDEN) & _MASK
+
+
+def name_of(hashed: int) -> int:
+    """Return the name whose `hash_of` is `hashed`."""
+    mixed = hashed * pow(_GOLDEN, -1, _MASK + 1) & _MASK
+    return (mixed ^ (mixed >> 32)) * pow(_SECRET, -1, _MASK + 1) & _MASK
+
 
 @cython.ccall
 @cython.exceptval(check=False)
 def segment_of(name: cython.ulonglong) -> cython.Py_ssize_t:
     """Return which of a map's 256 segments `name` belongs to: the top 8 bits of its hash."""
-    if cython.compiled:
-        return (name * _GOLDEN) >> 56
-    return ((name * _GOLDEN) & _MASK) >> 56
+    return hash_of(name) >> 56
 
 
 @cython.cfunc
 @cython.inline
 @cython.exceptval(check=False)
-def _home(name: cython.ulonglong, slots: cython.ulonglong) -> cython.Py_ssize_t:
-    """Return the slot where the search for `name` begins in a segment of `slots` slots."""
+def _home(hashed: cython.ulonglong, slots: cython.ulonglong) -> cython.Py_ssize_t:
+    """Return the slot where the search for a name begins in a segment of `slots` slots."""
     # Multiplies 32 middle bits of the hash by `slots` and keeps the upper half: a slot number
     # without a division, for any number of slots. `segment_of` uses other bits.
-    mixed: cython.ulonglong = name * _GOLDEN
-    return (((mixed >> 24) & _LOW_32_BITS) * slots) >> 32
+    return (((hashed >> 24) & _LOW_32_BITS) * slots) >> 32
 
 
 @cython.cclass
@@ -68,27 +102,23 @@ class Segment:
         self.size = _LEAST_SLOTS * width
 
     def dump(self) -> dict[str, Any]:
-        """Return the segment as `load` takes it."""
+        """Return the number of slots, that of used ones, and all words as bytes."""
         return {"slots": self.slots, "used": self.used, "words": bytes(self.words)}
-
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Replace the contents by a dumped segment. Raises ValueError if its shape is wrong."""
-        words = array("Q", dumped["words"])
-        if len(words) != dumped["slots"] * self.width or not 0 <= dumped["used"] < dumped["slots"]:
-            raise ValueError(f"a segment of {dumped['slots']} slots cannot have {len(words)} words")
-        self.words = words
-        self.slots, self.used = dumped["slots"], dumped["used"]
-        self.size = len(words)
 
     def find(self, name: cython.ulonglong) -> cython.Py_ssize_t:
         """Return the offset of the first slot of `name`, or -1."""
-        return self._search(name, _home(name, self.slots) * self.width)
+        return self._search(name, _home(hash_of(name), self.slots) * self.width)
+
+    def find_hashed(self, name: cython.ulonglong, hashed: cython.ulonglong) -> cython.Py_ssize_t:
+        """Do as `find`; hashed: `hash_of(name)`, for a caller that has it."""
+        return self._search(name, _home(hashed, self.slots) * self.width)
 
     def find_next(self, name: cython.ulonglong, offset: cython.Py_ssize_t) -> cython.Py_ssize_t:
         """Return the offset of the next slot of `name` after `offset`, or -1."""
         return self._search(name, self._after(offset))
 
     def _search(self, name: cython.ulonglong, offset: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        global _passed
         candidate: cython.ulonglong
         while True:
             candidate = self.words[offset]
@@ -96,6 +126,7 @@ class Segment:
                 return offset
             if candidate == 0 and self.words[offset + 1] & _LOW_32_BITS == 0:
                 return -1  # a free slot ends every search
+            _passed += 1
             offset += self.width
             if offset == self.size:
                 offset = 0
@@ -140,7 +171,7 @@ class Segment:
 
     def prefetch(self, name: cython.ulonglong) -> cython.ulonglong:
         """Read the first word of a search for `name`, which brings it into the CPU's cache."""
-        return self.words[_home(name, self.slots) * self.width]
+        return self.words[_home(hash_of(name), self.slots) * self.width]
 
     def insert(
         self, name: cython.ulonglong, number: cython.uint, epoch: cython.ulonglong
@@ -156,7 +187,7 @@ class Segment:
         return offset
 
     def _free_slot(self, name: cython.ulonglong) -> cython.Py_ssize_t:
-        offset: cython.Py_ssize_t = _home(name, self.slots) * self.width
+        offset: cython.Py_ssize_t = _home(hash_of(name), self.slots) * self.width
         while self.words[offset] != 0 or self.words[offset + 1] & _LOW_32_BITS != 0:
             offset = self._after(offset)
         return offset
@@ -174,12 +205,21 @@ class Segment:
 
     def grow(self) -> cython.void:
         """Move all slots to an array that is a quarter larger."""
+        self._move_to(self.slots + self.slots // 4 + _LEAST_SLOTS)
+
+    def reserve(self, used: cython.Py_ssize_t) -> None:
+        """Make room for `used` slots, and as many more as some segments get by chance."""
+        slots: cython.Py_ssize_t = (used + 4 * int(used**0.5)) * 16 // 13 + _LEAST_SLOTS
+        if slots > self.slots:
+            self._move_to(slots)
+
+    def _move_to(self, slots: cython.Py_ssize_t) -> cython.void:
         before: cython.ulonglong[::1] = self.words
         old_size: cython.Py_ssize_t = self.size
         offset: cython.Py_ssize_t = 0
         new: cython.Py_ssize_t
-        self.size = old_size + self.growth()
-        self.slots += self.slots // 4 + _LEAST_SLOTS
+        self.slots = slots
+        self.size = slots * self.width
         self.words = array("Q", bytes(8 * self.size))
         while offset < old_size:
             if before[offset + 1] & _LOW_32_BITS != 0:
@@ -207,7 +247,7 @@ class Segment:
             offset = self._after(offset)
             if self.words[offset + 1] & _LOW_32_BITS == 0:
                 break
-            home = _home(self.words[offset], self.slots) * self.width
+            home = _home(hash_of(self.words[offset]), self.slots) * self.width
             # A slot stays if its home is in the circular interval (gap, offset].
             if gap <= offset:
                 stays = gap < home <= offset

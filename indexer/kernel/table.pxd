@@ -1,13 +1,13 @@
 # Types for the compiled form of table.py.
-from indexer.kernel.block_lookup cimport BlockLookup
+from indexer.kernel.lookups cimport BlockLookup, Meanings
 from indexer.kernel.segment cimport Segment, segment_of
 from indexer.kernel.table_storage cimport TableStorage
 
 cdef class BlockTable(TableStorage):
     cdef readonly BlockLookup lookup
-    cdef Py_ssize_t _find_mapping(self, Segment segment, unsigned long long engine_hash, unsigned int holder)
+    cdef Meanings _meanings
     cdef unsigned long long _prefetch(self, unsigned long long[::1] hashes, unsigned long long[::1] keys, unsigned int holder) noexcept
-    cdef void _store_one(self, unsigned long long engine_hash, unsigned long long key, unsigned int holder, unsigned int announcer, unsigned short span, bint new_copies)
+    cdef bint _store_one(self, unsigned long long engine_hash, unsigned long long key, unsigned int holder, unsigned int announcer, unsigned short span, bint new_copies)
     cdef bint _remove_one(self, unsigned long long engine_hash, unsigned int holder)
     cdef void _add_holder(self, Segment segment, Py_ssize_t offset, unsigned int holder, bint new_copies)
 

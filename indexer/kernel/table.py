@@ -27,7 +27,7 @@ from array import array
 
 import cython
 
-from indexer.kernel.block_lookup import BlockLookup
+from indexer.kernel.lookups import BlockLookup, Meanings
 from indexer.kernel.segment import Segment, segment_of
 from indexer.kernel.table_storage import TableStorage
 
@@ -46,6 +46,7 @@ class BlockTable(TableStorage):
     def __init__(self, limit_bytes: int, count_copies: bool = True) -> None:
         super().__init__(limit_bytes, count_copies)
         self.lookup = BlockLookup(self._blocks, self.sets, self._holders, self._ranks)
+        self._meanings = Meanings(self.sets)
 
     # Events
 
@@ -56,34 +57,39 @@ class BlockTable(TableStorage):
         holder: cython.uint,
         announcer: cython.uint,
         new_copies: cython.bint = True,
-    ) -> None:
+    ) -> int:
         """Let `holder` hold the blocks `keys` under `hashes`, as announced by `announcer`.
 
         There may be a whole multiple (the span) of keys: then each hash stands for `span` blocks.
         The last one is mapped by the hash itself, to which a child's parent hash refers; the
         others by names of the hash's parts. new_copies: whether a block that `holder` holds
-        already has one more copy now. Raises ValueError if the keys do not spread evenly.
+        already has one more copy now. Returns how many of `hashes` had too many meanings, and were
+        refused. Raises ValueError if the keys do not spread evenly.
         """
+        refused: cython.Py_ssize_t = 0
+        is_stored: cython.bint
+        key: cython.ulonglong
         i: cython.Py_ssize_t
         j: cython.Py_ssize_t
         count: cython.Py_ssize_t = len(hashes)
-        span: cython.Py_ssize_t
+        span: cython.Py_ssize_t = len(keys) // max(count, 1)
         if count == 0:
-            return
-        span = len(keys) // count
+            return 0
         if span * count != len(keys) or span < 1 or span > 0xFFFF:
             raise ValueError(f"{len(keys)} block keys do not spread over {count} engine hashes")
-        new_copies = new_copies and self.count_copies
-        self._advance_epoch(len(keys))
+        new_copies &= self.count_copies
+        self._begin_event(len(keys))
         self._prefetch(hashes, keys, holder)  # cache misses overlap here, and not below
         for i in range(count):
+            is_stored = True
             for j in range(span - 1):
-                self._store_one(
+                is_stored &= self._store_one(
                     part_name(hashes[i], j), keys[i * span + j], holder, announcer, 1, new_copies
                 )
-            self._store_one(
-                hashes[i], keys[(i + 1) * span - 1], holder, announcer, span, new_copies
-            )
+            key = keys[(i + 1) * span - 1]
+            is_stored &= self._store_one(hashes[i], key, holder, announcer, span, new_copies)
+            refused += not is_stored
+        return refused
 
     def store_known(
         self,
@@ -105,10 +111,10 @@ class BlockTable(TableStorage):
         span: cython.Py_ssize_t
         segment: Segment
         new_copies = new_copies and self.count_copies
-        self._advance_epoch(len(hashes))
+        self._begin_event(len(hashes))
         for i in range(len(hashes)):
             segment = self._mappings[segment_of(hashes[i])]
-            offset = self._find_mapping(segment, hashes[i], announcer)
+            offset = self._meanings.find(segment, hashes[i], announcer)
             if offset < 0:
                 unknown += 1
                 continue
@@ -116,7 +122,7 @@ class BlockTable(TableStorage):
             self._add_holder(segment, offset, holder, new_copies)
             for j in range(span - last_blocks if 0 < last_blocks < span else 0, span - 1):
                 segment = self._mappings[segment_of(part_name(hashes[i], j))]
-                offset = self._find_mapping(segment, part_name(hashes[i], j), announcer)
+                offset = self._meanings.find(segment, part_name(hashes[i], j), announcer)
                 if offset >= 0:
                     self._add_holder(segment, offset, holder, new_copies)
         return unknown
@@ -129,9 +135,11 @@ class BlockTable(TableStorage):
         offset: cython.Py_ssize_t
         span: cython.Py_ssize_t
         segment: Segment
+        if self.sets.wastes_memory():  # nothing else: an eviction now would make hashes unknown
+            self.sets.collect()
         for i in range(len(hashes)):
             segment = self._mappings[segment_of(hashes[i])]
-            offset = self._find_mapping(segment, hashes[i], holder)
+            offset = self._meanings.find(segment, hashes[i], holder)
             if offset < 0:
                 unknown += 1
                 continue
@@ -154,7 +162,7 @@ class BlockTable(TableStorage):
         one = array("Q", [0])
         for i in range(min(len(hashes), len(limits))):
             segment = self._mappings[segment_of(hashes[i])]
-            if self._find_mapping(segment, hashes[i], holder) < 0:
+            if self._meanings.find(segment, hashes[i], holder) < 0:
                 continue
             one[0] = hashes[i]
             copies = 1 + self._copy_counts.extra_references(holder, hashes[i])
@@ -165,7 +173,7 @@ class BlockTable(TableStorage):
     def key_of(self, engine_hash: cython.ulonglong, announcer: cython.uint) -> int | None:
         """Return the key of the last block that `announcer` announced `engine_hash` for."""
         segment: Segment = self._mappings[segment_of(engine_hash)]
-        offset: cython.Py_ssize_t = self._find_mapping(segment, engine_hash, announcer)
+        offset: cython.Py_ssize_t = self._meanings.find(segment, engine_hash, announcer)
         if offset < 0:
             return None
         return segment.words[offset + 2]
@@ -200,12 +208,19 @@ class BlockTable(TableStorage):
         announcer: cython.uint,
         span: cython.ushort,
         new_copies: cython.bint,
-    ) -> cython.void:
-        """Let `announcer` announce that `engine_hash` means `key`, and `holder` hold the block."""
+    ) -> cython.bint:
+        """Let `announcer` announce that `engine_hash` means `key`, and `holder` hold the block.
+
+        Returns False, and changes nothing, if the hash has too many meanings already.
+        """
         segment: Segment = self._mappings[segment_of(engine_hash)]
         offset: cython.Py_ssize_t = segment.find(engine_hash)
-        while offset >= 0 and segment.words[offset + 2] != key:
-            offset = segment.find_next(engine_hash, offset)
+        if offset >= 0 and segment.words[offset + 2] != key:
+            offset = self._meanings.find_key(segment, offset, key, announcer)
+            if offset < 0:
+                if not self._meanings.has_room:
+                    return False
+                self.mapping_count -= self._meanings.freed
         if offset < 0:
             offset = self._insert(segment, engine_hash, self.sets.with_holder(0, announcer))
             segment.words[offset + 2] = key
@@ -217,6 +232,7 @@ class BlockTable(TableStorage):
             )
             segment.widen(offset, span)
         self._add_holder(segment, offset, holder, new_copies)
+        return True
 
     def _add_holder(
         self,
@@ -241,26 +257,18 @@ class BlockTable(TableStorage):
         The mapping stays for its announcers, even without any holder.
         """
         segment: Segment = self._mappings[segment_of(engine_hash)]
-        offset: cython.Py_ssize_t = self._find_mapping(segment, engine_hash, holder)
+        offset: cython.Py_ssize_t = self._meanings.find(segment, engine_hash, holder)
         if offset < 0:
             return False
         if self._copy_counts.decref(holder, engine_hash):
             return True
         key: cython.ulonglong = segment.words[offset + 2]
-        segment.assign(
-            offset, self.sets.without_holder(segment.holder_set_at(offset), holder), self.sets
-        )
+        after: cython.uint = self.sets.without_holder(segment.holder_set_at(offset), holder)
+        segment.assign(offset, after, self.sets)
+        if after == 0:  # its announcers have retired
+            self.mapping_count -= 1
         self._remove_block_holder(key, holder)
         return True
-
-    def _find_mapping(
-        self, segment: Segment, engine_hash: cython.ulonglong, holder: cython.uint
-    ) -> cython.Py_ssize_t:
-        """Return the offset of the mapping of `engine_hash` whose set has `holder`, or -1."""
-        offset: cython.Py_ssize_t = segment.find(engine_hash)
-        while offset >= 0 and not self.sets.holds(segment.holder_set_at(offset), holder):
-            offset = segment.find_next(engine_hash, offset)
-        return offset
 
     def __repr__(self) -> str:
         return (

@@ -23,10 +23,14 @@ cdef class TableStorage:
     cdef Refcounts _copy_counts
     cdef Refcounts _hash_counts
     cdef Sweep _sweep
+    cdef Py_ssize_t _next_to_shed
     cdef void _count_slot_bytes(self)
     cdef Py_ssize_t _insert(self, Segment segment, unsigned long long name, unsigned int number)
     cdef bint _add_block_holder(self, unsigned long long key, unsigned int holder, bint new_hash)
     cdef void _remove_block_holder(self, unsigned long long key, unsigned int holder)
     cdef void _make_room(self, Segment segment)
     cdef void _evict(self, Segment segment, Py_ssize_t offset)
-    cdef void _advance_epoch(self, Py_ssize_t stored)
+    cdef Py_ssize_t _bytes(self) noexcept
+    cdef void _begin_event(self, Py_ssize_t stored)
+    cdef void _shed(self, Py_ssize_t stored)
+    cdef void _evict_oldest(self, Segment segment)

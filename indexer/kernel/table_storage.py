@@ -10,7 +10,7 @@ import cython
 from indexer.kernel.holder_sets import HolderSets
 from indexer.kernel.holders import Holders, Refcounts
 from indexer.kernel.reclaim import EvictionRanks, Sweep
-from indexer.kernel.segment import Segment, segment_of
+from indexer.kernel.segment import Segment, passed_slots, segment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,8 @@ class TableStorage:
     """Slots of blocks and of mappings; see `BlockTable` for what they stand for.
 
     Attributes:
-        limit_bytes: at this limit no segment grows any more; slots are evicted instead.
+        limit_bytes: at this limit no segment grows any more; slots are evicted instead. Holder
+            sets and refcounts may take a sixteenth more.
         count_copies: whether a hash that is announced again means one more physical copy (vLLM)
             or the same copy announced again (set semantics).
         sets: the pool of holder sets.
@@ -57,6 +58,7 @@ class TableStorage:
         self._copy_counts = Refcounts()  # by engine hash: physical copies beyond the first
         self._hash_counts = Refcounts()  # by block key: hashes that one holder holds it under
         self._sweep = Sweep(self._blocks, self._mappings, self.sets, self._holders)
+        self._next_to_shed = 0
 
     @property
     def holders(self) -> int:
@@ -76,8 +78,12 @@ class TableStorage:
         """Forget what `holder` holds or has announced, in constant time.
 
         The number stays in sets until `sweep` has been through all of them, so the caller must
-        stop counting it in scores at once.
+        stop counting it in scores at once. A holder that holds nothing, and has lost nothing to an
+        eviction, is in no set: its number is free again, so that to clear it costs no sweep.
         """
+        if self._holders.is_empty(holder):
+            self._holders.free({holder})
+            return
         self.sets.retired.add(holder)
         self._copy_counts.forget(holder)
         self._hash_counts.forget(holder)
@@ -152,19 +158,49 @@ class TableStorage:
     @property
     def bytes_used(self) -> int:
         """The bytes that blocks, mappings, holder sets and refcounts occupy."""
+        return self._bytes()
+
+    def _bytes(self) -> cython.Py_ssize_t:
         return (
             self.slot_bytes
             + self.sets.bytes
             + (self._copy_counts.count + self._hash_counts.count) * _EXTRA_BYTES
         )
 
-    def _advance_epoch(self, stored: cython.Py_ssize_t) -> cython.void:
-        """Count `stored` blocks for the ages of slots, and drop unused sets now and then.
+    @property
+    def steps(self) -> int:
+        """What searches and new holder sets have cost so far; slots of all tables count."""
+        return passed_slots() + self.sets.passed
+
+    def _begin_event(self, stored: cython.Py_ssize_t) -> cython.void:
+        """Count `stored` blocks for the ages of slots, and keep within the memory bound.
 
         Each event calls this before it changes anything: `collect` must not run while a set
         number is on its way into a slot.
         """
-        if self._ranks.advance(stored, self.mapping_count) and self.sets.has_many_unused():
+        is_new_epoch: cython.bint = self._ranks.advance(stored, self.mapping_count)
+        if (is_new_epoch and self.sets.has_many_unused()) or self.sets.wastes_memory():
+            self.sets.collect()
+        if self._bytes() > self.limit_bytes + self.limit_bytes // 16:
+            self._shed(stored)
+
+    def _shed(self, stored: cython.Py_ssize_t) -> cython.void:
+        """Give memory back that holder sets and refcounts take beyond the bound.
+
+        An event of `stored` blocks can give slots that exist already two more sets for each. So
+        this evicts twice as many slots, if it takes as many, a segment of each map at a time.
+        """
+        enough = self.evicted_mappings + self.evicted_blocks + 2 * stored
+        unused: cython.Py_ssize_t = self.sets.bytes - self.sets.live_bytes
+        for _ in range(_SEGMENTS):
+            evicted = self.evicted_mappings + self.evicted_blocks
+            if evicted > enough or self._bytes() - unused <= self.limit_bytes:
+                break
+            self._evict_oldest(self._mappings[self._next_to_shed])
+            self._evict_oldest(self._blocks[self._next_to_shed])
+            self._next_to_shed = (self._next_to_shed + 1) % _SEGMENTS
+            unused = self.sets.bytes - self.sets.live_bytes
+        if unused > self.sets.bytes // 8:
             self.sets.collect()
 
     def _make_room(self, segment: Segment) -> cython.void:
@@ -174,10 +210,14 @@ class TableStorage:
         table, costs little accuracy, and bounds the work of one insertion.
         """
         more: cython.Py_ssize_t = 8 * segment.growth()
-        if self.bytes_used + more <= self.limit_bytes:
+        if self._bytes() + more <= self.limit_bytes:
             segment.grow()
             self.slot_bytes += more
-            return
+        else:
+            self._evict_oldest(segment)
+
+    def _evict_oldest(self, segment: Segment) -> cython.void:
+        """Evict at least a sixteenth of a segment's slots."""
         lowest: cython.int = self._ranks.lowest_to_evict(segment)
         offset: cython.Py_ssize_t = 0
         while offset < segment.size:
@@ -207,8 +247,7 @@ class TableStorage:
             if not segment.has_keys:
                 self._holders.held[holder] -= 1
                 continue
-            while self._copy_counts.decref(holder, name):
-                pass
+            self._copy_counts.drop(holder, name)
             # In the other map, so no slot of `segment` moves.
             self._remove_block_holder(key, holder)
         if segment.has_keys:
@@ -246,17 +285,14 @@ class TableStorage:
         for segment in [*self._blocks, *self._mappings]:
             yield segment.dump()
 
-    def load(self, first: dict[str, Any], records: Iterator[dict[str, Any]]) -> None:
-        """Replace the contents by a dumped table, whose first record is `first`.
-
-        A malformed record raises KeyError, TypeError or ValueError, and leaves the table broken.
-        """
+    def load(self, first: dict[str, Any]) -> None:
+        """Replace all but the slots by a dump's first record, which `DumpedTable` has checked."""
         self._holders.load(first["holders"])
         self.sets.load(first["sets"])
         self._copy_counts.load(first["copies"])
         self._hash_counts.load(first["shared"])
-        self.block_count, self.mapping_count = first["blocks"], first["mappings"]
         self._ranks.epoch = first["epoch"]
-        for segment in [*self._blocks, *self._mappings]:
-            segment.load(next(records))
+        for segment in self._blocks + self._mappings:
+            used = first["mappings"] if segment.has_keys else first["blocks"]
+            segment.reserve(used // _SEGMENTS)
         self._count_slot_bytes()

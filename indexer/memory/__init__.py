@@ -4,6 +4,9 @@
 replicas: it tells what has changed of its own workers, and takes in what others tell of theirs.
 
     changes             what has changed of one worker, pending and as values
+    dumped_table        checks a dumped block table before the kernel trusts it
+    dumped_values       values of a dump, of the right type and within bounds
+    dumped_workers      checks the workers of a dumped index
     holders             gives workers their holders
     match               the outcome of a prefix walk
     memory_index        `MemoryIndex`

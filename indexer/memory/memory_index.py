@@ -10,6 +10,8 @@ from typing_extensions import override
 from indexer.cache_layout import CacheLayout
 from indexer.index import Index
 from indexer.kernel import PrefixWalk, RowTable, WorkerPlans
+from indexer.memory.dumped_table import DumpedTable
+from indexer.memory.dumped_workers import dumped_entries, dumped_tiers
 from indexer.memory.holders import HolderAllocator
 from indexer.memory.match import MemoryPrefixMatch, Walk
 from indexer.memory.tiers import DEFAULT_TIER_WEIGHTS, TierRegistry
@@ -126,7 +128,7 @@ class MemoryIndex(Index):
         self.table.evicted_holders.clear()
         return [
             (entry.worker, place.tier)
-            for entry in self._workers.entries.values()
+            for entry in self._workers.all()
             for place, holder in entry.holders.items()
             if holder in evicted_holders
         ]
@@ -142,10 +144,10 @@ class MemoryIndex(Index):
         keys: array[int],
         *,
         new_copies: bool = True,
-    ) -> None:
+    ) -> int:
         entry = self._workers.entries[worker]
         holder = self._holders.holder_of(entry, place)
-        self.table.store(hashes, keys, holder, entry.announcer, new_copies)
+        return self.table.store(hashes, keys, holder, entry.announcer, new_copies)
 
     @override
     def store_known(
@@ -230,7 +232,7 @@ class MemoryIndex(Index):
     def workers(self) -> Sequence[WorkerBlocks]:
         return [
             WorkerBlocks(entry.worker, entry.model, self._blocks_by_tier(entry), entry.layout)
-            for entry in self._workers.entries.values()
+            for entry in self._workers.all()
         ]
 
     def _blocks_by_tier(self, entry: WorkerEntry) -> dict[str, int]:
@@ -269,18 +271,21 @@ class MemoryIndex(Index):
     ) -> Self:
         """Return the index that was dumped.
 
-        Raises ValueError if it does not fit into `limit_bytes`, and KeyError, TypeError or
-        ValueError if a record is malformed.
+        It may have been changed by anybody since. Raises ValueError if it does not fit into
+        `limit_bytes`, and KeyError, TypeError or ValueError if a record cannot be right.
         """
         first = next(records)
+        if type(first["count_copies"]) is not bool:
+            raise TypeError("count_copies is true or false")
+        dumped = DumpedTable(first["table"], limit_bytes)
         index = cls(limit_bytes, tier_weights, first["count_copies"])
-        index.tiers.load(first["tiers"])
-        index.table.load(first["table"], records)
-        used = index.table.bytes_used
-        if used > limit_bytes:
-            raise ValueError(f"the index takes {used:,} bytes, and the limit is {limit_bytes:,}")
-        index._workers.load(first)
-        for entry in index._workers.entries.values():
+        index.tiers.load(dumped_tiers(first["tiers"]))
+        index.table.load(first["table"])
+        for words, width in dumped.slots(records):
+            index.table.load_slots(words, width)
+        entries = list(dumped_entries(first, dumped))
+        index._workers.load(first["numbers"], first["free"], entries)
+        for entry in entries:
             index._holders.plan(entry)
         return index
 

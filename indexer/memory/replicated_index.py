@@ -49,7 +49,7 @@ class ReplicatedIndex(MemoryIndex):
     @override
     def join(self, worker: Worker, model: str) -> None:
         super().join(worker, model)
-        self._workers.sort(self._workers.entries[worker])
+        self._workers.mark_unsorted(model)
 
     # Tracked workers
 
@@ -223,10 +223,11 @@ class ReplicatedIndex(MemoryIndex):
         keys: array[int],
         *,
         new_copies: bool = True,
-    ) -> None:
-        super().store(worker, place, hashes, keys, new_copies=new_copies)
+    ) -> int:
+        refused = super().store(worker, place, hashes, keys, new_copies=new_copies)
         if (pending := self._pending.get(worker)) is not None:
             pending.hashes.extend(hashes)
+        return refused
 
     @override
     def store_known(

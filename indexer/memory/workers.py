@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from indexer.cache_layout import CacheLayout
 from indexer.memory.match import WalkedWorker
-from indexer.scheme import model_scope
-from indexer.types import Place, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from indexer.types import Place, Worker
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +26,7 @@ class WorkerEntry(WalkedWorker):
     """Its holders in the block table."""
 
     def dump(self) -> dict[str, Any]:
-        """Return the entry as `load` takes it."""
+        """Return the entry as `dumped_workers` reads it."""
         return {
             "worker": tuple(self.worker),
             "model": self.model,
@@ -36,19 +35,6 @@ class WorkerEntry(WalkedWorker):
             "layout": self.layout.dump(),
             "holders": [(*place, holder) for place, holder in self.holders.items()],
         }
-
-    @classmethod
-    def load(cls, dumped: dict[str, Any]) -> WorkerEntry:
-        """Return the entry that was dumped."""
-        return cls(
-            worker=Worker(*dumped["worker"]),
-            number=dumped["number"],
-            layout=CacheLayout.load(dumped["layout"]),
-            model=dumped["model"],
-            scope=model_scope(dumped["model"]),
-            announcer=dumped["announcer"],
-            holders={Place(tier, group): holder for tier, group, holder in dumped["holders"]},
-        )
 
 
 class KeySize(NamedTuple):
@@ -83,6 +69,8 @@ class WorkerRegistry:
         self._free_numbers: list[int] = []
         self.entries: dict[Worker, WorkerEntry] = {}
         """All workers that have joined. To be changed by `add` and `remove` only."""
+        self._unsorted: set[str] = set()  # models whose workers are to be sorted
+        self._has_unsorted_entries = False
         self._pods: dict[str, dict[str, list[WorkerEntry]]] = {}  # model -> pod -> its ranks
         self._key_sizes: dict[str, Sequence[KeySize]] = {}  # of some models
 
@@ -109,13 +97,28 @@ class WorkerRegistry:
             del pods[entry.worker.pod]
         if not pods:
             del self._pods[entry.model]
+            self._unsorted.discard(entry.model)
 
-    def sort(self, added: WorkerEntry) -> None:
-        """Put all workers in the order of their names, which only `added` is not in yet."""
-        pods = self._pods[added.model]
-        pods[added.worker.pod].sort(key=lambda entry: entry.worker)
-        self._pods[added.model] = dict(sorted(pods.items()))
-        self.entries = dict(sorted(self.entries.items()))
+    def mark_unsorted(self, model: str) -> None:
+        """Put all workers in the order of their names from now on; `model` has got a new one.
+
+        They are sorted when they are read next, and not once for each worker that joins.
+        """
+        self._unsorted.add(model)
+        self._has_unsorted_entries = True
+
+    def _sort(self, model: str) -> None:
+        self._unsorted.discard(model)
+        for ranks in self._pods[model].values():
+            ranks.sort(key=lambda entry: entry.worker)
+        self._pods[model] = dict(sorted(self._pods[model].items()))
+
+    def all(self) -> Iterable[WorkerEntry]:
+        """Return the entries of all workers."""
+        if self._has_unsorted_entries:
+            self._has_unsorted_entries = False
+            self.entries = dict(sorted(self.entries.items()))
+        return self.entries.values()
 
     def models(self) -> Iterable[str]:
         """Return the models that have a worker."""
@@ -123,6 +126,8 @@ class WorkerRegistry:
 
     def pods_of(self, model: str) -> Mapping[str, Sequence[WorkerEntry]]:
         """Return the ranks of each pod that serves `model`."""
+        if model in self._unsorted:
+            self._sort(model)
         return self._pods.get(model, {})
 
     def key_sizes(self, model: str) -> Sequence[KeySize]:
@@ -144,15 +149,15 @@ class WorkerRegistry:
         self._key_sizes.pop(model, None)
 
     def dump(self) -> dict[str, Any]:
-        """Return the registry as `load` takes it."""
+        """Return the registry as `dumped_workers` reads it."""
         return {
             "numbers": self.numbers,
             "free": self._free_numbers,
             "entries": [entry.dump() for entry in self.entries.values()],
         }
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Add what was dumped to an empty registry. Other keys of `dumped` are ignored."""
-        self.numbers, self._free_numbers = dumped["numbers"], list(dumped["free"])
-        for entry in dumped["entries"]:
-            self.add(WorkerEntry.load(entry))
+    def load(self, numbers: int, free: Iterable[int], entries: Iterable[WorkerEntry]) -> None:
+        """Add what was dumped to an empty registry."""
+        self.numbers, self._free_numbers = numbers, list(free)
+        for entry in entries:
+            self.add(entry)
