@@ -175,7 +175,8 @@ class IndexWriter:
 
     def _learn(self, hashes: Hashes, keys: array[int]) -> None:
         """Learn that hashes stand for blocks, without claiming that the worker holds them."""
-        self._index.store(self._worker, _SCRATCH_PLACE, hashes, keys)
+        refused = self._index.store(self._worker, _SCRATCH_PLACE, hashes, keys)
+        self.skip("too_many_meanings", refused, _SCRATCH_PLACE)
         self._index.remove(self._worker, _SCRATCH_PLACE, hashes)
         self._index_waiting_children(hashes)
 
@@ -228,7 +229,8 @@ class IndexWriter:
             self.has_resolved = True
             keys = self._scheme.keys(self._parent_key(event), tokens, extras)
             new_copies = event.origin != _REUSED
-            self._index.store(self._worker, place, hashes, keys, new_copies=new_copies)
+            refused = self._index.store(self._worker, place, hashes, keys, new_copies=new_copies)
+            self.skip("too_many_meanings", refused, place)
         return hashes
 
     def _keep_orphan(self, event: BlockStored, place: Place) -> None:
