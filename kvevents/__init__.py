@@ -31,7 +31,14 @@ from kvevents.lag import EventLag
 from kvevents.listener import Listener
 from kvevents.router import FrameRouter
 from kvevents.source import Curve, Publisher, Source, UnknownPublisherError
-from kvevents.stream import EventPolicy, StreamReport, WorkerStream, dump_stream, report_of
+from kvevents.stream import (
+    EventPolicy,
+    StreamReport,
+    WorkerStream,
+    check_dump,
+    dump_stream,
+    report_of,
+)
 from kvevents.tools import (
     PlaybackError,
     RecordedFrame,
@@ -92,6 +99,7 @@ __all__ = [
     "Subscriber",
     "UnknownPublisherError",
     "WorkerStream",
+    "check_dump",
     "decode_batch",
     "dump_stream",
     "format_frame",

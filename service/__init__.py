@@ -10,6 +10,7 @@ In path order:
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured
     snapshot       the index in a file, across restarts
+    records        the records of that file
     metrics        Prometheus metrics
     loops          background loops, which are restarted when they die
     logs           the format of the log

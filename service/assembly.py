@@ -8,11 +8,13 @@ import structlog
 
 from indexer import KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
-from service.snapshot import KeySettings, RestoredIndex, SnapshotError, Snapshots, read_snapshot
+from service.records import SnapshotError
+from service.snapshot import KeySettings, RestoredIndex, Snapshots, read_snapshot
 from tokenization import ModelFiles, TokenizationLimits, Tokenizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kvevents import Ownership
     from service.config import Configuration
@@ -32,7 +34,7 @@ def make_replicated_index(configuration: Configuration) -> ReplicatedIndex:
 
 
 def restore_index(configuration: Configuration) -> RestoredIndex:
-    """Return what the snapshot holds, or an empty index; put aside a snapshot that is refused.
+    """Return what the snapshot holds, or an empty index; put aside what is refused.
 
     Raises SnapshotError if there can be no snapshot.
     """
@@ -55,13 +57,22 @@ def restore_index(configuration: Configuration) -> RestoredIndex:
     except FileNotFoundError:
         _log.info("no_snapshot", path=str(path))
     except (SnapshotError, OSError) as error:
-        aside = path.with_name(path.name + ".refused")
-        path.replace(aside)
-        _log.error("snapshot_refused", path=str(path), detail=str(error), moved=str(aside))
+        moved = _put_aside(path)
+        _log.warning("snapshot_refused", path=str(path), detail=str(error), moved=moved)
     else:
         _log.info("snapshot_read", path=str(path), workers=len(restored.streams))
         return restored
     return empty
+
+
+def _put_aside(path: Path) -> str:
+    """Move a refused snapshot; returns where to, or why it could not be moved."""
+    aside = path.with_name(path.name + ".refused")
+    try:
+        path.replace(aside)
+    except OSError as error:  # such as in a directory that is read-only
+        return f"no: {error}"
+    return str(aside)
 
 
 def make_snapshots(

@@ -1,9 +1,8 @@
 """Writes the index to a file at intervals and at shutdown, and reads it back at start.
 
-The file begins with a line that names its format and version. Records follow: the length (8 bytes,
-big-endian), the CRC-32 (4 bytes) and a msgpack map. The first record is a header (how block keys
-were made, and the state of each worker's stream), then come the records that the index dumps, and
-the last one contains the number of records.
+The first record of the file is a header (how block keys were made, and the state of each worker's
+stream), then come the records that the index dumps. Checksums tell a damaged file from a whole one,
+not an honest one from a crafted one: so nothing that is read is trusted before it has been checked.
 
 A new file is written beside the old one, synced, and renamed over it, so that there is always one
 complete file, whenever the process dies.
@@ -12,18 +11,19 @@ complete file, whenever the process dies.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import time
-import zlib
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import msgpack
 import structlog
 
 from indexer import MemoryIndex
+from kvevents import check_dump
+from service.records import FIRST_LINE, SnapshotError, packed_record, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +31,10 @@ if TYPE_CHECKING:
 
     from kvevents import Listener
 
-MAGIC = b"kvatlas snapshot, version "
-VERSION = 2
-_FIRST_LINE = MAGIC + b"%d\n" % VERSION
 _BATCH_BYTES = 1024 * 1024
+_HEADER_ROOM = 64 * 1024 * 1024  # bytes of a record beyond what the index may take
 
 _log = structlog.get_logger("kvatlas.service")
-
-
-class SnapshotError(Exception):
-    """A file that cannot be used: torn, foreign, of another version or configuration."""
 
 
 class KeySettings(NamedTuple):
@@ -85,7 +79,7 @@ def read_snapshot(
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        records = _records(file)
+        records = read_records(file, limit_bytes + _HEADER_ROOM)
         try:
             header = next(records)
             _check_header(header, keys, oldest)
@@ -93,44 +87,16 @@ def read_snapshot(
             if next(records, None) is not None:
                 raise SnapshotError("has records after the end of the index")
             return RestoredIndex(index, header["streams"], header["written_at"])
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
-            raise SnapshotError(f"has contents that cannot be read: {error}") from error
-
-
-def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield every record but the last, and check that one. Raises SnapshotError."""
-    first = file.readline(len(_FIRST_LINE) + 16)
-    if not first.startswith(MAGIC):
-        raise SnapshotError("is not a snapshot of kvatlas")
-    if first != _FIRST_LINE:
-        version = first.removeprefix(MAGIC).strip().decode(errors="replace")
-        raise SnapshotError(f"has version {version}; only version {VERSION} can be read")
-    size, count = os.fstat(file.fileno()).st_size, 0
-    while True:
-        length, checksum = _number(file, 8), _number(file, 4)
-        if length > size - file.tell():
-            raise SnapshotError("is torn: it ends in the middle of a record")
-        packed = file.read(length)
-        if zlib.crc32(packed) != checksum:
-            raise SnapshotError("is damaged: the checksum of a record is wrong")
-        record = msgpack.unpackb(packed, strict_map_key=False)
-        if "records" in record:
-            if record["records"] != count:
-                raise SnapshotError(f"has {count} records instead of {record['records']}")
-            return
-        count += 1
-        yield record
-
-
-def _number(file: BinaryIO, size: int) -> int:
-    read = file.read(size)
-    if len(read) < size:
-        raise SnapshotError("is torn: it ends before its last record")
-    return int.from_bytes(read, "big")
+        except (SnapshotError, OSError):
+            raise
+        except Exception as error:  # whatever a file contains, it must not fail the start
+            raise SnapshotError(f"has contents that cannot be right: {error!r:.500}") from error
 
 
 def _check_header(header: dict[str, Any], keys: KeySettings, oldest: float) -> None:
     age = time.time() - header["written_at"]
+    if not math.isfinite(age):
+        raise ValueError(f"it was written {age} s ago")
     if oldest and age > oldest:
         raise SnapshotError(f"is {age:,.0f} s old; snapshot.oldest_seconds is {oldest:,.0f}")
     if header["byteorder"] != sys.byteorder:
@@ -144,6 +110,11 @@ def _check_header(header: dict[str, Any], keys: KeySettings, oldest: float) -> N
                 f"was made with blocks of {block_size} tokens for {model}, "
                 f"not {keys.block_size_of(model)}"
             )
+    for stream in header["streams"]:
+        check_dump(stream)
+    workers = {tuple(stream["worker"]) for stream in header["streams"]}
+    if len(workers) != len(header["streams"]):
+        raise ValueError("a worker has two streams")
 
 
 # Writing
@@ -233,15 +204,15 @@ class Snapshots:
         the first piece, which is built without giving way to them.
         """
         dumped = self._index.dump()
-        batch = bytearray(_FIRST_LINE)
+        batch = bytearray(FIRST_LINE)
         count = 0
         for record in chain([self._header()], dumped):
-            batch += _packed(record)
+            batch += packed_record(record)
             count += 1
             if count > 1 and len(batch) >= _BATCH_BYTES:
                 yield bytes(batch)
                 batch.clear()
-        yield bytes(batch + _packed({"records": count}))
+        yield bytes(batch + packed_record({"records": count}))
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -252,11 +223,6 @@ class Snapshots:
             "block_sizes": {m: self._keys.block_size_of(m) for m in self._index.models()},
             "streams": self._listener.router.dump(),
         }
-
-
-def _packed(record: dict[str, Any]) -> bytes:
-    packed: bytes = msgpack.packb(record)
-    return len(packed).to_bytes(8, "big") + zlib.crc32(packed).to_bytes(4, "big") + packed
 
 
 def _write_all(file: Any, batch: bytes) -> None:

@@ -17,7 +17,7 @@ In path order:
 
 from __future__ import annotations
 
-from kvevents.stream.dump import dump_stream
+from kvevents.stream.dump import check_dump, dump_stream
 from kvevents.stream.environment import EventPolicy
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.report import StreamReport, report_of
@@ -31,6 +31,7 @@ __all__ = [
     "StreamReport",
     "Unfinished",
     "WorkerStream",
+    "check_dump",
     "dump_stream",
     "report_of",
 ]

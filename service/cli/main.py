@@ -15,7 +15,7 @@ from service.application import Application, ListenError
 from service.cli.parsers import add_clients
 from service.config import ConfigurationError, load
 from service.logs import configure_logs
-from service.snapshot import SnapshotError
+from service.records import SnapshotError
 from tokenization import ResolveError, TokenizationError, resolve_tokenizer
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from support.services.process import ServiceProcess
 from support.services.running import RunningService, local_configuration, running_service
 
 from service import snapshot
-from service.snapshot import KeySettings, SnapshotError, read_snapshot
+from service.records import SnapshotError
+from service.snapshot import KeySettings, read_snapshot
 
 SIZE = 8
 POD = "127.0.0.2:8000"
@@ -217,6 +218,21 @@ async def test_a_damaged_snapshot_is_refused_and_put_aside(tmp_path: Path, fault
     (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
     assert said in refused["detail"]
     assert (tmp_path / "snapshot.refused").read_bytes() == before
+
+
+async def test_a_refused_snapshot_that_cannot_be_moved_does_not_fail_the_start(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "snapshot"
+    path.write_bytes(b"not a snapshot")
+    (tmp_path / "snapshot.refused").mkdir()  # no file can be moved there, as in a read-only place
+    configuration = local_configuration(metrics={"listen": ""}, snapshot={"path": str(path)})
+    with structlog.testing.capture_logs() as logs:
+        async with running_service(configuration) as service:
+            assert await service.pods() == {}
+    (refused,) = [line for line in logs if line["event"] == "snapshot_refused"]
+    assert refused["log_level"] == "warning"
+    assert refused["moved"].startswith("no: ")
 
 
 async def grown(faulty: FaultyEngine, path: Path) -> None:
