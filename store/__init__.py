@@ -3,7 +3,7 @@
 `layout` has the keys, and `store` is where to begin to read.
 
     address        where the store is, parsed from a URL
-    errors         the error of the store
+    errors         the error of the store, and how often it was met
     garbage        deletes what no replica needs any more
     identity       how a replica is named in the store
     layout         the keys of the store
@@ -11,7 +11,7 @@
     old_layouts    removes what older versions left behind
     ownership      acquires and releases workers
     read           other replicas' workers and prompts, as read from the store
-    records        the values of the store
+    records        the values of the store, packed and checked
     rendezvous     which replica is responsible for something
     scripts        the arguments of the scripts in lua/
     server         calls the server or cluster
@@ -22,7 +22,7 @@
 from __future__ import annotations
 
 from store.address import AddressError, StoreAddress, parse_address
-from store.errors import StoreError, decoding
+from store.errors import Failures, StoreError, decoding, newest_failure
 from store.garbage import GarbageCollector
 from store.identity import new_replica_id, replica_name
 from store.layout import VERSION, Layout, worker_name
@@ -39,6 +39,7 @@ __all__ = [
     "VERSION",
     "Acquired",
     "AddressError",
+    "Failures",
     "Follower",
     "GarbageCollector",
     "HandoverState",
@@ -59,6 +60,7 @@ __all__ = [
     "Writer",
     "decoding",
     "new_replica_id",
+    "newest_failure",
     "older_versions",
     "pack",
     "parse_address",

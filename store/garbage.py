@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer import model_scope
+from store.errors import StoreError, decoding
 from store.layout import PAGES, block_names
 from store.scripts import ClearBits, DeletePages
 from store.store import all_succeeded
@@ -56,12 +57,15 @@ class GarbageCollector:
         home = self._store.layout.home(owned.worker)
         for first in range(0, PAGES, _PAGES_AT_ONCE):
             last = first + _PAGES_AT_ONCE - 1
-            pages = await self._store.read_pages(home, generation, first, last)
+            try:
+                pages = await self._store.read_pages(home, generation, first, last)
+                names, keys = _rows_of_others(pages, self._live_ids(owned))
+            except StoreError as error:
+                if error.kind == "malformed":
+                    self._writer.rewrite(owned.worker)
+                raise
             if not self._is_current(owned, generation):
                 return
-            holder_ids = self._index.holder_ids_of(owned.worker)
-            live = set(holder_ids.ids.values()) if holder_ids is not None else set()
-            names, keys = _rows_of_others(pages, live)
             if names:
                 # The writer writes these names and blocks as they are now: without the rows, and
                 # with the retired bits cleared.
@@ -81,6 +85,10 @@ class GarbageCollector:
             await self._store.free_bits(owned.model, labels)
             self.bits_freed += len(retired)
 
+    def _live_ids(self, owned: OwnedWorker) -> set[int]:
+        holder_ids = self._index.holder_ids_of(owned.worker)
+        return set() if holder_ids is None else set(holder_ids.ids.values())
+
     def _is_current(self, owned: OwnedWorker, generation: str) -> bool:
         return self._writer.is_owned(owned) and owned.generation == generation
 
@@ -88,8 +96,8 @@ class GarbageCollector:
         """Delete a generation, and free its bits. Raises StoreError."""
         store, home, generation = self._store, garbage.home, garbage.generation
         scope, bits = model_scope(garbage.model), garbage.bits.values()
-        await delete_generation(store, home, generation, scope, bits, garbage.registry)
-        if garbage.reusable:
+        cleared = await delete_generation(store, home, generation, scope, bits, garbage.registry)
+        if garbage.reusable and cleared:
             await store.free_generation_bits(garbage.model, generation)
             self.bits_freed += len(bits)
         await store.call(DeletePages(generation, first=0, last=0, is_last=1), home)
@@ -97,12 +105,21 @@ class GarbageCollector:
 
 async def delete_generation(
     store: Store, home: int, generation: str, scope: int, bits: Collection[int], registry: str
-) -> None:
-    """Delete a generation's pages, and clear its bits in all blocks. Raises StoreError."""
+) -> bool:
+    """Delete a generation's pages, and clear its bits in all blocks. Raises StoreError.
+
+    Returns whether every block was found.
+    """
+    all_cleared = True
     for first in range(0, PAGES, _PAGES_AT_ONCE):
         last = first + _PAGES_AT_ONCE - 1
-        pages = await store.read_pages(home, generation, first, last)
-        _, keys = _rows_of_others(pages, set())
+        try:
+            pages = await store.read_pages(home, generation, first, last)
+            _, keys = _rows_of_others(pages, set())
+        except StoreError as error:
+            if error.kind != "malformed":
+                raise
+            keys, all_cleared = array("Q"), False  # which blocks these pages had is lost
         if keys and bits:
             names = np.unique(block_names(keys, scope))
             shards = store.layout.shards_of(names)
@@ -114,15 +131,17 @@ async def delete_generation(
             ]
             all_succeeded(await store.call_all(calls))
         await store.call(DeletePages(generation, first, last, is_last=0), home)
+    return all_cleared
 
 
 def _rows_of_others(pages: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
     """Return the names with rows of holder ids other than `live`, and the blocks of those rows."""
     names, keys = array("Q"), array("Q")
-    for name, packed_rows in zip(pages[::2], pages[1::2], strict=True):
-        rows = array("Q", packed_rows)
-        stale = [index for index in range(0, len(rows), 2) if rows[index + 1] >> 32 not in live]
-        if stale:
-            names.frombytes(name)
-            keys.extend(rows[index] for index in stale)
+    with decoding("page"):
+        for name, packed_rows in zip(pages[::2], pages[1::2], strict=True):
+            rows = array("Q", packed_rows)
+            stale = [index for index in range(0, len(rows), 2) if rows[index + 1] >> 32 not in live]
+            if stale:
+                names.frombytes(name)
+                keys.extend(rows[index] for index in stale)
     return names, keys

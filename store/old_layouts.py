@@ -8,16 +8,21 @@ and `bits` (`slots` before version 3) are the registry and the bits of a generat
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from indexer import model_scope
-from store.errors import decoding
+from store.errors import StoreError, decoding
 from store.garbage import delete_generation
-from store.records import Garbage, unpack
+from store.records import Garbage, labels_of
 from store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = structlog.get_logger("kvatlas.store")
 
 _ANY_LEASE = 60.0  # longer than any lease that makes sense
 _SHARD_KEYS = (
@@ -48,15 +53,18 @@ async def remove_layout(old: Store) -> bool:
     for shard in range(old.layout.shards):
         prefix = old.layout.prefix(shard)
         for name, _ in _pairs(await old.server.execute("HGETALL", prefix + "workers")):
-            garbage = await _generation_of(old, shard, prefix + "w:" + name.decode())
-            if garbage is not None:
+            key = prefix + "w:" + name.decode(errors="replace")
+            with _without_malformed():
+                garbage = await _generation_of(old, shard, key)
+                if garbage is not None:
+                    await _delete(old, garbage)
+                    models.add(garbage.model)
+            await old.server.execute("UNLINK", key)
+        for generation, blob in _pairs(await old.server.execute("HGETALL", prefix + "garbage")):
+            with _without_malformed():
+                garbage = Garbage.unpack(generation.decode(errors="replace"), blob, shard)
                 await _delete(old, garbage)
                 models.add(garbage.model)
-            await old.server.execute("UNLINK", prefix + "w:" + name.decode())
-        for generation, blob in _pairs(await old.server.execute("HGETALL", prefix + "garbage")):
-            garbage = Garbage.unpack(generation.decode(), blob, shard)
-            await _delete(old, garbage)
-            models.add(garbage.model)
     names = [*_SHARD_KEYS, *(f"{kind}:{model}" for model in models for kind in _MODEL_KEYS)]
     for shard in range(old.layout.shards):
         first, *rest = (old.layout.prefix(shard) + name for name in names)
@@ -72,7 +80,7 @@ async def _generation_of(old: Store, home: int, key: str) -> Garbage | None:
     if generation is None or model is None:
         return None
     with decoding("worker"):
-        registry, labels = unpack(bits or slots) if bits or slots else ("", {})
+        registry, labels = labels_of(bits or slots)
         return Garbage(
             generation=generation.decode(),
             home=home,
@@ -82,6 +90,17 @@ async def _generation_of(old: Store, home: int, key: str) -> Garbage | None:
             reusable=False,
             since=0,
         )
+
+
+@contextmanager
+def _without_malformed() -> Iterator[None]:
+    """Leave out what cannot be decoded: its pages stay, which nobody reads."""
+    try:
+        yield
+    except StoreError as error:
+        if error.kind != "malformed":
+            raise
+        _log.warning("value_malformed", what="older layout", detail=str(error))
 
 
 async def _delete(old: Store, garbage: Garbage) -> None:

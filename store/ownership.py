@@ -9,14 +9,13 @@ What cannot be decoded is as good as lost: the worker starts anew, in a new gene
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from indexer import StableHolderIds, model_scope
-from store.errors import StoreError
+from store.errors import Failures, StoreError
 from store.read import read_rows
 from store.records import HandoverState
 from store.store import HeldBy
@@ -70,7 +69,7 @@ class WorkerOwnership:
         self._scheme_of = scheme_of
         self.abandoned: set[Worker] = set()
         """Workers that this replica may own in the store although it does not want them."""
-        self.failures: Counter[str] = Counter()
+        self.failures = Failures()
         """Acquired workers that had to start anew, by the kind of failure."""
 
     async def acquire(
@@ -141,7 +140,7 @@ class WorkerOwnership:
             self._writer.rewrite(worker)
 
     def _on_malformed(self, worker: Worker, error: StoreError) -> None:
-        self.failures[error.kind] += 1
+        self.failures.record(error)
         _log.warning("worker_starts_anew", pod=worker.pod, rank=worker.rank, detail=str(error))
 
     async def release(self, worker: Worker, stop_stream: Callable[[], None]) -> bool:
@@ -155,6 +154,7 @@ class WorkerOwnership:
         owned = self._writer.owned.get(worker)
         if owned is None:
             stop_stream()
+            self._follower.workers.own.discard(worker)  # whoever owns it is followed
             return True
         if not await self._writer.write_all(owned):
             return False

@@ -104,6 +104,7 @@ class FlushWorker(Script):
     file = "flush_worker"
     worker: str
     epoch: int
+    generation: str
     revision: int
     """The one written last."""
     pages: bytes
@@ -160,6 +161,25 @@ class ReadShardStatus(Script):
 
 
 @dataclass(frozen=True)
+class ReadJournal(Script):
+    """Returns journal entries after an id, without those that are too long."""
+
+    file = "read_journal"
+    after: bytes
+    count: int
+    longest: int
+    """Bytes of an entry, and of all entries together."""
+
+
+@dataclass(frozen=True)
+class HasEntry(Script):
+    """Returns whether the journal has an entry with that id."""
+
+    file = "has_entry"
+    position: bytes
+
+
+@dataclass(frozen=True)
 class ReadPages(Script):
     """Returns names and rows of some pages of a generation."""
 
@@ -174,6 +194,7 @@ class LookupBlocks(Script):
     """Returns the bits of blocks, and what they stand for."""
 
     file = "lookup_blocks"
+    model: str
     blocks: bytes
     registry: str
 
@@ -214,6 +235,26 @@ class ClearBits(Script):
 
 
 @dataclass(frozen=True)
+class LoseRegistry(Script):
+    """Ends the registry, because bits of it are lost."""
+
+    file = "lose_registry"
+    registry: str
+    """Does nothing if it is another one by now."""
+
+
+@dataclass(frozen=True)
+class ReplaceValues(Script):
+    """Replaces values of a hash that cannot be decoded."""
+
+    file = "replace_values"
+    name: str
+    """Of the hash."""
+    values: Sequence[tuple[bytes, str, bytes]]
+    """Field, SHA-1 of the value that is malformed, and the new value; empty deletes the field."""
+
+
+@dataclass(frozen=True)
 class DeletePages(Script):
     """Deletes some pages of a generation."""
 
@@ -225,22 +266,8 @@ class DeletePages(Script):
     """1 if the generation is garbage no longer."""
 
 
-SCRIPTS: tuple[type[Script], ...] = (
-    AcquireWorker,
-    AllocateBits,
-    ClearBits,
-    DeletePages,
-    FlushWorker,
-    FreeBits,
-    HeartbeatReplica,
-    LookupBlocks,
-    ReadPages,
-    ReadShardStatus,
-    ReleaseWorker,
-    RemoveWorker,
-    RenewReports,
-    WriteBits,
-)
+SCRIPTS = tuple(Script.__subclasses__())
+"""All scripts."""
 
 
 def _pack(values: Sequence[object]) -> bytes:

@@ -12,7 +12,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from store.errors import StoreError, store_error
+from store.errors import StoreError, decoding, store_error
 from store.scripts import read_sources
 
 if TYPE_CHECKING:
@@ -125,9 +125,18 @@ class Server:
         return answers
 
     async def execute(self, command: str, key: str, *arguments: str | bytes | int) -> Any:
-        """Run a plain command, whose keys lie in one shard, and return its answer."""
-        async with self._within(2 * self.address.timeout):
-            return await self._client.execute_command(command, key, *arguments)
+        """Run a plain command, whose keys lie in one shard, and return its answer.
+
+        A key of another type than the command's is deleted: whoever is to write it finds it lost.
+        """
+        try:
+            async with self._within(2 * self.address.timeout):
+                return await self._client.execute_command(command, key, *arguments)
+        except StoreError as error:
+            if error.kind == "malformed":
+                async with self._within(2 * self.address.timeout):
+                    await self._client.unlink(key)
+            raise
 
     @asynccontextmanager
     async def _within(self, seconds: float) -> AsyncIterator[None]:
@@ -140,6 +149,8 @@ class Server:
                 yield
         except Exception as error:  # noqa: BLE001 - the client fails in any way on lost connections
             failure = store_error(error)
+        except asyncio.CancelledError:
+            failure = StoreError("unreachable", "the client has cancelled the call")
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
         if failure is not None:
@@ -165,7 +176,8 @@ class Server:
             return []
         # RESP3 answers with a mapping, RESP2 with pairs.
         entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
-        return [(entry_id, fields[b"e"]) for entry_id, fields in entries]
+        with decoding("journal"):
+            return [(entry_id, fields[b"e"]) for entry_id, fields in entries]
 
 
 def _path(path: Any) -> str | None:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from store import scripts
-from store.errors import StoreError
+from store.errors import Failures, StoreError, decoding
 from store.identity import replica_name
 from store.layout import CLUSTER_SHARDS, JOURNAL_ENTRIES, PAGES, VERSION, Layout, worker_name
-from store.records import Garbage, JournalEntry, WorkerRecord, unpack_report
+from store.records import MAX_STATE_BYTES, JournalEntry, ShardStatus, StatusDecoder, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from indexer import Worker
     from store.scripts import Call, Script
     from store.server import Server
 
-    Value = TypeVar("Value")
-
 _FENCE_SECONDS = 3600
 _PAGES_AT_ONCE = 64
+_MAX_SHARDS = 1024
+_LOST_BITS = "MALFORMED bits"  # what scripts say of bitmaps
 
 _log = structlog.get_logger("kvatlas.store")
 
@@ -60,21 +60,6 @@ class HeldBy:
     replica: str
 
 
-class ShardStatus(NamedTuple):
-    """What one shard knows besides blocks."""
-
-    records: dict[str, WorkerRecord]
-    """By the names of the workers at home there."""
-    reports: dict[str, Mapping[str, Any]]
-    newest: bytes
-    """Id of the newest journal entry."""
-    garbage: list[Garbage]
-    applied: dict[str, str]
-    """Worker -> stamp of its last write there."""
-    registry: str
-    """Of bits; empty at every shard but the first."""
-
-
 class Store:
     """One namespace of a server. Every method that calls the server raises StoreError.
 
@@ -94,14 +79,23 @@ class Store:
         self.layout = Layout(namespace, shards or default_shards, version)
         self.malformed: Counter[str] = Counter()
         """Values left out, by what they should have been."""
+        self.failures = Failures()
+        """The same as failures."""
 
     async def register_layout(self) -> dict[int, int]:
         """Register this version; return every registered version with its number of shards."""
         key, version = self.layout.versions_key, str(self.layout.version)
         await self.server.execute("HSETNX", key, version, self.layout.shards)
         flat = await self.server.execute("HGETALL", key)
-        versions = flat.items() if isinstance(flat, dict) else _pairs(flat)
-        return {int(known): int(shards) for known, shards in versions}
+        versions = {}
+        for known, shards in flat.items() if isinstance(flat, dict) else pairs(flat):
+            try:
+                with decoding("layout"):
+                    versions[int(known)] = min(int(shards), _MAX_SHARDS)
+            except StoreError as error:
+                self._on_malformed("layout", error)
+                await self.server.execute("HDEL", key, known)
+        return versions
 
     async def forget_layout(self) -> None:
         """Unregister this version, which no replica uses any more."""
@@ -114,7 +108,20 @@ class Store:
 
     async def call_all(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one parallel round trip; return a StoreError for each that failed."""
-        return await self.server.call_all(self.layout, calls)
+        answers = await self.server.call_all(self.layout, calls)
+        for (_, script), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, StoreError) and _LOST_BITS in str(answer):
+                self._on_malformed("bits", answer)
+                with suppress(StoreError):  # who asked has an error already, and asks again
+                    await self.lose_registry(getattr(script, "registry", ""))
+                break
+        return answers
+
+    def _on_malformed(self, what: str, error: StoreError) -> None:
+        if not self.malformed[what]:
+            _log.warning("value_malformed", what=what, detail=str(error))
+        self.malformed[what] += 1
+        self.failures.record(error)
 
     # Replicas
 
@@ -130,7 +137,8 @@ class Store:
         replaced = f"{replica_name(replica)}#" if first else ""
         script = scripts.HeartbeatReplica(replica, round(lease * 1000), replaced)
         had_lease, live = await self.call(script, 0)
-        return Heartbeat(frozenset(name.decode() for name in live), bool(had_lease))
+        names = frozenset(name.decode(errors="replace") for name in live)
+        return Heartbeat(names, bool(had_lease))
 
     async def deregister(self, replica: str) -> None:
         """End a replica's lease."""
@@ -169,10 +177,15 @@ class Store:
         script = scripts.ReleaseWorker(worker_name(worker), replica)
         await self.call(script, self.layout.home(worker))
 
-    async def remove_worker(self, worker: Worker, epoch: int | None) -> bool:
+    async def remove_worker(
+        self, worker: Worker, epoch: int | None, *, settled: bool = False
+    ) -> bool:
         """Remove a worker and everything known of it.
 
-        epoch: of its owner; None whoever owns it.
+        Args:
+            worker: the worker.
+            epoch: of its owner; None whoever owns it.
+            settled: whether every write of the owner was answered, so that none can arrive later.
 
         Returns False if the worker is not known, or another epoch than `epoch` owns it.
         """
@@ -182,7 +195,7 @@ class Store:
             entry=JournalEntry(worker, removed=True).pack(),
             entries_kept=JOURNAL_ENTRIES,
             fence_seconds=_FENCE_SECONDS,
-            reusable=int(epoch is not None or self.layout.shards == 1),
+            reusable=int(settled or self.layout.shards == 1),
         )
         answer = await self.call(script, self.layout.home(worker))
         return bool(answer[0] == b"OK")
@@ -210,9 +223,9 @@ class Store:
             by_home.setdefault(self.layout.home(worker), []).append(renewed)
         calls = [scripts.RenewReports(renewed).at(home) for home, renewed in by_home.items()]
         return {
-            name.decode(): request.decode()
+            name.decode(errors="replace"): request.decode(errors="replace")
             for answer in all_succeeded(await self.call_all(calls))
-            for name, request in _pairs(answer)
+            for name, request in pairs(answer)
         }
 
     # Reading
@@ -221,38 +234,25 @@ class Store:
         """Return the status of every shard, in order."""
         calls = [scripts.ReadShardStatus().at(shard) for shard in range(self.layout.shards)]
         answers = all_succeeded(await self.call_all(calls))
-        return [self._shard_status(shard, answer) for shard, answer in enumerate(answers)]
-
-    def _shard_status(self, shard: int, answer: Any) -> ShardStatus:
-        records, reports, newest, garbage, applied, registry = answer
-        return ShardStatus(
-            self._decoded("record", records, lambda _, blob: WorkerRecord.unpack(blob)),
-            self._decoded("report", reports, lambda _, blob: unpack_report(blob)),
-            newest,
-            list(self._decoded("garbage", garbage, partial(Garbage.unpack, home=shard)).values()),
-            {name.decode(): stamp.decode() for name, stamp in _pairs(applied)},
-            registry.decode(),
-        )
-
-    def _decoded(
-        self, what: str, flat: Sequence[bytes], decode: Callable[[str, bytes], Value]
-    ) -> dict[str, Value]:
-        """Return the values of a hash by field, without those that are malformed."""
-        values = {}
-        for field, blob in _pairs(flat):
-            try:
-                name = field.decode()
-                values[name] = decode(name, blob)
-            except (StoreError, UnicodeDecodeError) as error:
-                if not self.malformed[what]:
-                    _log.warning("value_malformed", what=what, detail=str(error))
-                self.malformed[what] += 1
-        return values
+        decoders = [StatusDecoder(shard) for shard in range(self.layout.shards)]
+        statuses = [
+            decoder.decode(answer) for decoder, answer in zip(decoders, answers, strict=True)
+        ]
+        for what, error in (error for decoder in decoders for error in decoder.errors):
+            self._on_malformed(what, error)
+        mending = [call for decoder in decoders for call in decoder.mending_calls()]
+        if mending:
+            all_succeeded(await self.call_all(mending))
+        return statuses
 
     async def handover_state(self, worker: Worker) -> bytes:
         """Return the packed `HandoverState` of a worker; empty if there is none."""
-        state = await self.server.execute("HGET", self.layout.record_key(worker), "state")
-        return state or b""
+        key = self.layout.record_key(worker)
+        if await self.server.execute("HSTRLEN", key, "state") > MAX_STATE_BYTES:
+            raise StoreError(
+                "malformed", f"the handover state of {worker_name(worker)} is too long"
+            )
+        return await self.server.execute("HGET", key, "state") or b""
 
     async def read_generation(self, home: int, generation: str) -> Iterator[tuple[bytes, bytes]]:
         """Return all names of a generation with their rows.
@@ -264,7 +264,7 @@ class Store:
         for first in range(0, PAGES, _PAGES_AT_ONCE):
             last = first + _PAGES_AT_ONCE - 1
             names_and_rows += await self.read_pages(home, generation, first, last)
-        return _pairs(names_and_rows)
+        return pairs(names_and_rows)
 
     async def read_pages(self, home: int, generation: str, first: int, last: int) -> list[bytes]:
         """Return names and rows in turn, of the pages from `first` to `last`."""
@@ -272,6 +272,10 @@ class Store:
         return answer
 
     # Bits
+
+    async def lose_registry(self, registry: str) -> None:
+        """End a registry some bits of which are lost: all owners write their workers again."""
+        await self.call(scripts.LoseRegistry(registry), 0)
 
     async def allocate_bits(self, model: str, labels: Sequence[str]) -> tuple[str, list[int]]:
         """Return the registry, and the bit of each label."""
@@ -286,10 +290,6 @@ class Store:
     async def free_generation_bits(self, model: str, generation: str) -> None:
         """Free all bits of a generation."""
         await self.call(scripts.FreeBits(model, f"{generation}:", ()), 0)
-
-
-def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def all_succeeded(answers: list[Any]) -> list[Any]:

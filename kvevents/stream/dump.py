@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from indexer import TrustState
 from kvevents.wire import TierClass
 
 if TYPE_CHECKING:
+    from indexer import Worker
     from kvevents.stream.worker import WorkerStream
 
 
@@ -41,8 +43,12 @@ _FIELDS_OF_A_LIFE: dict[str, tuple[type, ...]] = {
 }
 
 
-def check_dump(dumped: Any) -> None:
+def check_dump(dumped: Any, worker: Worker | None = None, model: str | None = None) -> None:
     """Check that `WorkerStream.restore` can take a dumped stream, which anybody may have changed.
+
+    Args:
+        dumped: the stream.
+        worker, model: what it must be the stream of; None for any.
 
     Raises KeyError, TypeError or ValueError if it cannot.
     """
@@ -52,9 +58,7 @@ def check_dump(dumped: Any) -> None:
     for fields, types in ((dumped, _FIELDS), (dumped["life"], _FIELDS_OF_A_LIFE)):
         for name, allowed in types.items():
             _check(fields[name], *allowed)
-    for sequence, fingerprint in dumped["life"]["seen"]:
-        _check(sequence, int)
-        _check(fingerprint, int)
+    _check_numbers(dumped)
     _check(dumped["tiers"], list)
     for tier in dumped["tiers"]:
         _check(tier, str)
@@ -65,6 +69,22 @@ def check_dump(dumped: Any) -> None:
         TrustState(state)
         _check(reason, str)
         _check(recoverable, bool)
+    if worker not in (None, (pod, rank)) or model not in (None, dumped["model"]):
+        raise ValueError("this is the dump of another stream")
+
+
+def _check_numbers(dumped: Any) -> None:
+    life = dumped["life"]
+    numbers = [life["last"], *(number for pair in life["seen"] for number in pair)]
+    if life["birth"] is not None:
+        numbers.append(life["birth"])
+    for number in numbers:
+        _check(number, int)
+    is_time = isfinite(life["newest"])
+    if not is_time or not all(-1 <= number < 2**64 for number in numbers):
+        raise ValueError("a sequence number, a fingerprint or a time is none")
+    if not all(len(pair) == 2 for pair in life["seen"]) or not 0 <= dumped["gpu_stores"] < 2**63:
+        raise ValueError("what a dump counts is no count")
 
 
 def _check(value: Any, *types: type) -> None:

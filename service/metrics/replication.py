@@ -60,13 +60,7 @@ class ReplicationCollector(Collector):
         yield failures
 
     def _failures(self) -> Counter[str]:
-        replica = self._replica
-        failures: Counter[str] = Counter(malformed=replica.store.malformed.total())
-        for counts in (
-            replica.writer.failures,
-            replica.follower.failures,
-            replica.failures.counts,
-            replica.ownership.failures,
-        ):
-            failures.update(dict(counts))
-        return failures
+        total: Counter[str] = Counter(malformed=0)
+        for failures in self._replica.all_failures():
+            total.update(dict(failures))
+        return total

@@ -1,18 +1,30 @@
-"""Once a second: renews the reports of this replica's workers, and reads those of all others."""
+"""Once a second: renews the reports of this replica's workers, and reads those of all others.
+
+What was read counts as far as it is what an owner writes.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kvevents import report_of
-from store import pack, worker_name
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kvevents import StreamReport, report_of
+from store import StoreError, pack, worker_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from indexer import ReplicatedIndex, Worker
     from kvevents import FrameRouter
     from store import Follower, Store, Writer
+
+_Text = Annotated[str, Field(max_length=4096)]
+_Count = Annotated[int, Field(ge=0)]
+_Counts = Annotated[dict[Annotated[str, Field(max_length=256)], _Count], Field(max_length=1024)]
+_Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class ReportExchange:
@@ -56,3 +68,32 @@ class ReportExchange:
                 report = {**asdict(report_of(stream, now)), "blocks": blocks.by_tier}
                 reports[blocks.worker] = (owned.epoch, pack(report))
         return reports
+
+
+class _Report(BaseModel):
+    """The fields of a `StreamReport`, with the bounds of what answers and metrics can show."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    last_event_age: _Seconds | None = None
+    silent: _Seconds | None = None
+    counts: _Counts = {}
+    events: _Counts = {}
+    skipped: _Counts = {}
+    engine_block_size: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    orphan_blocks: _Count = 0
+    replay_endpoint: _Text | None = None
+    foreign_replay: _Text = ""
+    live_frames: _Count = 0
+    resolved: bool = False
+    rivals: _Count = 0
+
+
+def stream_report(values: Mapping[str, Any]) -> StreamReport:
+    """Return the report that an owner has written. Raises StoreError of kind malformed."""
+    try:
+        return StreamReport(**_Report.model_validate(dict(values)).model_dump())
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise StoreError("malformed", f"a report: {where}: {first['msg']}") from error

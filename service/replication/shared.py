@@ -36,7 +36,7 @@ from service.replication.store_lookup import StoreLookup
 from service.replication.takeover import TakeoverLoop
 from service.replication.worker_status import ReplicatedWorkers
 from service.replication.writer_streams import WriterStreams
-from store import Follower, StoreError, WorkerOwnership, Writer
+from store import Follower, StoreError, WorkerOwnership, Writer, newest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from service.loops import Loop, Loops
     from service.replication.replica import ListenerFactory, PromptMatch
     from service.replication.worker_status import Workers
-    from store import Store
+    from store import Failures, Store
 
 _INTERVAL = 1.0
 _HANDOVER_SECONDS = 5.0
@@ -126,8 +126,14 @@ class SharedReplica(Replica):
             replica=self.membership.name,
             live_replicas=self.membership.live_names,
             copy_behind_seconds=self.follower.seconds_behind(now),
-            store_failure=self.writer.failing,
+            store_failure=self.writer.failing or newest_failure(self.all_failures(), now),
         )
+
+    def all_failures(self) -> tuple[Failures, ...]:
+        """Return the failures of the store, by who met them."""
+        met = (self.writer, self.follower, self.ownership, self.store)
+        others = (self.failures.counts, self.lookup.failures, self._workers.failures)
+        return (*(one.failures for one in met), *others)
 
     @override
     def collectors(self) -> Iterator[Collector]:

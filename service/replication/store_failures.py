@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
-from store import StoreError
+from store import Failures, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,13 +19,13 @@ class StoreFailures:
     """Failures of this replica's calls of the store, logged once per change of kind."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts = Failures()
         """By kind."""
         self._current = ""
 
     def record(self, error: StoreError) -> None:
         """Count a failure."""
-        self.counts[error.kind] += 1
+        self.counts.record(error)
         if self._current != error.kind:
             _log.warning("store_fails", kind=error.kind, detail=str(error))
         self._current = error.kind

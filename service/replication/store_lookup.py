@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from indexer import TrustState, TrustStatus, model_scope
 from service.replication.replica import PromptMatch
-from store import Lookup, LookupResult, StoreError
+from store import Failures, Lookup, LookupResult, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -46,6 +46,8 @@ class StoreLookup:
         self._section = section
         self._rests_until = 0.0
         self._failure: StoreError | None = None
+        self.failures = Failures()
+        """Why the store did not answer, by kind."""
         self.lookups = 0
         """Prompts that the store was asked for."""
         self.failed = 0
@@ -89,6 +91,7 @@ class StoreLookup:
             failure = error if isinstance(error, StoreError) else StoreError("timeout", str(error))
             self._failure = StoreError(failure.kind, f"the store of the index fails: {failure}")
             self._rests_until = time.monotonic() + _REST_SECONDS
+            self.failures.record(self._failure)
             raise self._failure from error
         self._failure = None
         return result

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from kvevents import check_dump
 from store import HeldBy, StoreError, decoding
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from service.replication.membership import Membership
     from service.replication.ownership_requests import OwnershipRequests
     from service.replication.store_failures import StoreFailures
-    from store import Follower, Store, Takeover, WorkerOwnership, Writer
+    from store import Follower, OwnedWorker, Store, Takeover, WorkerOwnership, Writer
 
 _RETRY_SECONDS = 0.1
 
@@ -49,7 +50,7 @@ class TakeoverLoop:
         self._follower = follower
         self._ownership = ownership
         self._failures = failures
-        self._to_remove: dict[Worker, int] = {}
+        self._to_remove: dict[Worker, OwnedWorker] = {}
 
     async def run(self) -> None:
         """Work requests off for ever. One that fails is tried again, and holds up no other."""
@@ -57,8 +58,8 @@ class TakeoverLoop:
             await self._requests.wait()
             is_done = True
             self._stop_writing_left_workers()
-            for worker, epoch in list(self._to_remove.items()):
-                is_done &= await self._remove(worker, epoch)
+            for worker, owned in list(self._to_remove.items()):
+                is_done &= await self._remove(worker, owned)
             for worker, (model, source) in list(self._requests.wanted.items()):
                 is_done &= await self._try_acquire(worker, model, source)
             for worker in self._unwanted():
@@ -75,12 +76,14 @@ class TakeoverLoop:
             owned = self._writer.remove(worker)
             self._follower.workers.own.discard(worker)
             if owned is not None:
-                self._to_remove[worker] = owned.epoch
+                self._to_remove[worker] = owned
 
-    async def _remove(self, worker: Worker, epoch: int) -> bool:
+    async def _remove(self, worker: Worker, owned: OwnedWorker) -> bool:
         """Return whether the store does not have the worker any more."""
         try:
-            await self._store.remove_worker(worker, epoch)
+            # A write that is still in flight may set bits after the removal.
+            settled = not owned.unsettled_shards
+            await self._store.remove_worker(worker, owned.epoch, settled=settled)
         except StoreError as error:
             self._failures.record(error)
             return False
@@ -133,12 +136,17 @@ class TakeoverLoop:
             return await self._ownership.release(worker, partial(self._router.release, worker))
         except StoreError as error:
             self._failures.record(error)
-            return False
+        except Exception as error:  # noqa: BLE001 - no other worker must wait for this one
+            _log.exception("release_failed", pod=worker.pod, rank=worker.rank)
+            self._failures.record(StoreError("internal", repr(error)))
+        return False
 
     def _begin_stream(self, worker: Worker, model: str, source: Source, takeover: Takeover) -> None:
         """Apply the worker's frames from now on; resume its stream if the dump allows it."""
         try:
             with decoding("dump of a stream"):
+                if takeover.stream is not None:
+                    check_dump(takeover.stream, worker, model)
                 self._router.on_acquired(worker, model, source, takeover.stream)
         except StoreError as error:
             self._router.release(worker)

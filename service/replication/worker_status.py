@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
 
 from indexer import TrustState, TrustStatus
 from kvevents import StreamReport, report_of
-from store import replica_name
+from service.replication.reports import stream_report
+from store import Failures, StoreError, replica_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from indexer import CacheLayout, Worker, WorkerBlocks
     from kvevents import WorkerStream
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from store import Follower, RemoteWorker, WorkerRecord
 
 _REFRESH_SECONDS = 1.5  # records are read every second
-_REPORT_FIELDS = frozenset(field.name for field in fields(StreamReport))
 
 
 class Workers(Protocol):
@@ -109,6 +110,9 @@ class ReplicatedWorkers(Workers):
         self._max_lag = max_lag
         self._stale_after = stale_after
         self._scheme_of = scheme_of
+        self._reports: dict[Worker, tuple[Mapping[str, Any], StreamReport]] = {}
+        self.failures = Failures()
+        """Reports that are not what an owner writes, by kind."""
 
     def is_local(self, worker: Worker) -> bool:
         """Whether this replica applies the worker's events."""
@@ -147,7 +151,7 @@ class ReplicatedWorkers(Workers):
 
         doubt: why it cannot, besides what the record shows; or "".
         """
-        silent = self._silent(self._follower.workers.remote.get(worker), now)
+        silent = self._silent(worker, now)
         doubt = doubt or self._doubt_of(record)
         return effective_status(record.status, silent, doubt, self._stale_after)
 
@@ -157,13 +161,28 @@ class ReplicatedWorkers(Workers):
             return "other_settings"
         return "" if self._membership.is_live(record.owner) else "owner_lost"
 
-    @staticmethod
-    def _silent(remote: RemoteWorker | None, now: float) -> float | None:
+    def _silent(self, worker: Worker, now: float) -> float | None:
         """Return the seconds since the worker's last sign of life, as its owner has reported."""
-        silent: float | None = None if remote is None else remote.report.get("silent")
+        remote = self._follower.workers.remote.get(worker)
+        silent = None if remote is None else self._report_of(remote).silent
         if remote is None or silent is None:
             return None
         return silent + max(0.0, now - remote.reported_at)
+
+    def _report_of(self, remote: RemoteWorker) -> StreamReport:
+        """Return the report of the worker's owner; an empty one if it is none."""
+        worker, values = remote.record.worker, remote.report
+        known = self._reports.get(worker)
+        if known is None or known[0] is not values:
+            try:
+                report = stream_report(values)
+            except StoreError as error:  # the owner writes another one within a second
+                self.failures.record(error)
+                report = StreamReport()
+            if len(self._reports) > 2 * len(self._follower.workers.remote):
+                self._reports.clear()  # of workers that have left
+            known = self._reports[worker] = values, report
+        return known[1]
 
     @override
     def report(self, worker: Worker, now: float) -> StreamReport:
@@ -171,14 +190,12 @@ class ReplicatedWorkers(Workers):
         if stream is not None:
             return report_of(stream, now)
         remote = self._follower.workers.remote.get(worker)
-        if remote is None or not remote.report:
+        if remote is None:
             return StreamReport()
-        known = {name: value for name, value in remote.report.items() if name in _REPORT_FIELDS}
-        passed = max(0.0, now - remote.reported_at)
-        for age in ("silent", "last_event_age"):
-            if known.get(age) is not None:
-                known[age] += passed
-        return StreamReport(**known)
+        report, passed = self._report_of(remote), max(0.0, now - remote.reported_at)
+        age = report.last_event_age
+        last_event_age = None if age is None else age + passed
+        return replace(report, silent=self._silent(worker, now), last_event_age=last_event_age)
 
     @override
     def blocks_by_tier(self, blocks: WorkerBlocks) -> Mapping[str, int]:

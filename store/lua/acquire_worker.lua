@@ -8,18 +8,22 @@ local worker, model, replica, unused_generation, begin_generation, live_replicas
   unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
 local last_epoch, owner, last_model, generation, revision, state, bits =
-  unpack(redis.call('HMGET', record, 'epoch', 'owner', 'model', 'generation', 'revision', 'state',
-    'bits'))
+  unpack(call('HMGET', record, 'epoch', 'owner', 'model', 'generation', 'revision', 'state', 'bits'))
 owner, state = owner or '', state or ''
+-- What no replica writes is as good as lost: nothing there can be gone on with.
+if not is_generation(generation) then generation, state = nil, '' end
+if #(revision or '') > 15 or not string.match(revision or '', '^%d+$') then
+  state, begin_generation = '', 'always'
+end
+if #state > 1048576 then state = '' end
 if owner ~= '' and owner ~= replica then
   for _, live in ipairs(cmsgpack.unpack(live_replicas)) do
     if live == owner then return {'HELD', owner} end
   end
 end
 -- The epoch follows the clock, so that it grows even where the store has lost the former one.
-local clock = redis.call('TIME')
-local epoch = math.max((tonumber(last_epoch) or 0) + 1, clock[1] * 1000 + math.floor(clock[2] / 1000))
-epoch = string.format('%.0f', epoch)
+local now = clock_ms()
+local epoch = string.format('%.0f', math.max((epoch_of(last_epoch) or 0) + 1, now))
 local former, kept_state, other_model = '', state, last_model ~= model
 if not generation or other_model or begin_generation == 'always'
     or (begin_generation == 'unreleased' and owner ~= '') then
@@ -27,10 +31,10 @@ if not generation or other_model or begin_generation == 'always'
     -- The former owner may still have bits in flight to another shard. Its bits are cleared, but
     -- they are allocated again only if nothing can be in flight.
     local reusable = shards == '1' or begin_generation == 'needed' or owner == ''
-    redis.call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
-      {worker, last_model, bits or '', reusable, tonumber(clock[1])}))
+    call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
+      {worker, last_model or '', bits or '', reusable, math.floor(now / 1000)}))
     former = other_model and '' or generation
-    redis.call('HDEL', prefix .. 'workers', worker)
+    call('HDEL', prefix .. 'workers', worker)
   end
   generation, revision = unused_generation, '0'
   kept_state = ''  -- until the owner has written everything, no other replica can resume it

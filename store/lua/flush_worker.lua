@@ -1,16 +1,19 @@
 -- Writes what has changed of a worker to its home: rows, bits, record, and a journal entry.
--- revision: the one written last. pages: 2 bytes a name. names: 8 bytes each. counts: rows of each
+-- generation: the one that the owner writes. revision: the one written last. pages: 2 bytes a name. names: 8 bytes each. counts: rows of each
 -- name, 2 bytes. rows: 16 bytes each. blocks, masks, bits, retired_bits, registry: see `set_bits` in
 -- the prelude; blocks of this shard only. state: what the next owner needs. bits_to_clear: all that
 -- the generation has. entries_kept: length of the journal.
--- Returns {"OK"}, {"FENCED"}, or {"BEHIND", revision} if another revision than `revision` is here.
-local worker, epoch, revision, pages, names, counts, rows, blocks, masks, bits, retired_bits,
-  registry, state, bits_to_clear, worker_record, entry, entries_kept = unpack(ARGV, 2)
+-- Returns {"OK"}, {"FENCED"}, or {"BEHIND", revision} if another revision than `revision` is here,
+-- or another generation.
+local worker, epoch, generation, revision, pages, names, counts, rows, blocks, masks, bits,
+  retired_bits, registry, state, bits_to_clear, worker_record, entry, entries_kept = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
-local current_epoch, current_revision, generation =
-  unpack(redis.call('HMGET', record, 'epoch', 'revision', 'generation'))
-if not current_epoch then return {'BEHIND', '-1'} end
+local current_epoch, current_revision, current_generation =
+  unpack(call('HMGET', record, 'epoch', 'revision', 'generation'))
+-- An epoch that is none, or below the owner's, is no later owner's: the hash is damaged.
+if (epoch_of(current_epoch) or 0) < tonumber(epoch) then return {'BEHIND', '-1'} end
 if current_epoch ~= epoch then return {'FENCED'} end
+if current_generation ~= generation then return {'BEHIND', '-1'} end
 if current_revision ~= revision then return {'BEHIND', current_revision} end
 local page_prefix = prefix .. 'p:' .. generation .. ':'
 local row = 1
@@ -28,7 +31,7 @@ end
 set_bits(registry, blocks, masks, bits, retired_bits)
 local next_revision = string.format('%.0f', revision + 1)
 redis.call('HSET', record, 'revision', next_revision, 'state', state, 'bits', bits_to_clear)
-redis.call('HSET', prefix .. 'applied', worker, epoch .. ':' .. next_revision)
-redis.call('HSET', prefix .. 'workers', worker, worker_record)
-redis.call('XADD', prefix .. 'journal', 'MAXLEN', '~', entries_kept, '*', 'e', entry)
+call('HSET', prefix .. 'applied', worker, epoch .. ':' .. next_revision)
+call('HSET', prefix .. 'workers', worker, worker_record)
+add_entry(entry, entries_kept)
 return {'OK'}

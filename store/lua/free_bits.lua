@@ -3,10 +3,10 @@
 local model, label_prefix, labels = unpack(ARGV, 2)
 local bit_of, taken = prefix .. 'bits:' .. model, prefix .. 'taken_bits:' .. model
 local function free(label)
-  local position = redis.call('HGET', bit_of, label)
-  if position then
+  local position = call('HGET', bit_of, label)
+  if position then  -- one that is no number has `allocate_bits` begin a new registry
     redis.call('HDEL', bit_of, label)
-    redis.call('SETBIT', taken, position, 0)
+    redis.pcall('SETBIT', taken, position, 0)
   end
 end
 for _, label in ipairs(cmsgpack.unpack(labels)) do free(label) end

@@ -3,20 +3,21 @@
 -- with it end at once; "" for none.
 -- Returns {1 if the replica had a lease before, else 0, live replicas}.
 local replica, lease, replaced_prefix = unpack(ARGV, 2)
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local replicas = prefix .. 'replicas'
-local had_lease = redis.call('HEXISTS', replicas, replica)
+local now, replicas = clock_ms(), prefix .. 'replicas'
+local had_lease = call('HEXISTS', replicas, replica)
 if replica ~= '' then redis.call('HSET', replicas, replica, now) end
-local live, heartbeats = {}, redis.call('HGETALL', replicas)
+local live, heartbeats, any_malformed = {}, read_hash('replicas', 64), false
 for index = 1, #heartbeats, 2 do
-  local other, renewed = heartbeats[index], heartbeats[index + 1]
+  local other, renewed = heartbeats[index], epoch_of(heartbeats[index + 1])
   local replaced = replaced_prefix ~= '' and other ~= replica
     and string.sub(other, 1, #replaced_prefix) == replaced_prefix
-  if now - renewed <= tonumber(lease) and not replaced then
+  -- The clock of a server that takes over may be behind, but not by more than a lease for long.
+  if renewed and math.abs(now - renewed) <= tonumber(lease) and not replaced then
     live[#live + 1] = other
   else
     redis.call('HDEL', replicas, other)
+    any_malformed = any_malformed or not renewed
   end
 end
+if any_malformed then malformed('replicas') end
 return {had_lease, live}

@@ -6,17 +6,21 @@
 local worker, epoch, entry, entries_kept, fence_seconds, reusable = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
 local current_epoch, generation, model, bits =
-  unpack(redis.call('HMGET', record, 'epoch', 'generation', 'model', 'bits'))
+  unpack(call('HMGET', record, 'epoch', 'generation', 'model', 'bits'))
 if not generation then return {'GONE'} end
 if epoch ~= '' and current_epoch ~= epoch then return {'FENCED'} end
-redis.call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
-  {worker, model, bits or '', reusable == '1', tonumber(redis.call('TIME')[1])}))
+local now = clock_ms()
+if is_generation(generation) then
+  call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(
+    {worker, model or '', bits or '', reusable == '1', math.floor(now / 1000)}))
+end
 redis.call('DEL', record)
-redis.call('HSET', record, 'epoch', string.format('%.0f', current_epoch + 1))  -- fences the former owner
+local next_epoch = (epoch_of(current_epoch) or now) + 1  -- fences the former owner
+redis.call('HSET', record, 'epoch', string.format('%.0f', next_epoch))
 redis.call('EXPIRE', record, fence_seconds)
-redis.call('HDEL', prefix .. 'workers', worker)
-redis.call('HDEL', prefix .. 'applied', worker)
-redis.call('HDEL', prefix .. 'reports', worker)
-redis.call('HDEL', prefix .. 'requests', worker)
-redis.call('XADD', prefix .. 'journal', 'MAXLEN', '~', entries_kept, '*', 'e', entry)
+call('HDEL', prefix .. 'workers', worker)
+call('HDEL', prefix .. 'applied', worker)
+call('HDEL', prefix .. 'reports', worker)
+call('HDEL', prefix .. 'requests', worker)
+add_entry(entry, entries_kept)
 return {'OK'}

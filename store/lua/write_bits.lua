@@ -5,8 +5,8 @@
 -- what was written last.
 local worker, epoch, revision, expected_stamps, blocks, masks, bits, retired_bits, registry =
   unpack(ARGV, 2)
-local applied = redis.call('HGET', prefix .. 'applied', worker) or ''
-local applied_epoch = tonumber(string.match(applied, '^(%d+):')) or 0
+local applied = call('HGET', prefix .. 'applied', worker) or ''
+local applied_epoch = epoch_of(string.match(applied, '^(%d+):%d+$')) or 0
 if applied_epoch > tonumber(epoch) then return {'FENCED'} end
 if expected_stamps ~= ''
     and not string.find(',' .. expected_stamps .. ',', ',' .. applied .. ',', 1, true) then

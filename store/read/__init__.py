@@ -4,6 +4,7 @@
 
     follower          keeps a copy of other replicas' workers up to date
     generation        reads all rows of one worker
+    journal           the journal of one shard, and whether any of it was lost
     lookup            looks a prompt up in the store itself
     remote_workers    what is known of other replicas' workers
 """

@@ -17,15 +17,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
-from indexer import StableHolderIds
-from store.errors import StoreError, decoding
+from store.errors import Failures, StoreError
 from store.layout import worker_name
-from store.read.generation import read_rows
+from store.read.generation import Rows, read_rows
+from store.read.journal import MAX_ENTRIES, Journal
 from store.read.remote_workers import RemoteWorkers
 from store.records import HandoverState, JournalEntry, WorkerRecord
 
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from indexer import ReplicatedIndex, Worker
-    from store.store import ShardStatus, Store
+    from store.records import ShardStatus
+    from store.store import Store
 
-_MAX_ENTRIES = 100  # in one answer of the journal
-_WAIT_SECONDS = 0.25  # for the first of them
 _BACKOFF_FIRST, _BACKOFF_LIMIT = 0.05, 1.0
 _SLICE_SECONDS = 0.0005  # of applying entries, between which other tasks run
 
@@ -72,7 +70,7 @@ class Follower:
         """As read by the last `refresh`."""
         self.refreshed_at: float | None = None
         """When they were asked for (`time.monotonic`)."""
-        self.failures: Counter[str] = Counter()
+        self.failures = Failures()
         """By kind."""
         self.loads = 0
         """Workers loaded."""
@@ -117,22 +115,22 @@ class Follower:
 
     async def follow_shard(self, shard: int) -> None:
         """Follow the journal of one shard for ever."""
-        wait, position = _BACKOFF_FIRST, b""
+        wait, journal = _BACKOFF_FIRST, Journal(self._store, shard)
         while True:
             try:
-                if not position:
-                    position = await self._begin(shard)
-                position = await self._follow(shard, position)
+                if not journal.position:
+                    journal.position = await self._begin(shard)
+                await self._follow(shard, journal)
             except StoreError as error:
                 self._on_failure(error)
                 if error.kind == "malformed":  # an entry of the journal, of an unknown worker
                     self._reload_shard(shard)
-                    position = b""
-            except Exception:  # noqa: BLE001 - the copy may be wrong now: load it again
+                    journal.position = b""
+            except Exception as error:  # noqa: BLE001 - the copy may be wrong now: load it again
                 _log.exception("copy_failed", shard=shard)
-                self.failures["internal"] += 1
+                self.failures.record(StoreError("internal", repr(error)))
                 self._reload_shard(shard)
-                position = b""
+                journal.position = b""
             else:
                 wait = _BACKOFF_FIRST
                 continue
@@ -146,24 +144,22 @@ class Follower:
             await self._load(record)
         return status.newest
 
-    async def _follow(self, shard: int, position: bytes) -> bytes:
-        """Apply the entries after a position; return the position of the last one."""
+    async def _follow(self, shard: int, journal: Journal) -> None:
+        """Apply some entries of the journal."""
         for worker in [w for w in self.workers.to_reload if self._store.layout.home(w) == shard]:
             await self._reload(worker)
         asked_at = time.monotonic()
-        key = self._store.layout.prefix(shard) + "journal"
-        entries = await self._store.server.read_journal(key, position, _MAX_ENTRIES, _WAIT_SECONDS)
+        entries = await journal.read()
         slice_end = time.perf_counter() + _SLICE_SECONDS
         for entry_id, blob in entries:
             await self._apply(JournalEntry.unpack(blob))
-            position = entry_id
+            journal.position = entry_id
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + _SLICE_SECONDS
-        if len(entries) < _MAX_ENTRIES:
+        if len(entries) < MAX_ENTRIES:
             self._caught_up[shard] = asked_at
         self._progressed.set()
-        return position
 
     def _reload_shard(self, shard: int) -> None:
         for worker, known in self.workers.remote.items():
@@ -192,9 +188,8 @@ class Follower:
         self.entries += 1
         if self.with_blocks:
             known.complete = False  # until the entry was applied, whatever goes wrong
-            columns = (entry.names, entry.counts, entry.rows)
-            with decoding("journal entry"):
-                self._index.apply(worker, record.layout, entry.holder_ids, *columns)
+            rows = Rows(entry.names, entry.counts, entry.rows)
+            rows.apply(self._index, worker, record.layout, entry.holder_ids)
             known.complete = True
             self._on_applied()
         known.record, known.revision = record, record.revision
@@ -238,8 +233,8 @@ class Follower:
         if blob:  # later than the rows, so that every holder id in them is known
             state = HandoverState.unpack(blob)
             rows.apply(self._index, worker, state.layout, state.holder_ids)
-        else:
-            rows.apply(self._index, worker, record.layout, StableHolderIds())
+        elif rows.names:
+            raise StoreError("malformed", "a generation without its handover state")
         self._on_applied()
         status = (await self._store.shard_statuses())[home]
         newest = status.records.get(worker_name(worker))
@@ -288,6 +283,5 @@ class Follower:
             self.workers.to_reload.add(worker)
 
     def _on_failure(self, error: StoreError) -> None:
-        if not self.failures[error.kind]:
+        if self.failures.record(error):
             _log.warning("copy_stuck", kind=error.kind, detail=str(error))
-        self.failures[error.kind] += 1

@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.errors import decoding
+from store.records import check_holder_ids, checked_columns
 
 if TYPE_CHECKING:
     from indexer import CacheLayout, ReplicatedIndex, StableHolderIds, Worker
@@ -31,6 +32,7 @@ class Rows(NamedTuple):
         Raises StoreError of kind malformed if they do not fit together.
         """
         with decoding("generation"):
+            check_holder_ids(self.rows, holder_ids)
             index.apply(worker, layout, holder_ids, *self)
 
 
@@ -43,4 +45,4 @@ async def read_rows(store: Store, home: int, generation: str) -> Rows:
             names.frombytes(name)
             counts.append(len(rows_of_name) // 16)
             rows.frombytes(rows_of_name)
-    return Rows(names, counts, rows)
+        return Rows(*checked_columns(names, counts, rows))

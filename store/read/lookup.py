@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from indexer import BitColumns, BitColumnWorker
-from store.errors import StoreError
+from store.errors import StoreError, decoding
 from store.layout import block_names, worker_name
-from store.records import WorkerRecord
+from store.records import pairs, unpack_record
 from store.scripts import LookupBlocks
 from store.store import all_succeeded
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import MemoryPrefixMatch, PromptBlocks, Worker
+    from store.records import WorkerRecord
     from store.store import Store
 
     ColumnsKey = tuple[str, tuple[tuple[Any, ...], ...]]
@@ -56,8 +57,10 @@ class _Answer:
     """What one shard has answered."""
 
     bits: list[bytes]
-    records: list[bytes]
+    records: dict[bytes, bytes]
     applied: dict[bytes, bytes]
+    taken: bytes
+    """Bitmap of the bits that are allocated, at the first shard."""
     registry: str
 
 
@@ -69,7 +72,7 @@ class Lookup:
         self._tier_weights = tier_weights
         self._registry = ""
         self._key_sizes: dict[str, tuple[int, ...]] = {}
-        self._decoded: dict[bytes, WorkerRecord | None] = {}
+        self._decoded: dict[tuple[bytes, bytes], WorkerRecord | None] = {}
         self._columns: dict[ColumnsKey, BitColumns] = {}
 
     async def match(
@@ -83,24 +86,39 @@ class Lookup:
 
         may_be_in_flight: whether an answer may include a worker whose bits are being written.
         """
-        result = await self._match_once(model, scope, prompt)
-        for _ in range(_RETRIES):
-            if all(map(may_be_in_flight, result.in_flight)):
+        for attempt in range(1 + _RETRIES):
+            if attempt:
+                await asyncio.sleep(_RETRY_SECONDS)
+            registry = self._registry
+            try:
+                result = await self._match_once(model, scope, prompt)
+            except StoreError:
+                self._registry = ""  # it may be another one by now
+                raise
+            if result is not None and all(map(may_be_in_flight, result.in_flight)):
                 break
-            await asyncio.sleep(_RETRY_SECONDS)
-            result = await self._match_once(model, scope, prompt)
+        if result is None:
+            self._registry = ""
+            await self._store.lose_registry(registry)
+            raise StoreError("malformed", "a bitmap has bits that no holder has")
         return result
 
-    async def _match_once(self, model: str, scope: int, prompt: PromptBlocks) -> LookupResult:
+    async def _match_once(
+        self, model: str, scope: int, prompt: PromptBlocks
+    ) -> LookupResult | None:
         """Ask for the prompt's blocks at every key size that the model is known to have.
 
         The answer may show a further key size, which takes a second round trip.
+
+        Returns None if a bitmap has bits that are not allocated. They may be allocated just now.
         """
         asked_sizes = self._key_sizes.get(model) or (0,)
         while True:
             registry = self._registry
-            bits, answers, asked_shards = await self._fetch(scope, prompt, asked_sizes)
+            bits, answers, asked_shards = await self._fetch(model, scope, prompt, asked_sizes)
             self._registry = answers[0].registry
+            if not _are_allocated(bits, answers[0].taken):
+                return None
             records = self._records(model, answers)
             columns = self._columns_of(model, registry, records)
             sizes = self._key_sizes[model] = tuple(columns.key_sizes)
@@ -113,10 +131,12 @@ class Lookup:
             if (record.places and record.registry != registry)
             or self._is_in_flight(record, asked_shards, answers)
         }
-        return LookupResult(columns.match(prompt, bits), list(columns.pods), records, in_flight)
+        with decoding("bitmap"):
+            match = columns.match(prompt, bits)
+        return LookupResult(match, list(columns.pods), records, in_flight)
 
     async def _fetch(
-        self, scope: int, prompt: PromptBlocks, sizes: Sequence[int]
+        self, model: str, scope: int, prompt: PromptBlocks, sizes: Sequence[int]
     ) -> tuple[dict[int, list[bytes]], list[_Answer], set[int]]:
         """Return key size -> bits of the prompt's blocks, all answers, and the blocks' shards."""
         layout = self._store.layout
@@ -124,7 +144,7 @@ class Lookup:
         names = np.concatenate([block_names(keys_of_size, scope) for keys_of_size in keys])
         shards = layout.shards_of(names)
         calls = [
-            LookupBlocks(names[shards == shard].tobytes(), self._registry).at(shard)
+            LookupBlocks(model, names[shards == shard].tobytes(), self._registry).at(shard)
             for shard in range(layout.shards)
         ]
         answers = [_read(answer) for answer in all_succeeded(await self._store.call_all(calls))]
@@ -141,33 +161,36 @@ class Lookup:
         self, record: WorkerRecord, asked_shards: set[int], answers: Sequence[_Answer]
     ) -> bool:
         """Whether the bits that were read may be of another revision than the record."""
-        name = worker_name(record.worker).encode()
-        for shard in asked_shards - {self._store.layout.home(record.worker)}:
-            applied = answers[shard].applied.get(name, b"").decode()
+        name, home = worker_name(record.worker).encode(), self._store.layout.home(record.worker)
+        if answers[home].applied.get(name) != f"{record.epoch}:{record.revision}".encode():
+            return True  # both are written at once: one of them is not what the owner wrote
+        for shard in asked_shards - {home}:
+            applied = answers[shard].applied.get(name, b"")
             recorded = record.shard_stamps.get(shard)
-            if recorded is None and applied.startswith(f"{record.epoch}:"):
+            if recorded is None and applied.startswith(f"{record.epoch}:".encode()):
                 return True
-            if recorded is not None and applied != recorded:
+            if recorded is not None and applied != recorded.encode():
                 return True
         return False
 
     def _records(self, model: str, answers: Sequence[_Answer]) -> dict[Worker, WorkerRecord]:
         if len(self._decoded) > _MAX_DECODED:
             self._decoded.clear()
-        records = [self._decode(blob) for answer in answers for blob in answer.records]
+        records = [self._decode(*named) for answer in answers for named in answer.records.items()]
         of_model = [record for record in records if record is not None and record.model == model]
         return {record.worker: record for record in sorted(of_model, key=lambda r: r.worker)}
 
-    def _decode(self, blob: bytes) -> WorkerRecord | None:
+    def _decode(self, name: bytes, blob: bytes) -> WorkerRecord | None:
         """Return a record; None if it is malformed, as if the store did not have the worker."""
         try:
-            return self._decoded[blob]
+            return self._decoded[name, blob]
         except KeyError:
             try:
-                record = WorkerRecord.unpack(blob)
+                with decoding("worker record"):
+                    record = unpack_record(name.decode(), blob)
             except StoreError:
                 record = None  # the owner notices within a second, and writes it again
-            self._decoded[blob] = record
+            self._decoded[name, blob] = record
             return record
 
     def _columns_of(
@@ -195,9 +218,21 @@ class Lookup:
 
 
 def _read(answer: Any) -> _Answer:
-    bits, records, applied, registry = answer
-    stamps = dict(zip(applied[::2], applied[1::2], strict=True))
-    return _Answer(bits, records, stamps, registry.decode())
+    bits, records, applied, taken, registry = answer
+    return _Answer(bits, dict(pairs(records)), dict(pairs(applied)), taken, registry.decode())
+
+
+def _are_allocated(bits: dict[int, list[bytes]], taken: bytes) -> bool:
+    """Whether every bit that is set in a bitmap is allocated."""
+    allocated = int.from_bytes(taken, "big")
+    for bitmap in {bitmap for bitmaps in bits.values() for bitmap in bitmaps}:
+        shift = 8 * (len(taken) - len(bitmap))
+        number = int.from_bytes(bitmap, "big")
+        if (number << shift if shift >= 0 else number >> -shift) & ~allocated:
+            return False
+        if shift < 0 and number & ((1 << -shift) - 1):
+            return False
+    return True
 
 
 def _objects(values: list[bytes]) -> Any:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.errors import StoreError
+from store.layout import worker_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from indexer import TrustStatus, Worker
-    from store.records import HandoverState, WorkerRecord
+    from store.records import HandoverState, ShardStatus, WorkerRecord
     from store.store import Acquired
 
 
@@ -47,6 +50,8 @@ class OwnedWorker:
     """Shard -> stamp of the last write there, for shards other than the home."""
     possible_stamps: dict[int, set[str]] = field(default_factory=dict)
     """Shard -> every stamp that may be there: a write without an answer may have arrived."""
+    unsettled_shards: set[int] = field(default_factory=set)
+    """Shards at which a write may still arrive, because there was no answer yet."""
     registry: str = ""
     """Registry that allocated the bits; empty before the first."""
     last_written: TrustStatus | None = None
@@ -84,9 +89,25 @@ class OwnedWorker:
         self.revision = acquired.revision
         self.bits, self.retired_bits = {}, {}
         self.shard_stamps, self.possible_stamps = {}, {}
+        self.unsettled_shards = set()  # what may still arrive has bits of the former generation
         self.registry = ""
         self.needs_rewrite = self.in_doubt = False
         self.last_written = None
+
+    # Losses
+
+    def find_losses(self, home: int, statuses: Sequence[ShardStatus]) -> bool:
+        """Compare with what the shards have; return whether anything is to be written again."""
+        name, at_home = worker_name(self.worker), statuses[home]
+        stamp = f"{self.epoch}:{self.revision}"
+        is_intact = at_home.applied.get(name) == stamp and at_home.records.get(name) == self.record
+        if self.revision and not is_intact:
+            self.last_written = None  # the next write finds out what has happened, or mends it
+        self.needs_rewrite |= self.registry not in ("", statuses[0].registry) or any(
+            statuses[shard].applied.get(name) not in stamps
+            for shard, stamps in self.possible_stamps.items()
+        )
+        return self.needs_rewrite or self.last_written is None
 
     # Answers
 
@@ -102,6 +123,7 @@ class OwnedWorker:
         failed = [answer for answer in others.values() if isinstance(answer, StoreError)]
         if isinstance(home, StoreError):
             self.in_doubt = True
+            self.needs_rewrite |= home.kind == "malformed"  # nobody knows what else is lost
             return Outcome(requeue=True, failure=home)
         if home[0] == b"FENCED":
             return Outcome(fenced=True)
@@ -111,7 +133,7 @@ class OwnedWorker:
             self.last_written, self.record = record.status, record
             self.in_doubt = False
             return Outcome(requeue=bool(failed), failure=failed[0] if failed else None)
-        if self.in_doubt and int(home[1]) == self.revision + 1:
+        if self.in_doubt and home[1] == str(self.revision + 1).encode():
             self.revision += 1  # the write without an answer had arrived
             self.in_doubt = False
             return Outcome(requeue=True)
@@ -124,7 +146,9 @@ class OwnedWorker:
             if isinstance(answer, StoreError):
                 # The bits may have arrived all the same: both stamps are possible from now on.
                 self.possible_stamps.setdefault(shard, set()).add(stamp)
+                self.needs_rewrite |= answer.kind == "malformed"
             elif answer[0] == b"OK":
                 self.possible_stamps[shard] = {stamp}
+                self.unsettled_shards.discard(shard)  # it refuses the lost write from now on
             else:
                 self.needs_rewrite = True

@@ -119,6 +119,7 @@ def _flush(
     return FlushWorker(
         worker=worker_name(owned.worker),
         epoch=owned.epoch,
+        generation=owned.generation,
         revision=owned.revision,
         pages=pages_of(entry.names),
         names=entry.names.tobytes(),

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
 from indexer import StableHolderIds
-from store.errors import StoreError
-from store.layout import worker_name
+from store.errors import Failures, StoreError
 from store.store import HeldBy
 from store.write.bit_allocator import BitAllocator
 from store.write.write_batch import drain_worker, make_write_batch
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
     from indexer import ReplicatedIndex, Worker
     from store.records import HandoverState
-    from store.store import Acquired, ShardStatus, Store
+    from store.store import Acquired, Store
     from store.write.owned_worker import OwnedWorker
     from store.write.streams import Streams
     from store.write.write_batch import WriteBatch
@@ -76,7 +74,7 @@ class Writer:
         self._changed = changed or asyncio.Event()
         self._allocator = BitAllocator(store, index)
         self.owned: dict[Worker, OwnedWorker] = {}
-        self.failures: Counter[str] = Counter()
+        self.failures = Failures()
         """Failed rounds by the kind of failure."""
         self.failing = ""
         """Kind of the newest failure; empty if the last round succeeded."""
@@ -90,8 +88,7 @@ class Writer:
     def add(self, owned: OwnedWorker, acquired: Acquired, state: HandoverState | None) -> None:
         """Write a worker from now on, which has joined the index.
 
-        state: what its last owner left, if the index has the rows of the store; None to write
-            everything.
+        state: what its last owner left, if the index has the store's rows; None: write everything.
         """
         goes_on = state is not None and not acquired.former_generation
         owned.resume(acquired, state if goes_on else None)
@@ -154,21 +151,8 @@ class Writer:
         async with self._writing:
             statuses = await self._store.shard_statuses()
             for owned in self.owned.values():
-                self._verify(owned, statuses)
-                if owned.registry not in ("", statuses[0].registry):
-                    owned.needs_rewrite = True
+                if owned.find_losses(self._store.layout.home(owned.worker), statuses):
                     self.wake()
-
-    def _verify(self, owned: OwnedWorker, statuses: list[ShardStatus]) -> None:
-        name, home = worker_name(owned.worker), statuses[self._store.layout.home(owned.worker)]
-        stamp = f"{owned.epoch}:{owned.revision}"
-        if owned.revision and (home.applied.get(name) != stamp or name not in home.records):
-            owned.last_written = None  # the next write finds out what has happened, or mends it
-            self.wake()
-        for shard, stamps in owned.possible_stamps.items():
-            if statuses[shard].applied.get(name) not in stamps:
-                owned.needs_rewrite = True
-                self.wake()
 
     async def write(self) -> bool:
         """Write what has changed, in one round; return whether it succeeded."""
@@ -203,15 +187,19 @@ class Writer:
             self.failing = ""  # what failed before is written by now, or another replica's
             return
         self.rounds += 1
-        try:
-            for owned in changed:
+        succeeded = True
+        for owned in changed:
+            try:
                 if owned.needs_rewrite:
                     await self._begin_generation(owned)
                 await self._allocator.allocate(owned)
-        except StoreError as error:
-            self._on_failure(error)
-            return
-        self.failing = ""
+            except StoreError as error:
+                self._on_failure(error)
+                if error.kind != "malformed":  # else it is this worker's alone
+                    return
+                succeeded = False
+        if succeeded:
+            self.failing = ""
         ready = [owned for owned in changed if self._is_ready(owned)]
         await self._send([batch for owned in ready if (batch := self._make_batch(owned))])
         if any(self.is_owned(owned) and self._has_changes(owned) for owned in changed):
@@ -255,6 +243,8 @@ class Writer:
 
     async def _send(self, batches: list[WriteBatch]) -> None:
         calls = [call for batch in batches for call in batch.calls]
+        for batch in batches:
+            batch.owned.unsettled_shards.update(batch.other_shards)
         try:
             answers = await self._store.call_all(calls)
         except StoreError as error:
@@ -292,7 +282,7 @@ class Writer:
         self._streams.on_fenced(owned.worker)
 
     def _on_failure(self, error: StoreError) -> None:
-        self.failures[error.kind] += 1
+        self.failures.record(error)
         if self.failing != error.kind:
             _log.warning("store_failed", kind=error.kind, detail=str(error))
         self.failing = error.kind

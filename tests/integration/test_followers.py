@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from indexer import Worker
+    from store.records import ShardStatus
     from store.scripts import Script
-    from store.store import ShardStatus
 
 WORKER = WORKERS[0]
 

@@ -15,6 +15,7 @@ from support.deadlines import DEADLINE_SECONDS
 from support.given_keys import GivenKeys
 from support.paths import DATA
 from support.ports import free_port
+from support.stores.certificates import make_certificates
 from support.stores.servers import (
     StoreProcess,
     cluster_processes,
@@ -248,7 +249,7 @@ async def test_a_store_works_over_a_unix_socket(tmp_path: Path) -> None:
 async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
     if server_program("redis") is None:
         pytest.skip("there is no redis-server on this machine")
-    _certificates(tmp_path)
+    make_certificates(tmp_path)
     port = free_port()
     options = [
         *("--tls-port", str(port), "--tls-ca-cert-file", str(tmp_path / "ca.crt")),
@@ -272,22 +273,6 @@ async def test_a_store_works_over_tls_with_certificates_of_both_sides(tmp_path: 
         with pytest.raises(StoreError):  # the server wants to know who we are
             async with running_owner(f"rediss://localhost:{port}", ca_file=tmp_path / "ca.crt"):
                 pass
-
-
-def _certificates(folder: Path) -> None:
-    """An authority, and a certificate of it for localhost."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "rsa:2048", "-nodes", "-subj")
-    openssl(*new, "/CN=authority", "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt")
-    openssl(*new, "/CN=localhost", "-keyout", "host.key", "-out", "host.csr")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(
-        *("x509", "-req", "-in", "host.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-        *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "host.crt"),
-    )
 
 
 @pytest.fixture

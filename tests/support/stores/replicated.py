@@ -141,7 +141,8 @@ class ReplicatedIndexes:
         assert owned is not None
         replica.copy.workers.own.discard(worker)
         left = replica.index.leave(worker)
-        assert await self.store.remove_worker(worker, owned.epoch) == left
+        settled = not owned.unsettled_shards
+        assert await self.store.remove_worker(worker, owned.epoch, settled=settled) == left
         del self.owner[worker]
         return left
 
