@@ -87,7 +87,7 @@ class Application:
     async def __aenter__(self) -> Self:
         """What was begun is undone if it cannot start.
 
-        Raises ListenError, SubscribeError, SnapshotError, TokenizationError.
+        Raises ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError.
         """
         async with AsyncExitStack() as stack:
             await self._start(stack)

@@ -16,6 +16,7 @@ from service.cli.parsers import add_clients
 from service.config import ConfigurationError, load
 from service.logs import configure_logs
 from service.records import SnapshotError
+from store import StoreError
 from tokenization import ResolveError, TokenizationError, resolve_tokenizer
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _serve(options: argparse.Namespace) -> int:
     configure_logs(configuration.log)
     try:
         asyncio.run(_serve_until_signalled(configuration))
-    except (ListenError, SubscribeError, SnapshotError, TokenizationError) as error:
+    except (ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError) as error:
         print(f"kvatlas: cannot start: {error}", file=sys.stderr)
         return 1
     return 0

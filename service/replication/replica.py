@@ -82,7 +82,10 @@ class Replica(Protocol):
         ...
 
     async def __aenter__(self) -> Self:
-        """Start listening, and sharing the index if it is shared. Raises SubscribeError."""
+        """Start listening, and sharing the index if it is shared.
+
+        Raises SubscribeError, and StoreError if the store refuses this service.
+        """
         ...
 
     async def __aexit__(self, *exc_info: object) -> None:

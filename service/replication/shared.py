@@ -143,6 +143,7 @@ class SharedReplica(Replica):
 
     @override
     async def __aenter__(self) -> Self:
+        await self._greet()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._listener)
             stack.push_async_callback(self._stop)
@@ -154,6 +155,16 @@ class SharedReplica(Replica):
     @override
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
+
+    async def _greet(self) -> None:
+        """Raise StoreError if the store answers, and refuses this service: that is no outage."""
+        try:
+            await self.store.heartbeat("", self._section.lease_seconds)
+            await self.store.register_layout()
+        except StoreError as error:
+            if error.kind == "refused":
+                raise StoreError(error.kind, f"store.url: the store refuses: {error}") from error
+            self.failures.record(error)  # the loops try again
 
     def _all_loops(self) -> dict[str, Loop]:
         loops: dict[str, Loop] = {
@@ -210,9 +221,17 @@ class SharedReplica(Replica):
         """Register the layout, and learn which workers there are. Raises StoreError."""
         await self.store.register_layout()
         await self.follower.refresh()
-        if policy := await self.store.server.drops_keys():
+        if policy := await self._policy_that_drops_keys():
             detail = "a full store drops blocks that pods hold: set maxmemory-policy noeviction"
             _log.warning("store_drops_keys", policy=policy, detail=detail)
+
+    async def _policy_that_drops_keys(self) -> str:
+        try:
+            return await self.store.server.drops_keys()
+        except StoreError as error:
+            if error.kind != "refused":
+                raise
+            return ""  # this service's user may not ask
 
     async def _take_over(self) -> None:
         await self._assigned.wait()  # until then it is unknown which sources are this replica's
