@@ -61,6 +61,10 @@ class Loops:
             try:
                 await loop()
                 _log.error("loop_died", loop=name, detail="the loop has returned")
+            except asyncio.CancelledError:
+                if _is_stopped():
+                    raise
+                _log.exception("loop_died", loop=name)  # something within it was cancelled
             except Exception:  # noqa: BLE001 - whatever it is, the loop has to run again
                 _log.exception("loop_died", loop=name)
             self.deaths[name] += 1
@@ -68,3 +72,9 @@ class Loops:
                 backoff = _BACKOFF_FIRST
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(2 * backoff, _BACKOFF_LIMIT)
+
+
+def _is_stopped() -> bool:
+    """Whether somebody has cancelled the task that runs this."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

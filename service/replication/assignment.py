@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kvevents import SubscribeError
-from store import rendezvous_owner
+from store import StoreError, rendezvous_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from indexer import Worker
     from kvevents import Listener, Source
     from service.replication.membership import Membership
@@ -44,8 +46,11 @@ class SourceAssignment:
         self._ownership = ownership
 
     async def assign_sources(self) -> None:
-        """Listen to this replica's sources, and to no others. Raises StoreError."""
-        names = self._membership.live_names
+        """Listen to this replica's sources, and to no others. Raises StoreError.
+
+        A worker that cannot be released holds no other up.
+        """
+        names, failure = self._membership.live_names, None
         for source in self._listener.sources:
             if source.bind:
                 continue
@@ -53,8 +58,10 @@ class SourceAssignment:
                 await self._take(source)
             else:
                 await self._listener.stop_listening(source)
-                await self._release_workers_of(source)
+                failure = await self._release_workers_of(source) or failure
         self._requests.wake()
+        if failure is not None:
+            raise failure
 
     async def _take(self, source: Source) -> None:
         if not self._listener.is_listening_to(source):
@@ -80,21 +87,28 @@ class SourceAssignment:
         streams = (stream.source for stream in self._router.streams.values())
         return source in wanted or source in streams
 
-    async def _release_workers_of(self, source: Source) -> None:
+    async def _release_workers_of(self, source: Source) -> StoreError | None:
         wanted = [w for w, (_, of_worker) in self._requests.wanted.items() if of_worker is source]
         for worker in wanted:
             del self._requests.wanted[worker]
             self._router.on_refused(worker)
-        for worker, stream in list(self._router.streams.items()):
-            if stream.source is source:
-                await self._release(worker)
+        streams = list(self._router.streams.items())
+        return await self._release([w for w, stream in streams if stream.source is source])
 
     async def release_all(self) -> None:
         """Release all sources and workers, so that others go on at once. Raises StoreError."""
         for source in self._listener.sources:
             await self._listener.stop_listening(source)
-        for worker in list(self._router.streams):
-            await self._release(worker)
+        failure = await self._release(list(self._router.streams))
+        if failure is not None:
+            raise failure
 
-    async def _release(self, worker: Worker) -> None:
-        await self._ownership.release(worker, partial(self._router.release, worker))
+    async def _release(self, workers: Iterable[Worker]) -> StoreError | None:
+        """Release workers, each if the store allows it; return a failure that kept one."""
+        failure = None
+        for worker in workers:
+            try:
+                await self._ownership.release(worker, partial(self._router.release, worker))
+            except StoreError as error:
+                failure = error
+        return failure

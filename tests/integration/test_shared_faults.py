@@ -39,8 +39,10 @@ from support.stores.servers import (
 
 from store import rendezvous_owner
 
-SEEDS = range(6)
-SOAK_SEEDS = range(5000, 5200)
+FIRST_HAND_OVER = 6000
+"""From this seed on, stores fail while workers are handed over."""
+SEEDS = [*range(6), *range(FIRST_HAND_OVER, FIRST_HAND_OVER + 4)]
+SOAK_SEEDS = [*range(5000, 5200), *range(FIRST_HAND_OVER + 100, FIRST_HAND_OVER + 400)]
 MODEL = "sim/model"
 SIZE = 8
 STEPS = 60
@@ -71,6 +73,7 @@ class Schedule:
         self.seed = seed
         self.source = source = random.Random(seed)
         self.faultless = faultless
+        self.hands_over = seed >= FIRST_HAND_OVER
         self.kind = ["redis", "valkey", "redis cluster", "valkey cluster"][seed % 4]
         self.copy_blocks = source.random() < 0.7
         self.replay = source.choice(["whole", "whole", "whole", "none"])
@@ -199,6 +202,7 @@ class Schedule:
         if self.source.random() < self.rate:
             self._fault()
         await self._heal(all_of_it=False)
+        self._break_connections()
         await self.check(self.source.choice(self.replicas))
         await asyncio.sleep(self.source.choice([0, 0, 0.02, 0.1]))
 
@@ -207,6 +211,9 @@ class Schedule:
         replica = self.replicas[number]
         faults = ["kill", "pause", "store killed", "store paused"]
         fault = self.source.choice(faults + (["cut", "partition"] if self.proxies else []))
+        # Seeds of former schedules stay as they are.
+        if self.hands_over and self.source.random() < 0.5:
+            fault = self.source.choice(["released to a failing store", "lost to a failing store"])
         if any(number == other or "store" in what for _, what, other in self.healing):
             return
         self.happened[fault] += 1
@@ -223,6 +230,8 @@ class Schedule:
                 self.stores[number % len(self.stores)].kill()
             case "store paused":
                 self.stores[number % len(self.stores)].pause()
+            case _:
+                self._hand_over(number, fault)
         lasts = self.source.choice([0.1, 0.4, 1.5])
         self.healing.append((time.monotonic() + lasts, fault, number))
 
@@ -242,6 +251,39 @@ class Schedule:
                     await asyncio.to_thread(self.stores[number % len(self.stores)].start)
                 case "store paused":
                     self.stores[number % len(self.stores)].resume()
+                case "released to a failing store" | "lost to a failing store":
+                    self._take_writes(number)
+                    self.replicas[number].kill()
+                    self.replicas[number].start()
+
+    def _hand_over(self, number: int, fault: str) -> None:
+        self._refuse_writes(number)
+        if fault == "lost to a failing store":
+            self.replicas[number].kill()
+        else:
+            self.replicas[number].ask_to_stop()
+
+    def _refuse_writes(self, number: int) -> None:
+        """The store is read-only, or full, while workers are handed over."""
+        with self.stores[number % len(self.stores)].client() as client:
+            if self.is_cluster or self.source.random() < 0.5:
+                client.config_set("maxmemory", "1")
+            else:
+                client.replicaof("127.0.0.1", "1")
+
+    def _take_writes(self, number: int) -> None:
+        with self.stores[number % len(self.stores)].client() as client:
+            client.config_set("maxmemory", "0")
+            if not self.is_cluster:
+                client.replicaof("NO", "ONE")
+
+    def _break_connections(self) -> None:
+        """While workers are handed over, connections to the store break at any moment."""
+        if self.source.random() < 0.5:
+            for _, fault, number in self.healing:
+                if "failing store" in fault:
+                    with self.stores[number % len(self.stores)].client() as client:
+                        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def _prompt(self) -> Prompt:
         self.prompts.append(related_prompt(self.source, self.prompts, SIZE))
@@ -252,6 +294,9 @@ class Schedule:
     async def check(self, replica: ReplicaProcess) -> None:
         """Score a few prompts at a replica, which may refuse but must answer in time."""
         if replica.paused or not replica.running or not self.prompts:
+            return
+        stopping = [self.replicas[n] for _, fault, n in self.healing if "released" in fault]
+        if replica in stopping:
             return
         stub = scoring_pb2_grpc.ScoringServiceStub(replica.channel)
         for prompt in self.source.choices(self.prompts, k=3):

@@ -98,6 +98,11 @@ class ReplicaProcess:
         await asyncio.to_thread(self._process.wait, DEADLINE_SECONDS)
         self._process = None
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, and do not wait: it hands its workers over meanwhile."""
+        assert self._process is not None
+        self._process.terminate()
+
     async def close(self) -> None:
         self.kill()
         await self.channel.close()
