@@ -173,7 +173,7 @@ class ReadJournal(Script):
 
 @dataclass(frozen=True)
 class HasEntry(Script):
-    """Returns whether the journal has an entry with that id."""
+    """Returns whether the journal has an entry with that id, or may have had it."""
 
     file = "has_entry"
     position: bytes

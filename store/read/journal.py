@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 MAX_ENTRIES = 100  # in one answer
-_MAX_BYTES = 256 * 1024**2  # of one answer that is read with care; a replica writes shorter entries
+MAX_BYTES = 256 * 1024**2  # of one answer that is read with care; a replica writes shorter entries
 _WAIT_SECONDS = 0.25  # for the first entry
 
 
@@ -48,12 +48,15 @@ class Journal:
         return await server.read_journal(key, self.position, MAX_ENTRIES, _WAIT_SECONDS)
 
     async def _read_with_care(self) -> list[tuple[bytes, bytes]]:
-        script = ReadJournal(self.position, MAX_ENTRIES, _MAX_BYTES)
+        script = ReadJournal(self.position, MAX_ENTRIES, MAX_BYTES)
         return list(pairs(await self._store.call(script, self._shard)))
 
     async def _check_position(self) -> None:
-        """Find out whether this is the journal that was read so far, so that nothing is skipped."""
+        """Find out whether this is the journal that was read so far, so that nothing is skipped.
+
+        Entries that it has dropped for its length are missed like those of a skipped revision.
+        """
         if self.position == b"0-0":
             return  # it was empty
         if not await self._store.call(HasEntry(self.position), self._shard):
-            raise StoreError("malformed", "the journal is another one, or has dropped entries")
+            raise StoreError("malformed", "the journal is another one by now")
