@@ -5,20 +5,20 @@ Events and requests both get their keys from here, and from nowhere else.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import cbor2
 
-from indexer.extras import block_extras, encode
+from indexer.extras import MultimodalItem, block_extras, encode
 from indexer.kernel import FNV_OFFSET_BASIS, block_keys, fnv1a_64
 from indexer.types import BlockKey
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from indexer.extras import Extra, MultimodalItem
+    from indexer.extras import Extra
     from indexer.types import Tokens
 
 
@@ -116,6 +116,36 @@ class PromptKeys:
     def block_size(self) -> int:
         """Tokens of a block of an answer."""
         return self._scheme.block_size
+
+    def make_keys(self, tokens_at_once: int) -> Iterator[None]:
+        """Make the keys of the answers' block size in steps of about so many tokens.
+
+        After the last step `block_keys` has them at hand.
+        """
+        scheme, size = self._scheme, self._scheme.block_size
+        step = max(1, tokens_at_once // size) * size
+        parent = scheme.root(self._lora_name)
+        keys = array("Q")
+        for start in range(0, self.tokens, step):
+            tokens = self._tokens[start : start + step]
+            salt = self._salt if start == 0 else None
+            extras = block_extras(self._items_from(start, len(tokens)), salt, len(tokens), size)
+            some = scheme.keys(parent, tokens, extras)
+            if some:
+                keys.extend(some)
+                parent = BlockKey(some[-1])
+            yield
+        self._keys[size] = keys
+
+    def _items_from(self, start: int, length: int) -> list[MultimodalItem]:
+        """Return the parts of the items in `length` tokens from `start`, relative to it."""
+        parts = []
+        for item in sorted(self._items, key=lambda item: item.offset):
+            first = max(item.offset, start)
+            last = min(item.offset + item.length, start + length)
+            if first < start + length and last > start:
+                parts.append(MultimodalItem(item.hash, first - start, last - first))
+        return parts
 
     def block_keys(self, block_size: int) -> array[int]:
         """Return the keys of the full blocks of `block_size` tokens, an `array('Q')`."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import DATA
 
-from indexer import BlockKey, KeyScheme, MultimodalItem, block_extras
+from indexer import BlockKey, KeyScheme, MultimodalItem, PromptKeys, block_extras
 from indexer.extras import encode
 from indexer.kernel.keys import FNV_OFFSET_BASIS, block_keys, fnv1a_64
 
@@ -138,3 +138,29 @@ def test_blocks_without_extras_need_no_cbor() -> None:
     assert encode([(), None]) == [cbor2.dumps([]), None]  # an empty list is not none
     assert not KeyScheme("m", 16).keys(BlockKey(1), array("Q", [1, 2, 3]), [()])
     assert encode(None) is None
+
+
+@pytest.mark.parametrize("step", [1, 16, 40, 64, 1000])
+@pytest.mark.parametrize("salt", ["", "salt"])
+def test_keys_that_are_made_in_steps_are_those_that_are_made_at_once(step: int, salt: str) -> None:
+    tokens = memoryview(array("Q", range(200)))
+    items = [
+        MultimodalItem("c", 47, 1),
+        MultimodalItem("a", 3, 30),
+        MultimodalItem("b", 34, 6),
+        MultimodalItem("d", 64, 200),
+    ]
+    extras: dict[int, list[dict[str, str]]] = {
+        0: [{"Hash": "a"}],
+        1: [{"Hash": "a"}],
+        2: [{"Hash": "a"}, {"Hash": "b"}, {"Hash": "c"}],
+        **{block: [{"Hash": "d"}] for block in range(4, 12)},
+    }
+    if salt:
+        extras[0] = [{"Hash": "a"}, {"Salt": salt}]
+    root = reference_hash(cbor2.dumps([0xCBF29CE484222325, None, "lora"], canonical=True))
+    expected = reference_keys(root, list(range(200)), 16, extras)
+    prompt = PromptKeys(KeyScheme("m", 16), tokens, "lora", items, salt)
+    steps = sum(1 for _ in prompt.make_keys(step))
+    assert steps == -(-200 // max(16, step // 16 * 16))
+    assert prompt.block_keys(16).tolist() == expected
