@@ -28,15 +28,18 @@ from service.assembly import (
 from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.loops import Loops
 from service.metrics import (
+    AnswerMetrics,
     CallMetrics,
     EventLagCollector,
     LoopCollector,
     MetricsServer,
     StateCollector,
     TokenizationCollector,
+    register_process,
 )
 from service.replication import SharedReplica, StandaloneReplica
 from service.rpc import (
+    CallBounds,
     FleetServicer,
     LlmdTokenizationServicer,
     PromptReader,
@@ -112,15 +115,14 @@ class Application:
         self.snapshots: Snapshots | None = snapshots
         self.listener = replica.listener
         self.tokenizers = await stack.enter_async_context(make_tokenizers(configuration))
-        for model in configuration.models:
-            if model.tokenizer is not None:
-                await self.tokenizers.load(model.name)
+        await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
         diagnostics = Diagnostics(
             self.index, replica.workers, unmatched, configuration.index.tier_weights
         )
         registry = self._registry(diagnostics)
-        calls = CallMetrics(registry)
+        calls, answers = CallMetrics(registry), AnswerMetrics(registry)
+        bounds = CallBounds(configuration.limits)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
@@ -131,17 +133,25 @@ class Application:
         stack.push_async_callback(self.loops.stop, "sweep")
         prompts = PromptReader(self.tokenizers, configuration.limits)
         models = [model.name for model in configuration.models]
-        scoring = ScoringServicer(self.index, replica, prompts, self._scheme_of, models, unmatched)
+        scoring = ScoringServicer(
+            self.index, replica, prompts, self._scheme_of, models, unmatched, answers, bounds
+        )
         fleet = FleetServicer(self.index, replica, diagnostics)
         self.loops.start("diagnostics", diagnostics.run)
         stack.push_async_callback(self.loops.stop, "diagnostics")
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
-        await self._serve(stack, scoring, prompts, fleet, calls)
+        await self._serve(stack, scoring, prompts, fleet, calls, bounds)
         self._started = True
+
+    async def _load_tokenizers(self) -> None:
+        for model in self._configuration.models:
+            if model.tokenizer is not None:
+                await self.tokenizers.load(model.name)
 
     def _registry(self, diagnostics: Diagnostics) -> CollectorRegistry:
         registry = CollectorRegistry()
+        register_process(registry)
         for collector in (
             StateCollector(self.index, self.listener.router, diagnostics, self.snapshots),
             TokenizationCollector(self.tokenizers),
@@ -196,6 +206,7 @@ class Application:
         prompts: PromptReader,
         fleet: FleetServicer,
         calls: CallMetrics,
+        bounds: CallBounds,
     ) -> None:
         limits = self._configuration.limits
         longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
@@ -206,10 +217,11 @@ class Application:
                 ("grpc.so_reuseport", 0),
             ),
         )
-        add_service(server, _SCORING, scoring, calls)
-        add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls)
-        add_service(server, _FLEET, fleet, calls)
-        add_service(server, _COMPAT, LlmdTokenizationServicer(prompts), calls)
+        add_service(server, _SCORING, scoring, calls, bounds)
+        add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
+        add_service(server, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
+        # Operators are answered while callers have used up their share.
+        add_service(server, _FLEET, fleet, calls, CallBounds(limits))
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         enable_reflection(server, [*_SERVICES, health.SERVICE_NAME])

@@ -2,6 +2,7 @@
 
 configuration    all sections together; loads them from file, environment and flags
 sections         what can be set, its bounds and defaults
+limits           the section about limits of requests
 models           the sections about models: tokenizers and chat templates
 events           the sections about events: sources and limits
 """
@@ -9,7 +10,8 @@ events           the sections about events: sources and limits
 from __future__ import annotations
 
 from service.config.configuration import Configuration, ConfigurationError, load
-from service.config.sections import LimitsSection, LogSection, StoreSection
+from service.config.limits import LimitsSection
+from service.config.sections import LogSection, StoreSection
 
 __all__ = [
     "Configuration",

@@ -20,11 +20,11 @@ from pydantic_settings import (
 
 from kvevents import EngineSettings
 from service.config.events import EventsSection, SourceSection
+from service.config.limits import LimitsSection
 from service.config.models import ModelSection, TokenizationSection
 from service.config.sections import (
     GrpcSection,
     IndexSection,
-    LimitsSection,
     LogSection,
     MetricsSection,
     SnapshotSection,

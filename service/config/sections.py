@@ -165,19 +165,6 @@ class StoreSection(Section):
         return self.replica or f"{socket.gethostname()}-{os.getpid()}"
 
 
-class LimitsSection(Section):
-    """Limits of a single prompt."""
-
-    prompt_tokens: int = Field(1_048_576, ge=1, le=2**31 - 1, description="tokens of a prompt")
-    text_bytes: ByteSize = Field(
-        ByteSize(8 * 1024**2),
-        ge=1,
-        le=2**31 - 1,
-        validate_default=True,
-        description="size of a text, or of the JSON of a request",
-    )
-
-
 def check_host_port(address: str) -> None:
     """Raise ValueError unless the address is host:port."""
     host, separator, port = address.rpartition(":")

@@ -2,7 +2,11 @@
 
 In path order:
 
-    server          serves them over HTTP; latency and outcome of calls
+    server          serves them over HTTP
+    calls           how many calls, by outcome, and how long they took
+    answers         how much of the prompts was held, and how far to rely on it
+    histogram       how often values fell into each bucket
+    build           the process, and what runs in it
     state           the index, the events, the diagnostics, the snapshots
     events          how long events take to the index
     replication     the other replicas, and the store
@@ -12,14 +16,18 @@ In path order:
 
 from __future__ import annotations
 
+from service.metrics.answers import AnswerMetrics
+from service.metrics.build import register_process
+from service.metrics.calls import CallMetrics
 from service.metrics.events import EventLagCollector
 from service.metrics.loops import LoopCollector
 from service.metrics.replication import ReplicationCollector
-from service.metrics.server import CallMetrics, MetricsServer
+from service.metrics.server import MetricsServer
 from service.metrics.state import StateCollector
 from service.metrics.tokenization import TokenizationCollector
 
 __all__ = [
+    "AnswerMetrics",
     "CallMetrics",
     "EventLagCollector",
     "LoopCollector",
@@ -27,4 +35,5 @@ __all__ = [
     "ReplicationCollector",
     "StateCollector",
     "TokenizationCollector",
+    "register_process",
 ]

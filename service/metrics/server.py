@@ -1,4 +1,4 @@
-"""Serves Prometheus metrics over HTTP, on a port of their own, and measures the calls.
+"""Serves Prometheus metrics over HTTP, on a port of their own.
 
 The index and the streams belong to the event loop and may change at any await. So the HTTP server,
 which answers each scrape in a thread, asks the loop for the values and only encodes them itself.
@@ -9,43 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
     from prometheus_client.metrics_core import Metric
 
-_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4, 1.0)
 _COLLECT_TIMEOUT = 5.0  # seconds; Prometheus gives a scrape up after 10 by default
-
-
-class CallMetrics:
-    """Latency and outcome of calls: `kvatlas_rpc_duration_seconds` by method and status."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._durations = Histogram(
-            "kvatlas_rpc_duration_seconds",
-            "Time from a parsed request to its answer, by method and gRPC status.",
-            ["method", "status"],
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-
-    def observer(self, method: str) -> Callable[[str, float], None]:
-        """A function that records one call of `method`, given its status and its seconds."""
-        children: dict[str, Histogram] = {}
-
-        def observe(status: str, seconds: float) -> None:
-            child = children.get(status)
-            if child is None:
-                child = children[status] = self._durations.labels(method, status)
-            child.observe(seconds)
-
-        return observe
 
 
 class MetricsServer:

@@ -10,12 +10,15 @@ In path order:
     prompts         requests -> prompts -> tokens, within the limits
     llmd_prompts    requests of that service -> prompts
     trust_states    trust states of the index -> those of the protocol
+    near_names      names in the texts of errors
+    bounds          what one caller may take
     errors          the faults of a request, and the status of every error
     reflection      server reflection, for grpcurl and the like
 """
 
 from __future__ import annotations
 
+from service.rpc.bounds import CallBounds
 from service.rpc.fleet import FleetServicer
 from service.rpc.handlers import add_service
 from service.rpc.llmd import LlmdTokenizationServicer
@@ -25,6 +28,7 @@ from service.rpc.scoring import ScoringServicer
 from service.rpc.tokenization import TokenizationServicer
 
 __all__ = [
+    "CallBounds",
     "FleetServicer",
     "LlmdTokenizationServicer",
     "PromptReader",

@@ -111,7 +111,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         context: ServicerContext[fleet_pb2.ForgetPodRequest, fleet_pb2.ForgetPodResponse],
     ) -> fleet_pb2.ForgetPodResponse:
         if not await self._replica.forget_pod(_pod_of(request)):
-            raise UnknownPodError(request.pod)
+            raise UnknownPodError(request.pod, self._pods())
         return fleet_pb2.ForgetPodResponse()
 
     @override
@@ -122,11 +122,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     ) -> fleet_pb2.ResyncPodResponse:
         ranks = await self._replica.resync_pod(_pod_of(request))
         if not ranks:
-            raise UnknownPodError(request.pod)
+            raise UnknownPodError(request.pod, self._pods())
         return fleet_pb2.ResyncPodResponse(
             replaying_ranks=[worker.rank for worker, replays in ranks if replays],
             emptied_ranks=[worker.rank for worker, replays in ranks if not replays],
         )
+
+    def _pods(self) -> list[str]:
+        models = self._index.models()
+        return [pod for model in models for pod in self._index.pods_of(model)]
 
     @override
     async def RecordFrames(

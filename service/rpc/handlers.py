@@ -1,7 +1,8 @@
-"""What all calls have in common: latency, status of their errors, a log line for unknown ones.
+"""What all calls have in common: their bounds, counts, and the status of their errors.
 
 Every method is wrapped when it is registered. A gRPC interceptor would do the same, but adds some
-hundred microseconds to a call.
+hundred microseconds to a call. The wrapper gets and returns bytes: so it can refuse a request
+before it is decoded, and says itself what it means that it cannot be decoded.
 """
 
 from __future__ import annotations
@@ -14,20 +15,30 @@ import grpc
 import structlog
 from google.protobuf.message_factory import GetMessageClass
 
-from service.rpc.errors import KNOWN_ERRORS, status_of
+from service.rpc.bounds.admission import LARGE_BYTES
+from service.rpc.bounds.refusal import Refusal, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+    from google.protobuf.message import Message
 
     from service.metrics import CallMetrics
+    from service.rpc.bounds import CallBounds
 
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_LATE_SECONDS = 0.005
 _log = structlog.get_logger("kvatlas.service")
 
 
 def add_service(
-    server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, metrics: CallMetrics
+    server: grpc.aio.Server,
+    service: ServiceDescriptor,
+    servicer: object,
+    metrics: CallMetrics,
+    bounds: CallBounds,
 ) -> None:
     """Serve a service's methods with the servicer's methods of the same names.
 
@@ -35,71 +46,116 @@ def add_service(
         server: the server, not started yet.
         service: the protobuf descriptor.
         servicer: has a method for each of the service's.
-        metrics: observe the status and the seconds of every call.
+        metrics: count every call.
+        bounds: of every call, and of all calls that have the same ones.
     """
-    handlers = {}
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
-        implementation, observe = getattr(servicer, method.name), metrics.observer(method.name)
-        parse = GetMessageClass(method.input_type).FromString
-        serialize = GetMessageClass(method.output_type).SerializeToString
+        call = _Call(method, getattr(servicer, method.name), metrics, bounds)
         if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
-                _measured_stream(implementation, observe, method.full_name), parse, serialize
-            )
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(call.stream)
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _measured(implementation, observe, method.full_name), parse, serialize
-            )
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(call.answer)
     generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
     server.add_generic_rpc_handlers((generic,))
 
 
-def _measured(
-    method: Callable[[Any, Any], Awaitable[Any]], observe: Callable[[str, float], None], name: str
-) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+class _Call:
+    """The calls of one method."""
+
+    def __init__(
+        self,
+        method: MethodDescriptor,
+        implementation: Callable[[Any, Any], Any],
+        metrics: CallMetrics,
+        bounds: CallBounds,
+    ) -> None:
+        self._name = method.full_name
+        self._implementation = implementation
+        self._metrics = metrics
+        self._bounds = bounds
+        self._request = GetMessageClass(method.input_type)
+        self._may_fail_in_answer = "success" in method.output_type.fields_by_name
+        self._calls = metrics.method(
+            method.containing_service.full_name, method.name, streams=method.server_streaming
+        )
+
+    async def answer(self, raw: bytes, context: Context) -> bytes:
+        """Answer a call with one message."""
+        method: Callable[[Any, Any], Awaitable[Message | bytes]] = self._implementation
+        admission = self._bounds.admission
         start = time.perf_counter()
-        status = grpc.StatusCode.OK
+        code = "OK"
+        self._calls.begin()
         try:
-            return await method(request, context)
+            tenant = admission.tenant_of(context)
+            admission.enter(len(raw), tenant)
+            try:
+                request = await self._bounds.read(self._request, raw, context)
+                answer = await method(request, context)
+                if self._may_fail_in_answer and not answer.success:  # type: ignore[union-attr]
+                    self._calls.failed_answers += 1
+                return self._bounds.write(answer)
+            finally:
+                admission.leave(len(raw), tenant)
         except asyncio.CancelledError:
-            status = grpc.StatusCode.CANCELLED  # by the caller, or because its deadline is over
+            code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
-            status, detail = _fault(error, name)
-            await context.abort(status, detail)
+            refusal = await self._refusal(error, len(raw))
+            code = refusal.status.name
+            await context.abort(refusal.status, refusal.text, refusal.metadata)
         finally:
-            observe(status.name, time.perf_counter() - start)
+            self._end(code, start, context)
 
-    return call
-
-
-def _measured_stream(
-    method: Callable[[Any, Any], AsyncIterator[Any]],
-    observe: Callable[[str, float], None],
-    name: str,
-) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def stream(self, raw: bytes, context: Context) -> AsyncIterator[bytes]:
+        """Answer a call with many messages."""
+        method: Callable[[Any, Any], AsyncIterator[Message]] = self._implementation
+        admission = self._bounds.admission
         start = time.perf_counter()
-        status = grpc.StatusCode.OK
+        code = "OK"
+        self._calls.begin()
         try:
-            async for message in method(request, context):
-                yield message
-        except asyncio.CancelledError:
-            status = grpc.StatusCode.CANCELLED  # by the caller, or because its deadline is over
+            tenant = admission.tenant_of(context)
+            admission.enter(len(raw), tenant)
+            try:
+                request = await self._bounds.read(self._request, raw, context)
+                async for message in method(request, context):
+                    yield message.SerializeToString()
+            finally:
+                admission.leave(len(raw), tenant)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
-            status, detail = _fault(error, name)
-            await context.abort(status, detail)
+            refusal = await self._refusal(error, len(raw))
+            code = refusal.status.name
+            await context.abort(refusal.status, refusal.text, refusal.metadata)
         finally:
-            observe(status.name, time.perf_counter() - start)
+            self._end(code, start, context)
 
-    return call
+    async def _refusal(self, error: Exception, size: int) -> Refusal:
+        if size > LARGE_BYTES:
+            await self._bounds.turns.slow_down()
+        refusal = refusal_of(error, self._name)
+        first = self._metrics.refused(refusal.reason, refusal.limit)
+        if first and refusal.limit:
+            _log.warning(
+                "limit_exceeded",
+                limit=f"limits.{refusal.limit}",
+                method=self._name,
+                detail="said once; kvatlas_limits_exceeded counts how often",
+            )
+        return refusal
 
-
-def _fault(error: Exception, name: str) -> tuple[grpc.StatusCode, str]:
-    """Return the status and message of a call that raised `error`; logs unknown errors."""
-    if isinstance(error, KNOWN_ERRORS):
-        return status_of(error), str(error)
-    _log.error("call_failed", method=name, exc_info=error)
-    return grpc.StatusCode.INTERNAL, "internal error; see the service's log"
+    def _end(self, code: str, start: float, context: Context) -> None:
+        seconds = time.perf_counter() - start
+        remaining = context.time_remaining()
+        # A caller whose deadline is over cancels its call. Here it ends later, by the time that the
+        # request was under way.
+        late = max(_LATE_SECONDS, seconds / 8) if code == "CANCELLED" else 0
+        if remaining is not None and remaining <= late:
+            code = "DEADLINE_EXCEEDED"
+        elif code == "OK" and context.cancelled():
+            code = "CANCELLED"
+        self._calls.end(code, seconds)

@@ -13,6 +13,7 @@ from kvatlas.compat import tokenization_pb2 as compat
 from kvatlas.compat import tokenization_pb2_grpc
 from typing_extensions import override
 
+from service.rpc.bounds.refusal import plain
 from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError
 from service.rpc.llmd_prompts import (
     chat_prompt,
@@ -68,7 +69,7 @@ def _errors_as(
                     raise InvalidRequestError("model_name is not set")
                 return await method(servicer, request, context)
             except KNOWN_ERRORS as error:
-                return response(success=False, error_message=str(error))
+                return response(success=False, error_message=plain(str(error)))
 
         return call
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.rpc.errors import InvalidRequestError
-from service.rpc.prompts import from_json
+from service.rpc.bounds.json_text import JsonReader
+from service.rpc.errors import InvalidRequestError, TooLargeError
 from tokenization import ChatCompletion, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kvatlas.compat import tokenization_pb2 as compat
 
     from service.rpc.prompts import PromptReader
     from tokenization import Text
+
+_MOST_MESSAGES = 20_000  # messages of a request and their parts: converting one takes microseconds
+_MOST_VALUES = 20_000  # of a request in the older form, likewise
 
 
 def text_prompt(request: compat.TokenizeRequest, prompts: PromptReader) -> Text:
@@ -31,11 +34,12 @@ def chat_prompt(
     request: compat.RenderChatCompletionRequest, prompts: PromptReader
 ) -> ChatCompletion:
     """Return the chat of a RenderChatCompletionRequest."""
-    body: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
+    json = prompts.json_reader()
+    body: dict[str, Any] = {"messages": _messages(request.messages, json)}
     if request.HasField("tools_json"):
-        body["tools"] = from_json("tools_json", request.tools_json)
+        body["tools"] = json.read("tools_json", request.tools_json)
     if request.HasField("chat_template_kwargs"):
-        arguments = prompts.json_object("chat_template_kwargs", request.chat_template_kwargs)
+        arguments = prompts.json_object("chat_template_kwargs", request.chat_template_kwargs, json)
         body["chat_template_kwargs"] = arguments
     if request.HasField("add_generation_prompt"):
         body["add_generation_prompt"] = request.add_generation_prompt
@@ -49,16 +53,17 @@ def older_chat_prompt(request: compat.ChatTemplateRequest) -> ChatCompletion:
             "conversation_turns is not one conversation: send one request for each"
         )
     (turn,) = request.conversation_turns
+    values = _Values(_MOST_VALUES)
     body = {
-        "messages": [_message(message) for message in turn.messages],
+        "messages": _messages(turn.messages, JsonReader(_MOST_VALUES)),
         "add_generation_prompt": request.add_generation_prompt,
-        "chat_template_kwargs": _object(request.chat_template_kwargs),
+        "chat_template_kwargs": values.json_object(request.chat_template_kwargs),
         **_template_fields(request),
     }
     if request.tools:
-        body["tools"] = [_object(tool.tool) for tool in request.tools]
+        body["tools"] = [values.json_object(tool.tool) for tool in request.tools]
     if request.documents:
-        body["documents"] = [_object(document.document) for document in request.documents]
+        body["documents"] = [values.json_object(each.document) for each in request.documents]
     return ChatCompletion(body)
 
 
@@ -71,14 +76,23 @@ def _template_fields(
     return fields
 
 
-def _message(given: compat.ChatMessage) -> dict[str, Any]:
+def _messages(given: Sequence[compat.ChatMessage], json: JsonReader) -> list[dict[str, Any]]:
+    left = _MOST_MESSAGES - len(given)
+    if left >= 0:
+        left -= sum(len(message.content_parts) for message in given)
+    if left < 0:
+        raise TooLargeError(f"messages: there are more than {_MOST_MESSAGES}, with their parts", "")
+    return [_message(message, json) for message in given]
+
+
+def _message(given: compat.ChatMessage, json: JsonReader) -> dict[str, Any]:
     message: dict[str, Any] = {"role": given.role}
     if given.content_parts:
         message["content"] = [_part(part) for part in given.content_parts]
     elif given.HasField("content"):
         message["content"] = given.content
     if given.HasField("tool_calls_json"):
-        message["tool_calls"] = from_json("tool_calls_json", given.tool_calls_json)
+        message["tool_calls"] = json.read("tool_calls_json", given.tool_calls_json)
     return message
 
 
@@ -91,21 +105,34 @@ def _part(given: compat.ContentPart) -> dict[str, Any]:
     return part
 
 
-def _object(fields: Mapping[str, compat.Value]) -> dict[str, Any]:
-    """Return fields as JSON would have them, sorted by name: a protobuf map has no order."""
-    return {name: _value(fields[name]) for name in sorted(fields)}
+class _Values:
+    """Converts the values of one request, up to a number of them."""
 
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = most
 
-def _value(value: compat.Value) -> Any:
-    match value.WhichOneof("value"):
-        case "list_value":
-            return [_value(entry) for entry in value.list_value.values]
-        case "struct_value":
-            return _object(value.struct_value.fields)
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
-        case None:
-            return None
-        case name:
-            return getattr(value, name)
+    def json_object(self, fields: Mapping[str, compat.Value]) -> dict[str, Any]:
+        """Return fields as JSON would have them, sorted by name: a protobuf map has no order."""
+        self._spend(len(fields))
+        return {name: self._value(fields[name]) for name in sorted(fields)}
+
+    def _value(self, value: compat.Value) -> Any:
+        match value.WhichOneof("value"):
+            case "list_value":
+                self._spend(len(value.list_value.values))
+                return [self._value(entry) for entry in value.list_value.values]
+            case "struct_value":
+                return self.json_object(value.struct_value.fields)
+            case "number_value":
+                number = value.number_value
+                return int(number) if number.is_integer() else number
+            case None:
+                return None
+            case name:
+                return getattr(value, name)
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise TooLargeError(f"the request has more than {self._most} values", "")

@@ -6,14 +6,15 @@ A prompt's protobuf message ends here: tokenization sees a `tokenization.Prompt`
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from kvatlas.v1 import scoring_pb2
 
-from indexer import MultimodalItem
-from service.rpc.errors import InvalidRequestError, TooLargeError
+from service.rpc.bounds.items import check_item_count, items_of
+from service.rpc.bounds.json_text import JsonReader
+from service.rpc.bounds.names import check_name
+from service.rpc.errors import InvalidRequestError, ModelNameError, TooLargeError
 from tokenization import (
     AnthropicMessages,
     ChatCompletion,
@@ -21,17 +22,21 @@ from tokenization import (
     RequestBody,
     Text,
     TokenIds,
+    TokenizerMissingError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from kvatlas.v1 import tokenization_pb2
     from numpy.typing import NDArray
 
-    from indexer import Tokens
+    from indexer import MultimodalItem, Tokens
     from service.config import LimitsSection
     from tokenization import Prompt, Tokenized, Tokenizers
+
+_T = TypeVar("_T")
+_LONGEST_FILE_NAME = 255  # bytes
 
 # Field of a request message with a JSON body -> the form of the prompt.
 _BODIES: Mapping[str, Callable[[Mapping[str, Any]], Prompt]] = {
@@ -63,7 +68,7 @@ class PromptReader:
 
     def __init__(self, tokenizers: Tokenizers, limits: LimitsSection) -> None:
         self._tokenizers = tokenizers
-        self._limits = limits
+        self.limits = limits
 
     # Conversion
 
@@ -98,10 +103,16 @@ class PromptReader:
         self._check_text(field, text)
         return Text(text, add_special_tokens)
 
-    def json_object(self, field: str, text: str) -> dict[str, Any]:
+    def json_reader(self) -> JsonReader:
+        """Return the reader of all JSON texts of one request."""
+        return JsonReader(self.limits.json_values)
+
+    def json_object(
+        self, field: str, text: str, reader: JsonReader | None = None
+    ) -> dict[str, Any]:
         """Return the JSON object that is the text of a field."""
         self._check_text(field, text)
-        content = from_json(field, text)
+        content = (reader or self.json_reader()).read(field, text)
         if not isinstance(content, dict):
             raise InvalidRequestError(f"{field} is not a JSON object")
         return content
@@ -112,54 +123,59 @@ class PromptReader:
         self, request: scoring_pb2.ScoreRequest, timeout: float | None
     ) -> TokenizedPrompt:
         """Tokenize what a ScoreRequest asks about. `timeout`: see `Tokenizers.tokenize`."""
-        message = request.prompt
+        message, limits = request.prompt, self.limits
+        has_items = bool(message.multimodal_items)
+        if has_items:
+            check_item_count(message.multimodal_items, limits)
         prompt = self.score_prompt(message)
         salt = _cache_salt(prompt)
+        salt = request.cache_salt or salt
+        check_name("cache_salt", salt, limits.name_bytes)
         ids, _ = await self.tokenize(request.model, prompt, timeout)
-        items = _items(message.multimodal_items, len(ids)) if message.multimodal_items else ()
-        return TokenizedPrompt(_widened(ids), items, request.cache_salt or salt)
+        items = items_of(message.multimodal_items, len(ids), limits) if has_items else ()
+        return TokenizedPrompt(_widened(ids), items, salt)
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
         """Tokenize a prompt: see `Tokenizers.tokenize`."""
-        tokenized = await self._tokenizers.tokenize(model, prompt, timeout)
+        tokenized = await _known(model, self._tokenizers.tokenize(model, prompt, timeout))
         self._check_count(len(tokenized.ids))
         return tokenized
 
     async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
         """Tokenize a text and return where each token begins and ends, too: see `Model.offsets`."""
-        ids, offsets = await self._tokenizers.offsets(model, text)
+        ids, offsets = await _known(model, self._tokenizers.offsets(model, text))
         self._check_count(len(ids))
         return ids, offsets
 
     async def load(self, model: str) -> None:
         """Load the model's tokenizer now."""
-        await self._tokenizers.load(model)
+        await _known(model, self._tokenizers.load(model))
 
     # Limits
 
     def _check_text(self, field: str, text: str) -> None:
-        limit = self._limits.text_bytes
+        limit = self.limits.text_bytes
         if not text:
             raise InvalidRequestError(f"{field} is empty")
         if len(text) > limit or len(text.encode()) > limit:
-            raise TooLargeError(
-                f"{field} is longer than the limit of {limit} bytes (limits.text_bytes)"
-            )
+            raise TooLargeError(f"{field} is longer than the limit of {limit} bytes", "text_bytes")
 
     def _check_count(self, count: int) -> None:
-        limit = self._limits.prompt_tokens
+        limit = self.limits.prompt_tokens
         if count > limit:
             raise TooLargeError(
-                f"the prompt has {count} tokens, the limit is {limit} (limits.prompt_tokens)"
+                f"the prompt has {count} tokens, the limit is {limit}", "prompt_tokens"
             )
 
 
-def from_json(field: str, text: str) -> Any:
-    """Return the JSON value that is the text of a field. Raises InvalidRequestError."""
+async def _known(model: str, tokenized: Awaitable[_T]) -> _T:
+    """Return what is awaited. Raises ModelNameError if the model has no files, and cannot have."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{field} is not JSON: {error}") from error
+        return await tokenized
+    except (TokenizerMissingError, OSError) as error:
+        if len(model.encode()) > _LONGEST_FILE_NAME:
+            raise ModelNameError(model) from error
+        raise
 
 
 def _token_ids(ids: NDArray[np.uint32]) -> TokenIds:
@@ -188,24 +204,3 @@ def _cache_salt(prompt: Prompt) -> str:
     if not isinstance(salt or "", str):
         raise InvalidRequestError("cache_salt is not a string")
     return salt or ""
-
-
-def _items(
-    messages: Iterable[scoring_pb2.MultimodalItem], token_count: int
-) -> list[MultimodalItem]:
-    """Return the multimodal items of a prompt of `token_count` tokens.
-
-    Raises InvalidRequestError for an item without a hash, and if items must overlap.
-    """
-    items = []
-    occupied = 0
-    for index, item in enumerate(messages):
-        if not item.hash:
-            raise InvalidRequestError(f"prompt.multimodal_items[{index}] has no hash")
-        occupied += max(0, min(item.offset + item.length, token_count) - item.offset)
-        items.append(MultimodalItem(item.hash, item.offset, item.length))
-    if occupied > token_count:
-        raise InvalidRequestError(
-            f"prompt.multimodal_items occupy {occupied} of {token_count} tokens: they overlap"
-        )
-    return items

@@ -7,6 +7,7 @@ In path order:
     ports         free ports, for servers that cannot say which one they were given
     shipped       the one list of packages that are shipped
     crafted       snapshots that somebody has changed
+    refusals      what a caller is told of a call that failed
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines

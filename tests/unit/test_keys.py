@@ -143,7 +143,7 @@ def test_blocks_without_extras_need_no_cbor() -> None:
 @pytest.mark.parametrize("step", [1, 16, 40, 64, 1000])
 @pytest.mark.parametrize("salt", ["", "salt"])
 def test_keys_that_are_made_in_steps_are_those_that_are_made_at_once(step: int, salt: str) -> None:
-    tokens = memoryview(array("Q", range(200)))
+    tokens = range(200)
     items = [
         MultimodalItem("c", 47, 1),
         MultimodalItem("a", 3, 30),
@@ -160,7 +160,7 @@ def test_keys_that_are_made_in_steps_are_those_that_are_made_at_once(step: int, 
         extras[0] = [{"Hash": "a"}, {"Salt": salt}]
     root = reference_hash(cbor2.dumps([0xCBF29CE484222325, None, "lora"], canonical=True))
     expected = reference_keys(root, list(range(200)), 16, extras)
-    prompt = PromptKeys(KeyScheme("m", 16), tokens, "lora", items, salt)
+    prompt = PromptKeys(KeyScheme("m", 16), array("Q", tokens), "lora", items, salt)
     steps = sum(1 for _ in prompt.make_keys(step))
     assert steps == -(-200 // max(16, step // 16 * 16))
     assert prompt.block_keys(16).tolist() == expected

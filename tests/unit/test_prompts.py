@@ -181,16 +181,63 @@ async def test_a_salt_that_is_no_string_is_refused_even_if_the_call_has_one() ->
 
 async def test_multimodal_items_are_read() -> None:
     prompt = packed(*range(8))
+    prompt.multimodal_items.add(hash="b", offset=4, length=3)
     prompt.multimodal_items.add(hash="a", offset=0, length=4)
-    prompt.multimodal_items.add(hash="b", offset=4, length=100)
     items = (await read(prompt)).items
-    assert [(item.offset, item.length) for item in items] == [(0, 4), (4, 100)]
+    assert [(item.offset, item.length) for item in items] == [(0, 4), (4, 3)]
 
 
 async def test_a_multimodal_item_without_a_hash_is_refused() -> None:
     prompt = packed(1)
     prompt.multimodal_items.add(offset=0, length=1)
     with pytest.raises(InvalidRequestError, match=r"multimodal_items\[0\] has no hash"):
+        await read(prompt)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "words"),
+    [
+        (0, 0, "has length 0"),
+        (2**32 - 1, 0, "has length 0"),
+        (4, 5, "ends at token 9, after the prompt, which has 8 tokens"),
+        (8, 1, "ends at token 9"),
+        (2**32 - 1, 2**32 - 1, "after the prompt"),
+    ],
+)
+async def test_a_multimodal_item_that_is_not_in_the_prompt_is_refused(
+    offset: int, length: int, words: str
+) -> None:
+    prompt = packed(*range(8))
+    prompt.multimodal_items.add(hash="b", offset=0, length=1)
+    prompt.multimodal_items.add(hash="a", offset=offset, length=length)
+    with pytest.raises(InvalidRequestError, match=rf"multimodal_items\[1\] .*{words}"):
+        await read(prompt)
+
+
+async def test_multimodal_items_beyond_the_limits_are_refused() -> None:
+    prompt = packed(*range(8))
+    prompt.multimodal_items.add(hash="h" * 513, offset=0, length=1)
+    with pytest.raises(TooLargeError, match=r"hash .*512 bytes \(limits\.name_bytes\)"):
+        await read(prompt)
+    prompt.multimodal_items.extend([scoring_pb2.MultimodalItem()] * 4096)
+    with pytest.raises(TooLargeError, match="has 4097 items, the limit is 4096"):
+        await read(prompt)
+
+
+async def test_a_long_salt_is_refused_wherever_it_stands() -> None:
+    with pytest.raises(TooLargeError, match=r"cache_salt .*512 bytes"):
+        await read(packed(1), cache_salt="s" * 513)
+    with pytest.raises(TooLargeError, match=r"cache_salt .*512 bytes"):
+        await read(packed(1), cache_salt="é" * 257)
+    await read(packed(1), cache_salt="é" * 256)
+
+
+async def test_items_of_which_few_tokens_overlap_are_refused() -> None:
+    prompt = packed(*range(8))
+    prompt.multimodal_items.add(hash="a", offset=5, length=1)
+    prompt.multimodal_items.add(hash="b", offset=0, length=2)
+    prompt.multimodal_items.add(hash="c", offset=1, length=2)
+    with pytest.raises(InvalidRequestError, match="5 of 8 tokens: they overlap"):
         await read(prompt)
 
 

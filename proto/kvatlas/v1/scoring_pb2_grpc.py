@@ -55,11 +55,14 @@ class ScoringServiceServicer:
         """Scores one prompt against the blocks that the pods hold now. Never waits for a pod.
 
         INVALID_ARGUMENT: no model, no prompt, an empty prompt, packed ids of a broken length, a
-        multimodal item without a hash, or a request that the model server would refuse too.
+        multimodal item that has no hash or no token, ends after the prompt or overlaps another one, or
+        a request that the model server would refuse too.
         NOT_FOUND: no pod serves the model, and none is configured to.
         FAILED_PRECONDITION: the prompt is text and the model has no tokenizer or no template.
         UNIMPLEMENTED: only the model server knows the tokens, for example of an image in a chat.
-        RESOURCE_EXHAUSTED: the prompt exceeds the configured limits, or too many texts are waiting.
+        RESOURCE_EXHAUSTED: the request or its answer exceeds a configured limit, or too many calls are
+        under way or too many texts are waiting.
+        google.rpc.ErrorInfo (domain kvatlas) names the reason of each error and the limit exceeded.
         UNAVAILABLE: the index is shared, this replica keeps no copy of it, and the store does not
         answer.
         """

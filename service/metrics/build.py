@@ -1,0 +1,46 @@
+"""Metrics of the process and of what runs in it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from prometheus_client import GCCollector, ProcessCollector
+from prometheus_client.core import InfoMetricFamily
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from indexer import COMPILED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+
+def register_process(registry: CollectorRegistry) -> None:
+    """Add CPU, memory, files, garbage collections and the versions to a registry."""
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(_BuildCollector())
+
+
+class _BuildCollector(Collector):
+    """What is running: `kvatlas_build_info`."""
+
+    def __init__(self) -> None:
+        try:
+            own = version("kvatlas")
+        except PackageNotFoundError:  # run from its sources
+            own = "unknown"
+        self._labels = {
+            "version": own,
+            "compiled": str(COMPILED).lower(),
+            "python": platform.python_version(),
+        }
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("kvatlas_build", "What is running.", self._labels)

@@ -1,0 +1,60 @@
+"""The bounds of every call: admission, the shape of its message, the size of its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from google.protobuf.message import DecodeError, Message
+
+from service.rpc.bounds.admission import LARGE_BYTES, Admission
+from service.rpc.bounds.message_shape import MessageShape
+from service.rpc.bounds.turns import LongWork, Turns
+from service.rpc.errors import DeadlineOverError, TooLargeError, UndecodableRequestError
+
+if TYPE_CHECKING:
+    import grpc
+    from google.protobuf.descriptor import Descriptor
+
+    from service.config import LimitsSection
+
+
+class CallBounds:
+    """What all calls of some services may take together, and each of them."""
+
+    def __init__(self, limits: LimitsSection) -> None:
+        self._limits = limits
+        self.admission = Admission(limits)
+        self.turns = Turns()
+
+    async def read(
+        self,
+        kind: type[Message],
+        raw: bytes,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> Any:
+        """Decode a request, a large one in its turn, and not before its shape is looked at.
+
+        Raises:
+            UndecodableRequestError: it is no message of this kind.
+            TooLargeError: it has too many fields of a kind.
+            DeadlineOverError: the caller's deadline is over.
+        """
+        if context.time_remaining() == 0:
+            raise DeadlineOverError
+        if len(raw) > LARGE_BYTES:
+            work = LongWork(self.turns, context)
+            await MessageShape(self._limits, work).check(raw, cast("Descriptor", kind.DESCRIPTOR))
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            raise UndecodableRequestError(kind.DESCRIPTOR.full_name) from None
+
+    def write(self, answer: Message | bytes) -> bytes:
+        """Encode an answer. Raises TooLargeError for one beyond `limits.answer_bytes`."""
+        limit = self._limits.answer_bytes
+        raw = answer if isinstance(answer, bytes) else answer.SerializeToString()
+        if len(raw) > limit:
+            raise TooLargeError(
+                f"the answer has {len(raw)} bytes, the limit is {limit}", "answer_bytes"
+            )
+        return raw
