@@ -2,7 +2,8 @@
 
 In path order:
 
-    server          serves them over HTTP
+    server          serves them on a port of their own
+    http            a small HTTP server
     calls           how many calls, by outcome, and how long they took
     answers         how much of the prompts was held, and how far to rely on it
     histogram       how often values fell into each bucket

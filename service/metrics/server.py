@@ -1,20 +1,26 @@
-"""Serves Prometheus metrics over HTTP, on a port of their own.
+"""Serves the metrics over HTTP, on a port of their own.
 
-The index and the streams belong to the event loop and may change at any await. So the HTTP server,
-which answers each scrape in a thread, asks the loop for the values and only encodes them itself.
+The server has a thread and an event loop of its own, so that it answers while the service is busy:
+for `/healthz`, and to say that a scrape has failed. The index and the streams belong to the
+service's event loop, and may change at any await; so that loop is asked for the values, and this
+one only encodes them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Self
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from service.metrics.http import HttpServer, bound_socket
 
 if TYPE_CHECKING:
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
+    from collections.abc import Callable
+    from socket import socket
 
     from prometheus_client.metrics_core import Metric
 
@@ -27,41 +33,74 @@ class MetricsServer:
     The collectors of the registry run on the event loop that enters the block.
     """
 
-    def __init__(self, registry: CollectorRegistry, listen: str) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        listen: str,
+        connections: int = 32,
+        idle_seconds: float = 10.0,
+        is_serving: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take what is served, and its bounds.
+
+        Args:
+            registry: the metrics.
+            listen: host:port.
+            connections: further ones are closed at once.
+            idle_seconds: how long a connection may take to send its request, or to be read from.
+            is_serving: what `/healthz` says; called from another thread.
+        """
         self._registry = registry
         self._host, _, port = listen.rpartition(":")
         self._port = int(port)
-        self._server: WSGIServer | None = None
-        self._thread: Thread | None = None
+        self._connections = connections
+        self._idle_seconds = idle_seconds
+        self._is_serving = is_serving
 
     async def __aenter__(self) -> Self:
         """Raises OSError if the address cannot be bound."""
+        listening = bound_socket(self._host.strip("[]"), self._port)
+        self._port = listening.getsockname()[1]
         # The collector has no names: without this option a scrape with ?name[]= would be empty.
         served = CollectorRegistry(support_collectors_without_names=True)
         served.register(_LoopCollector(self._registry, asyncio.get_running_loop()))
-        self._server, self._thread = start_http_server(self._port, self._host.strip("[]"), served)
+        http = HttpServer(served, self._connections, self._idle_seconds, self._is_serving)
+        self._stop: Callable[[], object] = lambda: None
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._run(http, listening, started),), name="metrics"
+        )
+        self._thread.start()
+        await asyncio.to_thread(started.wait)
         return self
+
+    async def _run(self, http: HttpServer, listening: socket, started: threading.Event) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        try:
+            await http.serve(listening, started.set, stopped.wait())
+        finally:
+            started.set()
 
     @property
     def port(self) -> int:
         """The port in use."""
-        return self._server.server_port if self._server else self._port
+        return self._port
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._server is not None and self._thread is not None:
-            # A thread waits for the server to stop, so that the loop can answer its last scrapes.
-            await asyncio.to_thread(self._server.shutdown)
-            self._server.server_close()
-            self._thread.join()
+        self._stop()
+        # A thread waits for the server to stop, so that the loop can answer its last scrapes.
+        await asyncio.to_thread(self._thread.join)
 
 
 class _LoopCollector(Collector):
-    """Collects a registry on the event loop, for the threads of the HTTP server."""
+    """Collects a registry on the event loop, for the thread of the HTTP server."""
 
     def __init__(self, registry: CollectorRegistry, loop: asyncio.AbstractEventLoop) -> None:
         self._registry = registry
         self._loop = loop
 
+    @override
     def collect(self) -> list[Metric]:
         """Every family. Raises TimeoutError, which fails the scrape, if the loop is too busy."""
         collecting = asyncio.run_coroutine_threadsafe(self._families(), self._loop)

@@ -15,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message_factory import GetMessageClass
 
-from service.rpc.bounds.admission import LARGE_BYTES
+from service.rpc.bounds.call_admission import LARGE_BYTES
 from service.rpc.bounds.refusal import Refusal, refusal_of
 
 if TYPE_CHECKING:

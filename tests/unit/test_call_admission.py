@@ -6,12 +6,12 @@ import pytest
 from pydantic import ByteSize
 
 from service.config import LimitsSection
-from service.rpc.bounds.admission import LARGE_BYTES, Admission
+from service.rpc.bounds.call_admission import LARGE_BYTES, CallAdmission
 from service.rpc.errors import TooBusyError
 
 
 def test_a_call_beyond_the_limit_is_refused_until_another_one_is_over() -> None:
-    admission = Admission(LimitsSection(concurrent_calls=2))
+    admission = CallAdmission(LimitsSection(concurrent_calls=2))
     admission.enter(1, "")
     admission.enter(1, "")
     with pytest.raises(TooBusyError, match=r"\(limits\.concurrent_calls\)") as raised:
@@ -22,7 +22,7 @@ def test_a_call_beyond_the_limit_is_refused_until_another_one_is_over() -> None:
 
 
 def test_a_tenant_at_its_limit_leaves_room_for_others() -> None:
-    admission = Admission(LimitsSection(concurrent_calls_per_tenant=1))
+    admission = CallAdmission(LimitsSection(concurrent_calls_per_tenant=1))
     admission.enter(1, "a")
     with pytest.raises(TooBusyError, match="concurrent_calls_per_tenant"):
         admission.enter(1, "a")
@@ -33,7 +33,7 @@ def test_a_tenant_at_its_limit_leaves_room_for_others() -> None:
 
 
 def test_only_tenants_with_a_call_under_way_are_remembered() -> None:
-    admission = Admission(LimitsSection())
+    admission = CallAdmission(LimitsSection())
     for number in range(1000):
         admission.enter(1, f"tenant {number}")
         admission.leave(1, f"tenant {number}")
@@ -42,7 +42,7 @@ def test_only_tenants_with_a_call_under_way_are_remembered() -> None:
 
 def test_large_requests_leave_half_of_the_bytes_to_small_ones() -> None:
     limit = 8 * LARGE_BYTES
-    admission = Admission(LimitsSection(concurrent_bytes=ByteSize(limit)))
+    admission = CallAdmission(LimitsSection(concurrent_bytes=ByteSize(limit)))
     large = LARGE_BYTES + 1
     for _ in range(3):
         admission.enter(large, "")
@@ -56,7 +56,7 @@ def test_large_requests_leave_half_of_the_bytes_to_small_ones() -> None:
 
 
 def test_one_request_is_admitted_alone_however_large() -> None:
-    admission = Admission(LimitsSection(concurrent_bytes=ByteSize(2**20)))
+    admission = CallAdmission(LimitsSection(concurrent_bytes=ByteSize(2**20)))
     admission.enter(2**24, "")
     with pytest.raises(TooBusyError):
         admission.enter(2**24, "")

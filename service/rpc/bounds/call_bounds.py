@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import DecodeError, Message
 
-from service.rpc.bounds.admission import LARGE_BYTES, Admission
+from service.rpc.bounds.call_admission import LARGE_BYTES, CallAdmission
 from service.rpc.bounds.message_shape import MessageShape
 from service.rpc.bounds.turns import LongWork, Turns
 from service.rpc.errors import DeadlineOverError, TooLargeError, UndecodableRequestError
@@ -23,7 +23,7 @@ class CallBounds:
 
     def __init__(self, limits: LimitsSection) -> None:
         self._limits = limits
-        self.admission = Admission(limits)
+        self.admission = CallAdmission(limits)
         self.turns = Turns()
 
     async def read(

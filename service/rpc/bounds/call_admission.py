@@ -19,7 +19,7 @@ Large requests may fill only half of `limits.concurrent_bytes`, so that they lea
 """
 
 
-class Admission:
+class CallAdmission:
     """Counts the calls under way."""
 
     def __init__(self, limits: LimitsSection) -> None:
