@@ -85,6 +85,8 @@ class Application:
         self.endpoints: list[str] = []
         """Where events come from, likewise."""
         self.metrics_port: int | None = None
+        self.serving = False
+        """Whether calls are answered, as `/healthz` says."""
         self._started = False
 
     async def __aenter__(self) -> Self:
@@ -100,6 +102,7 @@ class Application:
     async def __aexit__(self, *exc_info: object) -> None:
         """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
         _log.info("stopping")
+        self.serving = False
         await self._stack.aclose()
         _log.info("stopped")
 
@@ -153,7 +156,13 @@ class Application:
         registry = CollectorRegistry()
         register_process(registry)
         for collector in (
-            StateCollector(self.index, self.listener.router, diagnostics, self.snapshots),
+            StateCollector(
+                self.index,
+                self.listener.router,
+                diagnostics,
+                self.snapshots,
+                self._configuration.metrics.ranks,
+            ),
             TokenizationCollector(self.tokenizers),
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
@@ -192,9 +201,13 @@ class Application:
             await snapshots.write()
 
     async def _serve_metrics(self, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
-        listen = self._configuration.metrics.listen
+        section = self._configuration.metrics
+        listen = section.listen
+        server = MetricsServer(
+            registry, listen, section.connections, section.idle_seconds, lambda: self.serving
+        )
         try:
-            server = await stack.enter_async_context(MetricsServer(registry, listen))
+            await stack.enter_async_context(server)
         except OSError as error:
             raise ListenError(f"metrics.listen: cannot bind {listen}: {error}") from error
         self.metrics_port = server.port
@@ -234,6 +247,7 @@ class Application:
         await self.replica.wait_until_ready()
         for name in ("", *_SERVICES):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.serving = True
         stack.push_async_callback(healthy.enter_graceful_shutdown)
         _log.info("serving", addresses=self.addresses, metrics_port=self.metrics_port)
 

@@ -53,6 +53,14 @@ class MetricsSection(Section):
             check_host_port(listen)
         return listen
 
+    connections: int = Field(32, ge=1, le=10_000, description="open at the same time")
+    idle_seconds: float = Field(
+        10.0, gt=0, le=3600, description="how long a connection may take to send its request"
+    )
+    ranks: int = Field(
+        1000, ge=0, le=1_000_000, description="ranks of pods with metrics of their own"
+    )
+
 
 class LogSection(Section):
     """What the service logs to standard error."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client.core import CounterMetricFamily as CounterFamily
@@ -123,24 +124,14 @@ _ROUTER: _Values[FrameRouter] = (
 )
 
 _SNAPSHOTS: _Values[Snapshots] = (
-    (
-        CounterFamily,
-        "kvatlas_snapshots_written",
-        "Snapshots written.",
-        lambda snapshots: snapshots.written,
-    ),
+    (CounterFamily, "kvatlas_snapshots_written", "Snapshots written.", lambda made: made.written),
     (
         CounterFamily,
         "kvatlas_snapshots_failed",
         "Snapshots that could not be written.",
         lambda snapshots: snapshots.failed,
     ),
-    (
-        GaugeFamily,
-        "kvatlas_snapshot_bytes",
-        "Size of the newest snapshot.",
-        lambda snapshots: snapshots.size,
-    ),
+    (GaugeFamily, "kvatlas_snapshot_bytes", "Size of the newest snapshot.", lambda made: made.size),
     (
         GaugeFamily,
         "kvatlas_snapshot_seconds",
@@ -218,11 +209,13 @@ class StateCollector(Collector):
         router: FrameRouter,
         diagnostics: Diagnostics,
         snapshots: Snapshots | None = None,
+        most_ranks: int = 1000,
     ) -> None:
         self._index = index
         self._router = router
         self._diagnostics = diagnostics
         self._snapshots = snapshots
+        self._most_ranks = most_ranks
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -242,7 +235,7 @@ class StateCollector(Collector):
         family = GaugeFamily(
             "kvatlas_pod_blocks", "Blocks a pod holds.", labels=["pod", "rank", "model", "tier"]
         )
-        for held in self._index.workers():
+        for held in islice(self._index.workers(), self._most_ranks):
             for tier, blocks in held.by_tier.items():
                 labels = [held.worker.pod, str(held.worker.rank), held.model, tier]
                 family.add_metric(labels, blocks)
@@ -260,8 +253,13 @@ class StateCollector(Collector):
         now = time.monotonic()
         ranks = [
             _Rank(worker, report_of(stream, now), stream.trust_status(now))
-            for worker, stream in self._router.streams.items()
+            for worker, stream in islice(self._router.streams.items(), self._most_ranks)
         ]
+        yield GaugeFamily(
+            "kvatlas_ranks_not_shown",
+            "Ranks beyond metrics.ranks, which have no metrics of their own.",
+            max(0, len(self._router.streams) - self._most_ranks),
+        )
         for table in _RANKS:
             yield table.read(ranks)
         for field, (name, text) in _FRAME_COUNTS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 import urllib.request
 from pathlib import Path
@@ -350,6 +351,49 @@ async def test_metrics_count_calls_events_skips_and_blocks(
         "kvatlas_frames_total 1.0",
     ):
         assert line in page
+
+
+def get(service: RunningService, path: str) -> str:
+    url = f"http://127.0.0.1:{service.application.metrics_port}{path}"
+    with urllib.request.urlopen(url) as answer:
+        return str(answer.read().decode())
+
+
+async def test_metrics_tell_of_answers_calls_the_process_and_the_build(
+    service: RunningService, pod: Publisher
+) -> None:
+    pod.send(frame(0, block_stored(TOKENS[:32])))
+    await service.until_applied({("10.0.0.1:8000", 0): 0})
+    await matched_blocks(service, score_request(TOKENS))
+    await matched_blocks(service, score_request([7] * 64))
+    page = await asyncio.to_thread(get, service, "/metrics")
+    for line in (
+        'kvatlas_matched_share_bucket{le="0.0"} 1.0',
+        'kvatlas_matched_share_bucket{le="0.5"} 2.0',
+        "kvatlas_matched_share_sum 0.5",
+        'kvatlas_pods_scored_total{state="exact"} 2.0',
+        'kvatlas_rpc_under_way{method="Score",service="kvatlas.v1.ScoringService"} 0.0',
+        'grpc_server_handled_total{grpc_code="OK",grpc_method="Score",',
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+        "kvatlas_build_info{",
+        "kvatlas_ranks_not_shown 0.0",
+    ):
+        assert line in page
+    assert await asyncio.to_thread(get, service, "/healthz") == "serving\n"
+
+
+@pytest.mark.settings(metrics={"listen": "127.0.0.1:0", "ranks": 3})
+async def test_metrics_do_not_grow_with_the_pods_that_are_invented(
+    service: RunningService, pod: Publisher
+) -> None:
+    for number in range(20):
+        pod.send(frame(0, block_stored(TOKENS), topic=f"kv@pod-{number:02}@{MODEL}"))
+    await service.until_applied({(f"pod-{number:02}", 0): 0 for number in range(20)})
+    page = await asyncio.to_thread(get, service, "/metrics")
+    shown = set(re.findall(r'pod="([^"]+)"', page))
+    assert shown == {"pod-00", "pod-01", "pod-02"}
+    assert "kvatlas_ranks_not_shown 17.0" in page
 
 
 async def test_the_service_answers_on_a_unix_socket(tmp_path: Path) -> None:
