@@ -1,6 +1,6 @@
 """What one caller may take: bounds of a request, of its work, its answer, and the error's text.
 
-admission        how many calls are under way, and the bytes of their requests
+call_admission   how many calls are under way, and the bytes of their requests
 call_bounds      the bounds of every call, together
 items            the multimodal items of a prompt
 json_text        JSON texts, with a limited number of values
