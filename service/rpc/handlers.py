@@ -82,6 +82,14 @@ class _Call:
 
     async def answer(self, raw: bytes, context: Context) -> bytes:
         """Answer a call with one message."""
+        ended = await self._ended(raw, context)
+        # gRPC keeps the error that `abort` raises, and with it this frame, in a reference cycle.
+        del raw
+        if isinstance(ended, Refusal):
+            await context.abort(ended.status, ended.text, ended.metadata)
+        return ended
+
+    async def _ended(self, raw: bytes, context: Context) -> bytes | Refusal:
         method: Callable[[Any, Any], Awaitable[Message | bytes]] = self._implementation
         admission = self._bounds.admission
         start = time.perf_counter()
@@ -104,7 +112,7 @@ class _Call:
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
             refusal = await self._refusal(error, len(raw))
             code = refusal.status.name
-            await context.abort(refusal.status, refusal.text, refusal.metadata)
+            return refusal
         finally:
             self._end(code, start, context)
 
@@ -112,23 +120,24 @@ class _Call:
         """Answer a call with many messages."""
         method: Callable[[Any, Any], AsyncIterator[Message]] = self._implementation
         admission = self._bounds.admission
-        start = time.perf_counter()
+        size, start = len(raw), time.perf_counter()
         code = "OK"
         self._calls.begin()
         try:
             tenant = admission.tenant_of(context)
-            admission.enter(len(raw), tenant)
+            admission.enter(size, tenant)
             try:
                 request = await self._bounds.read(self._request, raw, context)
+                del raw
                 async for message in method(request, context):
                     yield message.SerializeToString()
             finally:
-                admission.leave(len(raw), tenant)
+                admission.leave(size, tenant)
         except (asyncio.CancelledError, GeneratorExit):
             code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001 - a failed call does not end the service
-            refusal = await self._refusal(error, len(raw))
+            refusal = await self._refusal(error, size)
             code = refusal.status.name
             await context.abort(refusal.status, refusal.text, refusal.metadata)
         finally:

@@ -18,7 +18,7 @@ _GAP_SECONDS = 0.001  # what is left to short calls and events between two slice
 _CROWD = 4  # with more calls waiting than this, the gaps are longer:
 _CROWDED_GAP_SECONDS = 0.006
 _IDLE_SECONDS = 0.02  # after so long without a slice, the next call need not wait
-_MOST_SLOWED = 100
+_MOST_SLOWED = 32
 
 
 class Turns:
