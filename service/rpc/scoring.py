@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from service.rpc.prompts import PromptReader
 
 _TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond
-_PODS_AT_ONCE = 256
 
 
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
@@ -129,7 +127,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             block_size=prompt.block_size,
             copy_behind_seconds=matched.copy_behind_seconds,
         )
-        longest = await self._add_pods(response, matched, request.pods, work)
+        longest = self._add_pods(response, matched, request.pods)
         if response.total_blocks:
             self._answers.matched(longest, response.total_blocks)
             self._unmatched.record(model, matched=longest > 0)
@@ -149,26 +147,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 f"the request names {len(request.pods)} pods, the limit is {limits.pods}", "pods"
             )
 
-    async def _add_pods(
-        self,
-        response: scoring_pb2.ScoreResponse,
-        matched: PromptMatch,
-        named: Collection[str],
-        work: LongWork,
+    def _add_pods(
+        self, response: scoring_pb2.ScoreResponse, matched: PromptMatch, named: Collection[str]
     ) -> int:
-        """Add the scores of the named pods, or of all. Returns the blocks of the longest match."""
-        pods: Collection[str] = dict.fromkeys(named) if named else matched.pods
-        if len(pods) <= _PODS_AT_ONCE:
-            return self._add_some(response, matched, pods)
-        longest, rest = 0, iter(pods)
-        while some := list(islice(rest, _PODS_AT_ONCE)):
-            longest = max(longest, self._add_some(response, matched, some))
-            await work.pause()
-        return longest
+        """Add the scores of the named pods, or of all. Returns the blocks of the longest match.
 
-    def _add_some(
-        self, response: scoring_pb2.ScoreResponse, matched: PromptMatch, pods: Iterable[str]
-    ) -> int:
+        It does not pause: a pod may have left after a pause. The pods are as many as there are.
+        """
+        pods: Iterable[str] = dict.fromkeys(named) if named else matched.pods
         longest = 0
         block_size, add = response.block_size, response.pods.add
         best_of, status_of, now = matched.match.best_of, matched.status_of, matched.now

@@ -122,7 +122,7 @@ async def test_a_pod_that_is_named_twice_is_answered_once(
     assert list(answer.unknown_pods) == ["x", "y"]
 
 
-async def test_long_prompts_and_many_pods_are_scored_in_slices_as_at_once(
+async def test_a_long_prompt_is_scored_in_slices_as_at_once_and_many_pods_too(
     service: RunningService, pod: Publisher
 ) -> None:
     tokens = [number % 128_000 for number in range(100_003)]
