@@ -21,17 +21,27 @@ _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
 class AnswerMetrics(Collector):
-    """Counts prompts by the share that the best pod holds, and entries by their trust state."""
+    """Counts prompts by what the pod with the longest match holds, and how far to trust it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._shares = Histogram(_SHARES)
-        self.states: dict[TrustState, int] = dict.fromkeys(TrustState, 0)
-        """How many pods were scored in each trust state."""
+        self._unmatched = 0
+        self._states: dict[TrustState, int] = dict.fromkeys(TrustState, 0)
         registry.register(self)
 
-    def matched(self, blocks: int, total: int) -> None:
-        """Count a prompt of `total` full blocks, of which the best pod holds so many."""
+    def matched(self, blocks: int, total: int, state: TrustState | None) -> None:
+        """Count a prompt of `total` full blocks.
+
+        Args:
+            blocks: how many of them the pod with the longest match holds.
+            total: at least 1.
+            state: the trust state of that pod; None if no pod holds any block.
+        """
         self._shares.observe(blocks / total)
+        if state is None:
+            self._unmatched += 1
+        else:
+            self._states[state] += 1
 
     @override
     def collect(self) -> Iterator[Metric]:
@@ -43,8 +53,11 @@ class AnswerMetrics(Collector):
         )
         yield shares
         states = CounterMetricFamily(
-            "kvatlas_pods_scored", "Pods in answers, by their trust state.", labels=["state"]
+            "kvatlas_answers",
+            "Prompts scored, by the trust state of the pod with the longest match.",
+            labels=["state"],
         )
-        for state, count in self.states.items():
+        states.add_metric(["no_match"], self._unmatched)
+        for state, count in self._states.items():
             states.add_metric([state.value], count)
         yield states

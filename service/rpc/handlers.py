@@ -99,7 +99,9 @@ class _Call:
             tenant = admission.tenant_of(context)
             admission.enter(len(raw), tenant)
             try:
-                request = await self._bounds.read(self._request, raw, context)
+                if len(raw) > LARGE_BYTES:
+                    await self._bounds.check_large(self._request, raw, context)
+                request = self._bounds.read(self._request, raw)
                 answer = await method(request, context)
                 if self._may_fail_in_answer and not answer.success:  # type: ignore[union-attr]
                     self._calls.failed_answers += 1
@@ -127,7 +129,9 @@ class _Call:
             tenant = admission.tenant_of(context)
             admission.enter(size, tenant)
             try:
-                request = await self._bounds.read(self._request, raw, context)
+                if size > LARGE_BYTES:
+                    await self._bounds.check_large(self._request, raw, context)
+                request = self._bounds.read(self._request, raw)
                 del raw
                 async for message in method(request, context):
                     yield message.SerializeToString()

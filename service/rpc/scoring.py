@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from indexer import Index, KeyScheme
+    from indexer import Index, KeyScheme, TrustState
     from service.diagnostics import UnmatchedPrompts
     from service.metrics import AnswerMetrics
     from service.replication import PromptMatch, Replica
@@ -127,9 +127,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             block_size=prompt.block_size,
             copy_behind_seconds=matched.copy_behind_seconds,
         )
-        longest = self._add_pods(response, matched, request.pods)
+        longest, state = self._add_pods(response, matched, request.pods)
         if response.total_blocks:
-            self._answers.matched(longest, response.total_blocks)
+            self._answers.matched(longest, response.total_blocks, state)
             self._unmatched.record(model, matched=longest > 0)
         return response
 
@@ -149,16 +149,15 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     def _add_pods(
         self, response: scoring_pb2.ScoreResponse, matched: PromptMatch, named: Collection[str]
-    ) -> int:
-        """Add the scores of the named pods, or of all. Returns the blocks of the longest match.
+    ) -> tuple[int, TrustState | None]:
+        """Add the scores of the named pods, or of all; without a pause, in which pods may leave.
 
-        It does not pause: a pod may have left after a pause. The pods are as many as there are.
+        Returns the blocks of the longest match, and the trust state of the pod that has it.
         """
         pods: Iterable[str] = dict.fromkeys(named) if named else matched.pods
-        longest = 0
+        longest, trusted = 0, None
         block_size, add = response.block_size, response.pods.add
         best_of, status_of, now = matched.match.best_of, matched.status_of, matched.now
-        states = self._answers.states
         for pod in pods:
             best = best_of(pod)
             if best is None:
@@ -166,7 +165,6 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 response.unknown_pods.append(pod)
                 continue
             state, reason, silent, as_of = status_of(best.worker, now)
-            states[state] += 1
             score = add(
                 pod=pod,
                 rank=best.worker.rank,
@@ -182,11 +180,11 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 score.reusable_tokens = best.reusable_tokens
             blocks = best.matched_blocks
             if blocks:
-                if blocks > longest:  # noqa: PLR1730 - calling max costs a percent of Score
-                    longest = blocks
+                if blocks > longest:
+                    longest, trusted = blocks, state
                 score.score = best.score
                 score.matched_blocks = blocks
                 score.matched_tokens = blocks * block_size
                 for tier, count in best.by_tier.items():
                     score.matched_blocks_by_tier[tier] = count
-        return longest
+        return longest, trusted

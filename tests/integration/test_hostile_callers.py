@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -125,8 +126,10 @@ async def honest_answers(address: str, seconds: float) -> Counter[str]:
         "JSON of many values",
     ],
 )
-def test_honest_callers_are_answered_in_time_beside_hostile_ones(name: str) -> None:
-    service = ServiceProcess("--default-model", MODEL)
+def test_honest_callers_are_answered_in_time_beside_hostile_ones(name: str, tmp_path: Path) -> None:
+    configuration = tmp_path / "kvatlas.toml"
+    configuration.write_text(f'[[models]]\nname = "{MODEL}"\n')
+    service = ServiceProcess("--config", str(configuration))
     hostile = subprocess.Popen(
         [sys.executable, __file__, service.address, name], stdout=subprocess.PIPE, text=True
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import DecodeError, Message
 
-from service.rpc.bounds.call_admission import LARGE_BYTES, CallAdmission
+from service.rpc.bounds.call_admission import CallAdmission
 from service.rpc.bounds.message_shape import MessageShape
 from service.rpc.bounds.turns import LongWork, Turns
 from service.rpc.errors import DeadlineOverError, TooLargeError, UndecodableRequestError
@@ -26,24 +26,22 @@ class CallBounds:
         self.admission = CallAdmission(limits)
         self.turns = Turns()
 
-    async def read(
-        self,
-        kind: type[Message],
-        raw: bytes,
-        context: grpc.aio.ServicerContext[Any, Any],
-    ) -> Any:
-        """Decode a request, a large one in its turn, and not before its shape is looked at.
+    async def check_large(
+        self, kind: type[Message], raw: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Count the fields of a request of more than LARGE_BYTES, before it is decoded.
 
         Raises:
-            UndecodableRequestError: it is no message of this kind.
             TooLargeError: it has too many fields of a kind.
             DeadlineOverError: the caller's deadline is over.
         """
         if context.time_remaining() == 0:
             raise DeadlineOverError
-        if len(raw) > LARGE_BYTES:
-            work = LongWork(self.turns, context)
-            await MessageShape(self._limits, work).check(raw, cast("Descriptor", kind.DESCRIPTOR))
+        shape = MessageShape(self._limits, LongWork(self.turns, context))
+        await shape.check(raw, cast("Descriptor", kind.DESCRIPTOR))
+
+    def read(self, kind: type[Message], raw: bytes) -> Any:
+        """Decode a request. Raises UndecodableRequestError if it is no message of this kind."""
         try:
             return kind.FromString(raw)
         except DecodeError:
