@@ -6,6 +6,7 @@ Events and requests both get their keys from here, and from nowhere else.
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -126,26 +127,22 @@ class PromptKeys:
         step = max(1, tokens_at_once // size) * size
         parent = scheme.root(self._lora_name)
         keys = array("Q")
+        ahead = deque(sorted(self._items, key=lambda item: item.offset))
+        begun: list[MultimodalItem] = []
         for start in range(0, self.tokens, step):
             tokens = self._tokens[start : start + step]
+            end = start + len(tokens)
+            while ahead and ahead[0].offset < end:
+                begun.append(ahead.popleft())
+            parts = [_part_of(item, start, end) for item in begun]
+            begun = [item for item in begun if item.offset + item.length > end]
             salt = self._salt if start == 0 else None
-            extras = block_extras(self._items_from(start, len(tokens)), salt, len(tokens), size)
-            some = scheme.keys(parent, tokens, extras)
+            some = scheme.keys(parent, tokens, block_extras(parts, salt, len(tokens), size))
             if some:
                 keys.extend(some)
                 parent = BlockKey(some[-1])
             yield
         self._keys[size] = keys
-
-    def _items_from(self, start: int, length: int) -> list[MultimodalItem]:
-        """Return the parts of the items in `length` tokens from `start`, relative to it."""
-        parts = []
-        for item in sorted(self._items, key=lambda item: item.offset):
-            first = max(item.offset, start)
-            last = min(item.offset + item.length, start + length)
-            if first < start + length and last > start:
-                parts.append(MultimodalItem(item.hash, first - start, last - first))
-        return parts
 
     def block_keys(self, block_size: int) -> array[int]:
         """Return the keys of the full blocks of `block_size` tokens, an `array('Q')`."""
@@ -158,3 +155,9 @@ class PromptKeys:
             keys = scheme.keys(scheme.root(self._lora_name), self._tokens, extras)
             self._keys[block_size] = keys
         return keys
+
+
+def _part_of(item: MultimodalItem, start: int, end: int) -> MultimodalItem:
+    """Return what of an item stands from token `start` to token `end`, relative to `start`."""
+    first = max(item.offset, start)
+    return MultimodalItem(item.hash, first - start, min(item.offset + item.length, end) - first)

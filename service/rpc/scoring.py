@@ -20,7 +20,7 @@ from service.rpc.errors import (
 from service.rpc.trust_states import TRUST_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
     from grpc.aio import ServicerContext
 
@@ -154,11 +154,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
         Returns the blocks of the longest match, and the trust state of the pod that has it.
         """
-        pods: Iterable[str] = dict.fromkeys(named) if named else matched.pods
         longest, trusted = 0, None
         block_size, add = response.block_size, response.pods.add
         best_of, status_of, now = matched.match.best_of, matched.status_of, matched.now
-        for pod in pods:
+        for pod in dict.fromkeys(named) if named else matched.pods:
             best = best_of(pod)
             if best is None:
                 check_name("pods", pod, self._limits.name_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from kvatlas.v1 import scoring_pb2
+from support.paths import ROOT
 from support.services.one_pod import MODEL, TOKENS, score_request, service_with_pod
 from support.services.process import ServiceProcess
 
@@ -131,7 +133,10 @@ def test_honest_callers_are_answered_in_time_beside_hostile_ones(name: str, tmp_
     configuration.write_text(f'[[models]]\nname = "{MODEL}"\n')
     service = ServiceProcess("--config", str(configuration))
     hostile = subprocess.Popen(
-        [sys.executable, __file__, service.address, name], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", __file__, service.address, name],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
     )
     try:
         assert hostile.stdout is not None

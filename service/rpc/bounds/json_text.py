@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from typing import Any
 
 from service.rpc.errors import InvalidRequestError, TooLargeError
 
 # With possessive quantifiers, so that the cost is linear.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_WHOLE = re.compile(r'(?:[^"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)  # no open string
+_PIECE = 65_536  # characters that are looked at together
 _MAYBE_LONE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
@@ -57,14 +58,29 @@ class JsonReader:
 
 def _count_values(text: str, most: int) -> int:
     """Return how many values a JSON text has at most: exactly, or a number beyond `most`."""
-    count = _separators(text)
-    if count > most:  # commas and brackets in strings are no separators
-        strings = sum(1 for _ in islice(_STRING.finditer(text), 2 * most + 1))
-        if strings <= 2 * most:  # a name and a value each
-            count = _separators(_STRING.sub("", text))
+    upper = _separators(text, most)
+    if upper <= most:
+        return upper
+    count, at = 1, 0  # commas and brackets in strings are no separators
+    while at < len(text) and count <= most:
+        end = _WHOLE.match(text, at, at + _PIECE).end()  # type: ignore[union-attr]
+        if end == at:  # a string longer than a piece
+            at = _STRING.match(text, at).end()  # type: ignore[union-attr]
+            continue
+        count += _separators(_STRING.sub("", text[at:end]), most) - 1
+        at = end
     return count
 
 
-def _separators(text: str) -> int:
-    """Every value is the first of all or of its container, or follows a comma."""
-    return 1 + text.count(",") + text.count("[") + text.count("{")
+def _separators(text: str, most: int) -> int:
+    """Count the values of a text without strings, until there are more than `most`.
+
+    Every value is the first of all or of its container, or follows a comma.
+    """
+    count = 1
+    for at in range(0, len(text), _PIECE):
+        end = at + _PIECE
+        count += text.count(",", at, end) + text.count("[", at, end) + text.count("{", at, end)
+        if count > most:
+            break
+    return count

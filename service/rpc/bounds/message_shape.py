@@ -25,6 +25,9 @@ _COUNTED = {
     "kvatlas.v1.Prompt.multimodal_items": "multimodal_items",
 }
 _PACKAGE_COUNTED = "tokenization."  # all repeated messages of llm-d's service, as values
+# Texts that are read as JSON, which takes milliseconds: a long one waits for its turn.
+_JSON = {"chat_completion", "completion", "messages", "tools_json", "tool_calls_json"}
+_LONG_JSON = 65_536  # bytes
 _MOST_FIELDS = 131_072  # of a message, counted or not; their decoding takes some milliseconds
 _FEW_FIELDS = 64  # of a single prompt, say: such a message, however long, waits for no turn
 _FIELDS_A_PAUSE = 1024
@@ -39,6 +42,7 @@ class _Counted(NamedTuple):
     """Empty: not counted itself."""
     below: Descriptor | None
     """The type of its messages, if there is something to count in them."""
+    is_json: bool
 
 
 class _Malformed(Exception):  # noqa: N818 - decoding will say so
@@ -82,6 +86,8 @@ class MessageShape:
             if counted is None or wire_type != 2:
                 continue
             counts[number] += 1
+            if counted.is_json and at - start > _LONG_JSON:
+                await self._work.first_slice()
             if counted.setting:
                 self._check_count(counted, counts[number])
             if counted.below is not None and depth < _MAX_DEPTH and at <= end:
@@ -143,8 +149,9 @@ def _counted_fields(descriptor: Descriptor) -> dict[int, _Counted]:
         below = field.message_type
         if below is not None and not _anything_below(below):
             below = None
-        if setting or below is not None:
-            found[field.number] = _Counted(field.name, setting, below)
+        is_json = field.message_type is None and field.name in _JSON
+        if setting or below is not None or is_json:
+            found[field.number] = _Counted(field.name, setting, below, is_json)
     return found
 
 
@@ -160,6 +167,7 @@ def _anything_below(descriptor: Descriptor, above: frozenset[str] = frozenset())
     above |= {descriptor.full_name}
     return any(
         _setting_of(field)
+        or field.name in _JSON
         or (field.message_type is not None and _anything_below(field.message_type, above))
         for field in descriptor.fields
     )
