@@ -16,7 +16,7 @@ COPY --from=build /kvatlas /kvatlas
 RUN useradd --system --uid 65532 --no-create-home kvatlas
 USER 65532:65532
 ENV PATH=/kvatlas/bin:$PATH PYTHONUNBUFFERED=1
-# gRPC, metrics, and the events of pods that connect here.
+# gRPC, metrics, and the events of pods that connect here. Administration is on loopback.
 EXPOSE 50051 9464 5557
 HEALTHCHECK --interval=10s --timeout=3s CMD ["kvatlas", "health"]
 ENTRYPOINT ["kvatlas"]

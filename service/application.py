@@ -7,9 +7,7 @@ from contextlib import AsyncExitStack
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as COMPAT
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
@@ -26,27 +24,26 @@ from service.assembly import (
     restore_index,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.listening import GrpcServer, ListenError
 from service.loops import Loops
 from service.metrics import (
-    AnswerMetrics,
     CallMetrics,
     EventLagCollector,
     LoopCollector,
     MetricsServer,
+    RefusedCalls,
     StateCollector,
     TokenizationCollector,
     register_process,
 )
 from service.replication import SharedReplica, StandaloneReplica
 from service.rpc import (
-    CallBounds,
     FleetServicer,
     LlmdTokenizationServicer,
     PromptReader,
     ScoringServicer,
     TokenizationServicer,
     add_service,
-    enable_reflection,
 )
 from store import Server, Store
 
@@ -61,14 +58,10 @@ _SCORING = SCORING.services_by_name["ScoringService"]
 _TOKENIZATION = TOKENIZATION.services_by_name["TokenizationService"]
 _COMPAT = COMPAT.services_by_name["TokenizationService"]
 _FLEET = FLEET.services_by_name["FleetService"]
-_SERVICES = [service.full_name for service in (_SCORING, _TOKENIZATION, _FLEET, _COMPAT)]
 _SWEEP_SECONDS = 0.05
 _CACHED_SCHEMES = 4096  # models; their names come off the wire
+_ADMIN_REQUEST_BYTES = 64 * 1024
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
-
-
-class ListenError(OSError):
-    """An address cannot be bound."""
 
 
 class Application:
@@ -81,7 +74,9 @@ class Application:
         self._scheme_of = lru_cache(_CACHED_SCHEMES)(partial(make_scheme, configuration))
         self.loops = Loops()
         self.addresses: list[str] = []
-        """Where gRPC listens, with the port chosen where 0 was asked for."""
+        """Where scores are asked for, with the port chosen where 0 was asked for."""
+        self.admin_addresses: list[str] = []
+        """Where the fleet is administered, likewise."""
         self.endpoints: list[str] = []
         """Where events come from, likewise."""
         self.metrics_port: int | None = None
@@ -124,8 +119,6 @@ class Application:
             self.index, replica.workers, unmatched, configuration.index.tier_weights
         )
         registry = self._registry(diagnostics)
-        calls, answers = CallMetrics(registry), AnswerMetrics(registry)
-        bounds = CallBounds(configuration.limits)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
@@ -134,17 +127,12 @@ class Application:
         self.endpoints = self.listener.endpoints
         self.loops.start("sweep", partial(_sweep, self.index))
         stack.push_async_callback(self.loops.stop, "sweep")
-        prompts = PromptReader(self.tokenizers, configuration.limits)
-        models = [model.name for model in configuration.models]
-        scoring = ScoringServicer(
-            self.index, replica, prompts, self._scheme_of, models, unmatched, answers, bounds
-        )
-        fleet = FleetServicer(self.index, replica, diagnostics)
         self.loops.start("diagnostics", diagnostics.run)
         stack.push_async_callback(self.loops.stop, "diagnostics")
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
-        await self._serve(stack, scoring, prompts, fleet, calls, bounds)
+        self._make_servers(registry, diagnostics, unmatched)
+        await self._serve(stack)
         self._started = True
 
     async def _load_tokenizers(self) -> None:
@@ -212,44 +200,54 @@ class Application:
             raise ListenError(f"metrics.listen: cannot bind {listen}: {error}") from error
         self.metrics_port = server.port
 
-    async def _serve(
-        self,
-        stack: AsyncExitStack,
-        scoring: ScoringServicer,
-        prompts: PromptReader,
-        fleet: FleetServicer,
-        calls: CallMetrics,
-        bounds: CallBounds,
+    def _make_servers(
+        self, registry: CollectorRegistry, diagnostics: Diagnostics, unmatched: UnmatchedPrompts
     ) -> None:
-        limits = self._configuration.limits
+        """Divide the services among two listeners: for those who ask, and those who operate."""
+        calls, refused = CallMetrics(registry), RefusedCalls(registry)
+        limits, section = self._configuration.limits, self._configuration.grpc
+        bounds = CallBounds(limits)
         longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
-        server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", min(longest, 2**31 - 1)),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-            ),
+        prompts = PromptReader(self.tokenizers, limits)
+        models = [model.name for model in self._configuration.models]
+        scoring = ScoringServicer(
+            *(self.index, self.replica, prompts, self._scheme_of, models),
+            *(unmatched, AnswerMetrics(registry), bounds),
         )
-        add_service(server, _SCORING, scoring, calls, bounds)
-        add_service(server, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
-        add_service(server, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
+        self._scoring = GrpcServer("grpc", section, section, longest, refused.counter("grpc"))
+        add_service(self._scoring, _SCORING, scoring, calls, bounds)
+        add_service(self._scoring, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
+        add_service(self._scoring, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
+        admin = self._configuration.admin
+        self._admin = GrpcServer(
+            "admin", admin, section, _ADMIN_REQUEST_BYTES, refused.counter("admin")
+        )
+        fleet = FleetServicer(self.index, self.replica, diagnostics)
         # Operators are answered while callers have used up their share.
-        add_service(server, _FLEET, fleet, calls, CallBounds(limits))
-        healthy = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        enable_reflection(server, [*_SERVICES, health.SERVICE_NAME])
-        for address in self._configuration.grpc.listen:
-            self.addresses.append(_bind(server, address))
-        await server.start()
-        stack.push_async_callback(server.stop, self._configuration.grpc.drain_seconds)
-        for name in ("", *_SERVICES):
-            await healthy.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        add_service(self._admin, _FLEET, fleet, calls, CallBounds(limits))
+        if not (admin.is_local or admin.knows_its_clients):
+            _log.warning(
+                "admin_unprotected",
+                addresses=admin.listen,
+                detail="whoever reaches these addresses can delete pods and record prompts: set "
+                "admin.token_file or admin.client_ca_file, or listen on a loopback address",
+            )
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._scoring)
+        if self._configuration.admin.listen:
+            await stack.enter_async_context(self._admin)
+        self.addresses, self.admin_addresses = self._scoring.addresses, self._admin.addresses
         await self.replica.wait_until_ready()
-        for name in ("", *_SERVICES):
-            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        for server in (self._scoring, self._admin):
+            server.become_ready()
         self.serving = True
-        stack.push_async_callback(healthy.enter_graceful_shutdown)
-        _log.info("serving", addresses=self.addresses, metrics_port=self.metrics_port)
+        _log.info(
+            "serving",
+            addresses=self.addresses,
+            admin_addresses=self.admin_addresses,
+            metrics_port=self.metrics_port,
+        )
 
 
 def _warn_if_uncompiled() -> None:
@@ -259,16 +257,6 @@ def _warn_if_uncompiled() -> None:
             detail="no C compiler was at hand at installation: scoring and events are many "
             "times slower than they could be",
         )
-
-
-def _bind(server: grpc.aio.Server, address: str) -> str:
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ListenError(f"grpc.listen: cannot bind {address}") from error
-    if address.startswith("unix:"):
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _sweep(index: MemoryIndex) -> None:

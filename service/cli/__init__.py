@@ -2,6 +2,7 @@
 
 main          the `kvatlas` command: serve, check, resolve-tokenizer, demo
 parsers       flags and help of the commands that call a running service
+connection    where the service is, and with which credentials
 client        score, tokenize, pods, health: one call each
 recordings    record, replay: frames to a file, and back
 render        answers as tables and text

@@ -20,6 +20,7 @@ from kvatlas.v1 import (
 )
 
 from service.cli import render
+from service.cli.connection import UsageError, connect
 
 if TYPE_CHECKING:
     import argparse
@@ -29,14 +30,10 @@ if TYPE_CHECKING:
 _IMAGE = re.compile(r"(?P<hash>.+)@(?P<offset>\d+)\+(?P<length>\d+)")
 
 
-class UsageError(ValueError):
-    """The value of a flag is malformed."""
-
-
 def score(options: argparse.Namespace) -> int:
     """`kvatlas score`."""
 
-    def call(channel: grpc.Channel) -> Any:
+    def call(channel: grpc.Channel, **how: Any) -> Any:
         prompt = scoring_pb2.Prompt(multimodal_items=[_item(image) for image in options.image])
         if options.text is not None:
             prompt.text = _or_stdin(options.text)
@@ -51,7 +48,7 @@ def score(options: argparse.Namespace) -> int:
             lora_name=options.lora,
             cache_salt=options.salt,
         )
-        return scoring_pb2_grpc.ScoringServiceStub(channel).Score(request, timeout=options.timeout)
+        return scoring_pb2_grpc.ScoringServiceStub(channel).Score(request, **how)
 
     return _ask(options, call, render.scores)
 
@@ -59,7 +56,7 @@ def score(options: argparse.Namespace) -> int:
 def tokenize(options: argparse.Namespace) -> int:
     """`kvatlas tokenize`."""
 
-    def call(channel: grpc.Channel) -> Any:
+    def call(channel: grpc.Channel, **how: Any) -> Any:
         request = tokenization_pb2.TokenizeRequest(
             model=options.model,
             add_special_tokens=not options.no_special_tokens,
@@ -69,7 +66,7 @@ def tokenize(options: argparse.Namespace) -> int:
         else:
             request.text = _or_stdin(options.text)
         stub = tokenization_pb2_grpc.TokenizationServiceStub(channel)
-        return stub.Tokenize(request, timeout=options.timeout)
+        return stub.Tokenize(request, **how)
 
     return _ask(options, call, render.token_ids)
 
@@ -77,9 +74,9 @@ def tokenize(options: argparse.Namespace) -> int:
 def pods(options: argparse.Namespace) -> int:
     """`kvatlas pods`."""
 
-    def call(channel: grpc.Channel) -> Any:
+    def call(channel: grpc.Channel, **how: Any) -> Any:
         request = fleet_pb2.ListPodsRequest(model=options.model)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ListPods(request, timeout=options.timeout)
+        return fleet_pb2_grpc.FleetServiceStub(channel).ListPods(request, **how)
 
     return _ask(options, call, render.pods)
 
@@ -87,9 +84,9 @@ def pods(options: argparse.Namespace) -> int:
 def forget(options: argparse.Namespace) -> int:
     """`kvatlas pods forget`."""
 
-    def call(channel: grpc.Channel) -> Any:
+    def call(channel: grpc.Channel, **how: Any) -> Any:
         request = fleet_pb2.ForgetPodRequest(pod=options.pod)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ForgetPod(request, timeout=options.timeout)
+        return fleet_pb2_grpc.FleetServiceStub(channel).ForgetPod(request, **how)
 
     return _ask(options, call, lambda _: f"{options.pod} is forgotten")
 
@@ -97,20 +94,23 @@ def forget(options: argparse.Namespace) -> int:
 def resync(options: argparse.Namespace) -> int:
     """`kvatlas pods resync`."""
 
-    def call(channel: grpc.Channel) -> Any:
+    def call(channel: grpc.Channel, **how: Any) -> Any:
         request = fleet_pb2.ResyncPodRequest(pod=options.pod)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ResyncPod(request, timeout=options.timeout)
+        return fleet_pb2_grpc.FleetServiceStub(channel).ResyncPod(request, **how)
 
     return _ask(options, call, lambda answer: render.resync(options.pod, answer))
 
 
 def health(options: argparse.Namespace) -> int:
     """`kvatlas health`: returns 0 if the service is ready, 1 if not."""
-    request = health_pb2.HealthCheckRequest()
     try:
-        with grpc.insecure_channel(options.server) as channel:
+        connection = connect(options)
+        with connection.channel as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(request, timeout=options.timeout)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=options.timeout)
+    except UsageError as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 2
     except grpc.RpcError as error:
         print(f"kvatlas: {error.code().name}: {error.details()}", file=sys.stderr)
         return 1
@@ -121,7 +121,7 @@ def health(options: argparse.Namespace) -> int:
 
 def _ask(
     options: argparse.Namespace,
-    call: Callable[[grpc.Channel], Any],
+    call: Callable[..., Any],
     table: Callable[[Any], str],
 ) -> int:
     """Make one call and print its answer.
@@ -130,13 +130,15 @@ def _ask(
     value is malformed.
     """
     try:
-        with grpc.insecure_channel(options.server) as channel:
-            answer = call(channel)
+        connection = connect(options)
+        try:
+            with connection.channel as channel:
+                answer = call(channel, timeout=options.timeout, metadata=connection.metadata)
+        except grpc.RpcError as error:
+            return explain(error, connection.address)
     except UsageError as error:
         print(f"kvatlas: {error}", file=sys.stderr)
         return 2
-    except grpc.RpcError as error:
-        return explain(error, options.server)
     if options.json:
         print(
             json_format.MessageToJson(
@@ -155,6 +157,8 @@ def explain(error: grpc.RpcError, server: str) -> int:
     status, detail = error.code(), error.details()
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         detail = f"no answer from {server} ({detail}); is `kvatlas serve` running?"
+    elif status is grpc.StatusCode.UNAUTHENTICATED:
+        detail = f"{detail}; give one with --token-file"
     print(f"kvatlas: {status.name}: {detail}", file=sys.stderr)
     return 1
 

@@ -32,6 +32,7 @@ async def run(pod_count: int, turns: int) -> int:
         None,
         {
             "grpc": {"listen": ["127.0.0.1:0"], "drain_seconds": 1},
+            "admin": {"listen": ["127.0.0.1:0"]},
             "metrics": {"listen": ""},
             "log": {"level": "warning", "format": "human"},
             "sources": [{"endpoint": "tcp://127.0.0.1:0", "bind": True}],
@@ -41,9 +42,10 @@ async def run(pod_count: int, turns: int) -> int:
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(Application(configuration))
         print(f"kvatlas answers gRPC on {application.addresses[0]}")
-        channel = await stack.enter_async_context(
-            grpc.aio.insecure_channel(application.addresses[0])
-        )
+        channel, admin = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(addresses[0]))
+            for addresses in (application.addresses, application.admin_addresses)
+        ]
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.term)
         pods = [
@@ -55,12 +57,14 @@ async def run(pod_count: int, turns: int) -> int:
         for pod in pods:
             await asyncio.to_thread(pod.wait_for_subscriber, _WAIT_SECONDS)
         print(f"{pod_count} simulated pods publish their KV events to {application.endpoints[0]}\n")
-        await _play(channel, pods, turns)
+        await _play(channel, admin, pods, turns)
     print("\nstopped; `kvatlas serve --help` shows how to use it with real pods")
     return 0
 
 
-async def _play(channel: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: int) -> None:
+async def _play(
+    channel: grpc.aio.Channel, admin: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: int
+) -> None:
     """Serve chats that share a system prompt, each on one pod, which caches its blocks."""
     random_ids = random.Random(7)  # noqa: S311 - token ids, no secret
     system = _ids(random_ids, 400)
@@ -75,7 +79,7 @@ async def _play(channel: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: 
             f"  turn {turn} of chat {number}: pod {pod.name} has {hit} of "
             f"{len(chats[number])} tokens cached"
         )
-    await _all_arrived(channel, len(pods))
+    await _all_arrived(admin, len(pods))
     stub = scoring_pb2_grpc.ScoringServiceStub(channel)
     question = [*chats[0], *_ids(random_ids, 50)]
     for title, tokens in (
@@ -94,7 +98,7 @@ async def _play(channel: grpc.aio.Channel, pods: Sequence[SimulatedPod], turns: 
     print("\nkvatlas pods:")
     print(
         render.pods(
-            await fleet_pb2_grpc.FleetServiceStub(channel).ListPods(fleet_pb2.ListPodsRequest())
+            await fleet_pb2_grpc.FleetServiceStub(admin).ListPods(fleet_pb2.ListPodsRequest())
         )
     )
 
@@ -103,9 +107,9 @@ def _ids(source: random.Random, count: int) -> list[int]:
     return [source.randrange(128_000) for _ in range(count)]
 
 
-async def _all_arrived(channel: grpc.aio.Channel, pods: int) -> None:
+async def _all_arrived(admin: grpc.aio.Channel, pods: int) -> None:
     """Wait until events of every pod have arrived, and no more arrive."""
-    stub = fleet_pb2_grpc.FleetServiceStub(channel)
+    stub = fleet_pb2_grpc.FleetServiceStub(admin)
     deadline = time.monotonic() + _WAIT_SECONDS
     before = None
     while time.monotonic() < deadline:

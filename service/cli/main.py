@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvevents import SubscribeError
-from service.application import Application, ListenError
+from service.application import Application
 from service.cli.parsers import add_clients
 from service.config import ConfigurationError, load
+from service.listening import ListenError
 from service.logs import configure_logs
 from service.records import SnapshotError
 from store import StoreError
@@ -112,6 +113,12 @@ def _add_serve(commands: Any, name: str, summary: str, run: Any) -> None:
         help="listen here for gRPC: host:port or unix:/path; repeatable",
     )
     parser.add_argument(
+        "--admin-listen",
+        action="append",
+        metavar="ADDRESS",
+        help="listen here for `kvatlas pods` and `record` (default: 127.0.0.1:50052); repeatable",
+    )
+    parser.add_argument(
         "--metrics-listen", metavar="ADDRESS", help="serve metrics at host:port; '' for no metrics"
     )
     _add_events(parser)
@@ -167,6 +174,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
         sources.append({"endpoint": endpoint, **({"pod": pod} if separator else {})})
     flags: dict[str, Any] = {
         "grpc": {"listen": options.listen},
+        "admin": {"listen": options.admin_listen},
         "metrics": {"listen": options.metrics_listen},
         "index": {
             "block_size": options.block_size,

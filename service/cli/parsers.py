@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.cli import client, recordings
+from service.cli.connection import add_connection
 
 _SCORE_EPILOG = """\
 examples:
@@ -32,6 +33,9 @@ _RECORD_EPILOG = """\
 examples:
   kvatlas record --output frames.jsonl.gz --seconds 60
   kvatlas record --endpoint tcp://10.0.0.1:5557 --frames 10
+
+A recording holds the token ids of the prompts that the pods served, and so their texts. Keep it as
+you keep the prompts themselves.
 """
 _REPLAY_EPILOG = """\
 examples:
@@ -50,7 +54,7 @@ def add_clients(commands: Any) -> None:
     common = _common()
     _add_score(commands, common)
     _add_tokenize(commands, common)
-    _add_pods(commands, common)
+    _add_pods(commands)
     _add_record(commands)
     _add_replay(commands)
     _add_health(commands)
@@ -104,7 +108,7 @@ def _add_tokenize(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_health(commands: Any) -> None:
     health = commands.add_parser("health", help="exit with status 0 if the service is ready")
-    _add_server(health)
+    add_connection(health)
     health.add_argument(
         "--timeout",
         type=float,
@@ -115,15 +119,16 @@ def _add_health(commands: Any) -> None:
     health.set_defaults(run=client.health)
 
 
-def _common(*, given_before: bool = False) -> argparse.ArgumentParser:
+def _common(*, administration: bool = False, given_before: bool = False) -> argparse.ArgumentParser:
     """The flags that all calls have.
 
     Args:
+        administration: whether they go to the listener for operators.
         given_before: a parent command has them too; if not repeated they keep the values it parsed.
     """
     common = argparse.ArgumentParser(add_help=False)
     flags = [
-        _add_server(common),
+        *add_connection(common, administration=administration),
         common.add_argument("--json", action="store_true", help="print JSON instead of a table"),
         common.add_argument(
             "--timeout",
@@ -147,19 +152,10 @@ def _add_chat(group: Any) -> None:
     )
 
 
-def _add_server(parser: argparse.ArgumentParser) -> argparse.Action:
-    return parser.add_argument(
-        "--server",
-        default="localhost:50051",
-        metavar="ADDRESS",
-        help="address of the service, host:port or unix:/path (default: localhost:50051)",
-    )
-
-
-def _add_pods(commands: Any, common: argparse.ArgumentParser) -> None:
+def _add_pods(commands: Any) -> None:
     pods = commands.add_parser(
         "pods",
-        parents=[common],
+        parents=[_common(administration=True)],
         help="list the pods and what they hold; forget or resync one",
         epilog=_PODS_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -173,7 +169,7 @@ def _add_pods(commands: Any, common: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(
             name,
-            parents=[_common(given_before=True)],
+            parents=[_common(administration=True, given_before=True)],
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
         )
@@ -188,7 +184,7 @@ def _add_record(commands: Any) -> None:
         epilog=_RECORD_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_server(record)
+    add_connection(record, administration=True)
     record.add_argument(
         "--endpoint", default="", help="only frames that arrive at this configured endpoint"
     )

@@ -22,6 +22,7 @@ from kvevents import (
     read_recording,
 )
 from service.cli.client import explain
+from service.cli.connection import Connection, UsageError, connect
 
 if TYPE_CHECKING:
     import argparse
@@ -32,10 +33,14 @@ def record(options: argparse.Namespace) -> int:
     """`kvatlas record`: returns the exit status."""
     count = dropped = 0
     try:
+        connection = connect(options)
+    except UsageError as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 2
+    try:
         with ExitStack() as stack:
             output = _opened(stack, options.output)
-            channel = stack.enter_context(grpc.insecure_channel(options.server))
-            for frame in _arriving(channel, options):
+            for frame in _arriving(stack.enter_context(connection.channel), connection, options):
                 print(format_frame(frame), file=output, flush=True)
                 count += 1
                 dropped += frame.dropped
@@ -45,7 +50,7 @@ def record(options: argparse.Namespace) -> int:
         pass
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or options.seconds is None:
-            return explain(error, options.server)
+            return explain(error, connection.address)
     except OSError as error:
         print(f"kvatlas: {options.output}: {error.strerror}", file=sys.stderr)
         return 1
@@ -61,10 +66,12 @@ def _opened(stack: ExitStack, output: str) -> IO[str]:
     return stack.enter_context(gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w"))
 
 
-def _arriving(channel: grpc.Channel, options: argparse.Namespace) -> Iterator[RecordedFrame]:
+def _arriving(
+    channel: grpc.Channel, connection: Connection, options: argparse.Namespace
+) -> Iterator[RecordedFrame]:
     request = fleet_pb2.RecordFramesRequest(endpoint=options.endpoint)
     stub: Any = fleet_pb2_grpc.FleetServiceStub(channel)
-    call = stub.RecordFrames(request, timeout=options.seconds)
+    call = stub.RecordFrames(request, timeout=options.seconds, metadata=connection.metadata)
     call.initial_metadata()  # once it has arrived, no frame is missed
     print("kvatlas: recording, press Ctrl-C to stop", file=sys.stderr, flush=True)
     for frame in call:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -19,11 +19,12 @@ from pydantic_settings import (
 )
 
 from kvevents import EngineSettings
+from service.config.client import ClientConfiguration, ClientSection
 from service.config.events import EventsSection, SourceSection
 from service.config.limits import LimitsSection
+from service.config.listening import AdminSection, GrpcSection
 from service.config.models import ModelSection, TokenizationSection
 from service.config.sections import (
-    GrpcSection,
     IndexSection,
     LogSection,
     MetricsSection,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX = "KVATLAS_"
 CONFIG_VARIABLE = "KVATLAS_CONFIG"
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 class ConfigurationError(Exception):
@@ -61,6 +64,8 @@ class Configuration(BaseSettings):
     )
 
     grpc: GrpcSection = GrpcSection()
+    admin: AdminSection = AdminSection()
+    client: ClientSection = ClientSection()
     metrics: MetricsSection = MetricsSection()
     log: LogSection = LogSection()
     index: IndexSection = IndexSection()
@@ -118,11 +123,20 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: with every fault.
     """
+    return _layered(Configuration, path, flags)
+
+
+def load_client(path: Path | None, flags: Mapping[str, Any]) -> ClientConfiguration:
+    """What client commands read of the same layers. Raises ConfigurationError."""
+    return _layered(ClientConfiguration, path, flags)
+
+
+def _layered(kind: type[_Settings], path: Path | None, flags: Mapping[str, Any]) -> _Settings:
     if path is None and os.environ.get(CONFIG_VARIABLE):
         path = Path(os.environ[CONFIG_VARIABLE])
     from_file = _read(path) if path is not None else {}
 
-    class _Layered(Configuration):
+    class _Layered(kind):  # type: ignore[valid-type, misc]
         @classmethod
         def settings_customise_sources(
             cls,
@@ -136,11 +150,12 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
             return (init_settings, env_settings, file)
 
     try:
-        return _Layered(**flags)
+        settings: _Settings = _Layered(**flags)
     except ValidationError as error:
         raise ConfigurationError([_describe(fault) for fault in error.errors()]) from error
     except ValueError as error:  # an environment variable that is not valid JSON
         raise ConfigurationError([str(error)]) from error
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from kvevents import Curve, ExtraStrings, FleetLimits, FrameLimits, SocketLimits
-from service.config.sections import Section, check_host_port
+from service.config.addresses import check_host_port
+from service.config.section import Section
 
 _DECODED_BYTES_PER_BYTE = 8  # of token ids, nearly all of a frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ByteSize, Field
 
-from service.config.sections import Section
+from service.config.section import Section
 
 _MAX_SIZE = 2**31 - 1  # of a gRPC message
 

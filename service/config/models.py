@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ByteSize, Field, field_validator
 
 from kvevents import EngineSettings
-from service.config.sections import Section
+from service.config.section import Section
 from tokenization import ChatOptions
 
 

@@ -8,37 +8,12 @@ from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - pydantic needs it
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
+from pydantic import ByteSize, Field, field_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
+from service.config.addresses import check_host_port
+from service.config.section import Section
 from store import AddressError, StoreAddress, parse_address
-
-
-class Section(BaseModel):
-    """A part of the configuration. Frozen; refuses unknown settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GrpcSection(Section):
-    """Where the service listens for gRPC calls."""
-
-    listen: tuple[str, ...] = Field(
-        ("0.0.0.0:50051",), description="addresses: host:port (port 0: any free port) or unix:/path"
-    )
-    drain_seconds: float = Field(
-        10.0, ge=0, le=3600, description="at shutdown, how long calls in progress may take"
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _addresses(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
-        if not listen:
-            raise ValueError("needs at least one address")
-        for address in listen:
-            if not address.startswith("unix:"):
-                check_host_port(address)
-        return listen
 
 
 class MetricsSection(Section):
@@ -171,10 +146,3 @@ class StoreSection(Section):
     def replica_name(self) -> str:
         """The configured name, or host name and process id."""
         return self.replica or f"{socket.gethostname()}-{os.getpid()}"
-
-
-def check_host_port(address: str) -> None:
-    """Raise ValueError unless the address is host:port."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{address!r} is not host:port with a port from 0 to 65535")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import structlog
@@ -33,8 +33,17 @@ _LATE_SECONDS = 0.005
 _log = structlog.get_logger("kvatlas.service")
 
 
+class MethodRegistry(Protocol):
+    """A server, as far as services are added to it."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """Serve these methods of a service, by name."""
+
+
 def add_service(
-    server: grpc.aio.Server,
+    server: MethodRegistry,
     service: ServiceDescriptor,
     servicer: object,
     metrics: CallMetrics,
@@ -56,8 +65,7 @@ def add_service(
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(call.stream)
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(call.answer)
-    generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
-    server.add_generic_rpc_handlers((generic,))
+    server.add_registered_method_handlers(service.full_name, handlers)
 
 
 class _Call:

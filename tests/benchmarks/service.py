@@ -55,6 +55,9 @@ class Process:
                 self.events = entry["endpoint"]
             if entry["event"] == "serving":
                 self.address = entry["addresses"][0]
+                self.admin = grpc.insecure_channel(
+                    entry.get("admin_addresses", entry["addresses"])[0]
+                )
                 break
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.channel = grpc.insecure_channel(self.address)
@@ -66,6 +69,7 @@ class Process:
 
     def stop(self) -> None:
         self.channel.close()
+        self.admin.close()
         self.process.terminate()
         self.process.wait(timeout=30)
 
@@ -78,6 +82,7 @@ def kvatlas() -> Iterator[Process]:
         "service",
         "serve",
         "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
         "--metrics-listen=",
         "--bind=tcp://127.0.0.1:0",
         "--log-format=json",
@@ -123,7 +128,7 @@ def frame(pod: int, sequence: int, event: dict[str, object]) -> list[bytes]:
 
 
 def wait_for(service: Process, last: dict[int, int]) -> None:
-    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.channel)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.admin)
     while True:
         pods = {p.pod: p.ranks[0] for p in stub.ListPods(fleet_pb2.ListPodsRequest()).pods}
         if all(

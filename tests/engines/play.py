@@ -227,17 +227,17 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
         async with running_service(settings) as service:
             for server in servers:
                 await server.ready()
-            await exact(service.channel, context, servers)
+            await exact(service.admin, context, servers)
             for number in range(requests):
                 if number == requests // 2:
-                    await killed_and_back(service.channel, servers[0], context, outcome)
+                    await killed_and_back(service.admin, servers[0], context, outcome)
                 server = source.choice(servers)
                 at, body = chats.next()
                 score, tokens = await ask(service.channel, body, server.pod)
                 answer = await asyncio.to_thread(server.post, body)
                 outcome.note(score, tokens, answer["usage"])
                 chats.answered(at, answer["choices"][0]["message"]["content"])
-                await exact(service.channel, context, [server])
+                await exact(service.admin, context, [server])
     finally:
         for server in servers:
             server.kill()

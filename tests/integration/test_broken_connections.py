@@ -119,7 +119,7 @@ async def test_a_replay_socket_that_does_not_answer_takes_exact_away() -> None:
     async with engine_and_service(binds=False, model=MODEL) as (engine, service):
         assert engine._task is not None
         engine._task.cancel()
-        stub = fleet_pb2_grpc.FleetServiceStub(service.channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(service.admin)
         await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=POD[0]))
         await service.until(lambda pods: pods[POD].trust_reason == "replay_unanswered")
         engine._task = asyncio.create_task(engine._answer())
@@ -155,7 +155,7 @@ async def test_a_pod_whose_model_is_a_default_is_asked_at_start() -> None:
             )
             found = await the_pod(service)
             assert (found.rank, found.matched_blocks) == (1, 4)
-            answer = await fleet_pb2_grpc.FleetServiceStub(service.channel).ListPods(
+            answer = await fleet_pb2_grpc.FleetServiceStub(service.admin).ListPods(
                 fleet_pb2.ListPodsRequest()
             )
             assert not answer.warnings
@@ -185,7 +185,7 @@ async def test_two_engines_under_one_name_are_reported_and_never_exact() -> None
                 "two_engines_one_name",
                 4,
             )
-            stub = fleet_pb2_grpc.FleetServiceStub(service.channel)
+            stub = fleet_pb2_grpc.FleetServiceStub(service.admin)
             answer = await stub.ListPods(fleet_pb2.ListPodsRequest())
             assert [warning.kind for warning in answer.warnings] == ["two_engines_one_name"]
             second.close()

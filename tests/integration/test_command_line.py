@@ -99,9 +99,10 @@ def test_client_commands_print_tables_for_people_and_json_for_programs(
     assert answer["pods"][0]["matched_blocks_by_tier"] == {"gpu": 2}
     image = kvatlas("score", server, "--model=m", "--tokens", tokens, "--image=abc@3+4", "--json")
     assert json.loads(image.stdout)["pods"][0]["matched_blocks"] == 0
-    pods = kvatlas("pods", server)
+    admin = f"--server={service.admin}"
+    pods = kvatlas("pods", admin)
     assert re.search(rf"{POD}\s+0\s+m\s+exact\s+gpu=2\s+\d+\.\ds ago\s+0\s+-\s+-", pods.stdout)
-    assert json.loads(kvatlas("pods", server, "--json").stdout)["pods"][0]["pod"] == POD
+    assert json.loads(kvatlas("pods", admin, "--json").stdout)["pods"][0]["pod"] == POD
     ids = kvatlas("tokenize", server, "--model=m", "--text=pods and blocks").stdout.split()
     assert ids[0] == "0"
     bare = kvatlas(

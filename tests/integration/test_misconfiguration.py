@@ -27,7 +27,7 @@ class ServiceWithPods:
     def __init__(self, service: RunningService, publisher: Publisher) -> None:
         self.service = service
         self.application = service.application
-        self.stub = fleet_pb2_grpc.FleetServiceStub(service.channel)
+        self.stub = fleet_pb2_grpc.FleetServiceStub(service.admin)
         self.scoring = scoring_pb2_grpc.ScoringServiceStub(service.channel)
         self._publisher = publisher
         self._sent = 0

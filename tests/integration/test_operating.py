@@ -57,7 +57,7 @@ def service() -> Iterator[ServiceProcess]:
 
 
 def pods(service: ServiceProcess) -> dict[str, object]:
-    answer = json.loads(run("pods", "--json", f"--server={service.address}").stdout)
+    answer = json.loads(run("pods", "--json", f"--server={service.admin}").stdout)
     return {pod["pod"]: pod["ranks"][0] for pod in answer["pods"]}
 
 
@@ -65,13 +65,13 @@ def test_an_operator_can_forget_a_pod(service: ServiceProcess) -> None:
     with publisher(service) as publish:
         publish(0)
         service.until_logged("worker_joined")
-        done = run("pods", f"--server={service.address}", "forget", POD)
+        done = run("pods", f"--server={service.admin}", "forget", POD)
         assert (done.returncode, done.stdout) == (0, f"{POD} is forgotten\n")
         assert pods(service) == {}
         publish(1)
         service.until_logged("worker_joined")
         assert pods(service)[POD]["trust_state"] == "TRUST_STATE_PARTIAL"  # type: ignore[index]
-    again = run("pods", "forget", "nobody:1", "--server", service.address)
+    again = run("pods", "forget", "nobody:1", "--server", service.admin)
     assert again.returncode == 1
     assert "NOT_FOUND: there is no pod 'nobody:1'" in again.stderr
 
@@ -80,12 +80,12 @@ def test_a_pod_without_a_replay_socket_is_emptied_by_a_resync(service: ServicePr
     with publisher(service) as publish:
         publish(0)
         service.until_logged("worker_joined")
-        done = run("pods", "resync", POD, f"--server={service.address}")
+        done = run("pods", "resync", POD, f"--server={service.admin}")
         assert done.returncode == 0, done.stderr
         assert f"{POD} rank 0: no replay socket" in done.stdout
         score = run("score", "--model=m", f"--server={service.address}", "--tokens", TOKENS)
         assert f"{POD}    0.0" in score.stdout
-    assert run("pods", "resync", "nobody:1", f"--server={service.address}").returncode == 1
+    assert run("pods", "resync", "nobody:1", f"--server={service.admin}").returncode == 1
 
 
 @pytest.mark.parametrize("name", ["frames.jsonl", "frames.jsonl.gz"])
@@ -96,7 +96,7 @@ def test_a_recording_plays_back_to_the_same_scores(
     recorder = subprocess.Popen(
         [
             *KVATLAS_COMMAND,
-            *("record", f"--server={service.address}", "--output", file, "--frames", "4"),
+            *("record", f"--server={service.admin}", "--output", file, "--frames", "4"),
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -148,7 +148,7 @@ def test_a_recording_loses_nothing_to_a_service_that_is_slow_to_listen(tmp_path:
 
 
 def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: Path) -> None:
-    server = f"--server={service.address}"
+    server = f"--server={service.admin}"
     nowhere = run("record", server, "--endpoint=tcp://nowhere:1")
     assert nowhere.returncode == 1
     assert "INVALID_ARGUMENT: endpoint 'tcp://nowhere:1' is not configured" in nowhere.stderr

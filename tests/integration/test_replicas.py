@@ -251,7 +251,7 @@ async def test_an_operator_s_command_works_at_any_replica(redis: StoreProcess) -
         await fleet.until_agreed()
         pod, owner = next(iter(fleet.expected_owners().items()))
         other = "b" if owner == "a" else "a"
-        stub = fleet_pb2_grpc.FleetServiceStub(fleet.replicas[other].channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(fleet.replicas[other].admin)
         answer = await stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=pod))
         assert list(answer.emptied_ranks) == [0]  # there is no replay socket
         for service in fleet.replicas.values():
@@ -320,7 +320,7 @@ async def test_a_pod_that_connects_belongs_to_the_replica_that_it_connects_to(
             while not ingest.skipped["owned_elsewhere"]:
                 await b.pods()
         await one.aclose()
-        stub = fleet_pb2_grpc.FleetServiceStub(b.channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(b.admin)
         async with asyncio.timeout(DEADLINE_SECONDS):
             while len((await stub.ListPods(request)).shared_index.live_replicas) > 1:
                 pass

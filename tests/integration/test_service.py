@@ -35,7 +35,8 @@ from support.services.one_pod import (
 from support.services.running import RunningService, local_configuration, running_service
 
 from indexer.kernel.keys import FNV_OFFSET_BASIS, fnv1a_64
-from service.application import Application, ListenError
+from service.application import Application
+from service.listening import ListenError
 
 
 async def test_a_score_answers_counts_and_names_strangers(

@@ -344,7 +344,7 @@ class Schedule:
     async def _shared_out(self) -> None:
         """Wait until every replica knows of all, and no pod changes hands."""
         for replica in self.replicas:
-            stub = fleet_pb2_grpc.FleetServiceStub(replica.channel)
+            stub = fleet_pb2_grpc.FleetServiceStub(replica.admin)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while True:
                     answer = await stub.ListPods(fleet_pb2.ListPodsRequest())

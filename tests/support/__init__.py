@@ -8,6 +8,7 @@ In path order:
     shipped       the one list of packages that are shipped
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
+    certificates  certificates that tests make
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines

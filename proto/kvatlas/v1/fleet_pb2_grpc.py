@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class FleetServiceStub:
-    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it. It is served
+    at admin.listen, not where scores are asked for.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class FleetServiceStub:
 
 
 class FleetServiceServicer:
-    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it. It is served
+    at admin.listen, not where scores are asked for.
     """
 
     def ListPods(self, request, context):
@@ -87,7 +89,9 @@ class FleetServiceServicer:
 
     def RecordFrames(self, request, context):
         """Streams the frames as they arrive, until the caller ends the call. No frame that arrives after
-        the call's initial metadata is missed. INVALID_ARGUMENT: no source has that endpoint.
+        the call's initial metadata is missed. The frames hold the token ids of the prompts that the
+        pods served. INVALID_ARGUMENT: no source has that endpoint. RESOURCE_EXHAUSTED: as many callers
+        as are allowed record already. UNAVAILABLE: the service is stopping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +129,8 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
-    """Shows what kvatlas knows about the pods and how well, and lets operators act on it.
+    """Shows what kvatlas knows about the pods and how well, and lets operators act on it. It is served
+    at admin.listen, not where scores are asked for.
     """
 
     @staticmethod

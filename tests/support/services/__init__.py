@@ -2,7 +2,7 @@
 
 In path order:
 
-    running             in this process, with a channel to it
+    running             in this process, with channels to it
     one_pod             in this process, with one pod whose frames a test writes by hand
     process             `kvatlas serve` as a process
     replicated_fleet    several replicas over one store, and the engines that they listen to

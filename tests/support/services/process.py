@@ -20,6 +20,8 @@ class ServiceProcess:
     process: subprocess.Popen[str]
     address: str
     """Where it answers calls."""
+    admin: str
+    """Where it is administered."""
     events: str
     """The endpoint that pods connect to, if it `binds` one."""
 
@@ -29,6 +31,7 @@ class ServiceProcess:
                 *KVATLAS_COMMAND,
                 "serve",
                 "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
                 "--metrics-listen=",
                 *(["--bind=tcp://127.0.0.1:0"] if binds else []),
                 "--log-format=json",
@@ -36,12 +39,13 @@ class ServiceProcess:
             ],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "KVATLAS_GRPC__LAME_DUCK_SECONDS": "0"},
         )
         self.log: list[dict[str, object]] = []
         while not any(line["event"] == "serving" for line in self.log):
             self.log.append(json.loads(self._next_line()))
         self.address = str(self.log[-1]["addresses"][0])  # type: ignore[index]
+        self.admin = str(self.log[-1]["admin_addresses"][0])  # type: ignore[index]
         self.events = str(next(e["endpoint"] for e in self.log if e["event"] == "subscribed"))
 
     def until_logged(self, event: str) -> None:

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.deadlines import DEADLINE_SECONDS
+from support.ports import free_port
 from support.services.process import KVATLAS_COMMAND
 from support.services.running import RunningService
 
@@ -30,14 +31,18 @@ class ReplicaProcess:
         self._file = folder / f"{name}.toml"
         self._file.write_text(configuration)
         self._process: subprocess.Popen[bytes] | None = None
-        self.channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}",
-            options=[
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 200),
-                ("grpc.use_local_subchannel_pool", 1),
-            ],
-        )
+        self._admin_port = free_port()
+        self.channel, self.admin = [
+            grpc.aio.insecure_channel(
+                f"127.0.0.1:{port}",
+                options=[
+                    ("grpc.initial_reconnect_backoff_ms", 50),
+                    ("grpc.max_reconnect_backoff_ms", 200),
+                    ("grpc.use_local_subchannel_pool", 1),
+                ],
+            )
+            for port in (port, self._admin_port)
+        ]
         self.paused = False
 
     @property
@@ -45,13 +50,18 @@ class ReplicaProcess:
         return self._process is not None
 
     def start(self) -> None:
-        flags = [f"--listen=127.0.0.1:{self.port}", "--metrics-listen=", "--log-format=json"]
+        flags = [
+            f"--listen=127.0.0.1:{self.port}",
+            f"--admin-listen=127.0.0.1:{self._admin_port}",
+            "--metrics-listen=",
+            "--log-format=json",
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*KVATLAS_COMMAND, "serve", "--config", str(self._file), *flags],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "KVATLAS_GRPC__LAME_DUCK_SECONDS": "0"},
             )
 
     async def health(self) -> int:
@@ -106,7 +116,8 @@ class ReplicaProcess:
     async def close(self) -> None:
         self.kill()
         await self.channel.close()
+        await self.admin.close()
 
     def as_service(self) -> RunningService:
         application: Application = None  # type: ignore[assignment]
-        return RunningService(application, self.channel)
+        return RunningService(application, self.channel, self.admin)

@@ -116,7 +116,7 @@ class ReplicatedFleet:
                     return found
 
     async def listed(self, name: str) -> fleet_pb2.ListPodsResponse:
-        stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(self.replicas[name].admin)
         answer: fleet_pb2.ListPodsResponse = await stub.ListPods(fleet_pb2.ListPodsRequest())
         return answer
 

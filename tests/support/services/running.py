@@ -1,4 +1,4 @@
-"""The service in this process, with a channel to it."""
+"""The service in this process, with channels to it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def local_configuration(**settings: Any) -> Configuration:
         None,
         {
             "grpc": {"listen": ["127.0.0.1:0"], "drain_seconds": 0.1},
+            "admin": {"listen": ["127.0.0.1:0"]},
             "metrics": {"listen": "127.0.0.1:0"},
             "log": {"level": "error"},
             **settings,
@@ -37,15 +38,18 @@ def local_configuration(**settings: Any) -> Configuration:
 
 
 class RunningService:
-    """A running service with a channel to it."""
+    """A running service with a channel to it, and one to its administration."""
 
-    def __init__(self, application: Application, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self, application: Application, channel: grpc.aio.Channel, admin: grpc.aio.Channel
+    ) -> None:
         self.application = application
         self.channel = channel
+        self.admin = admin
 
     async def pods(self) -> Ranks:
         """What ListPods says now."""
-        stub = fleet_pb2_grpc.FleetServiceStub(self.channel)
+        stub = fleet_pb2_grpc.FleetServiceStub(self.admin)
         answer = await stub.ListPods(fleet_pb2.ListPodsRequest())
         return {(pod.pod, rank.rank): rank for pod in answer.pods for rank in pod.ranks}
 
@@ -86,6 +90,8 @@ async def running_service(configuration: Configuration) -> AsyncIterator[Running
     """A service with `configuration`, ready to answer."""
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(Application(configuration))
-        address = application.addresses[0]
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-        yield RunningService(application, channel)
+        channel, admin = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(addresses[0]))
+            for addresses in (application.addresses, application.admin_addresses)
+        ]
+        yield RunningService(application, channel, admin)

@@ -1,0 +1,73 @@
+"""Bearer tokens: calls without one that the token file contains are refused."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from typing_extensions import override
+
+from service.config import read_tokens
+from service.listening.watched import WatchedFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+
+_OPEN = "/grpc.health.v1.Health/"  # the probes of Kubernetes can send no token
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses a call before its message is read.
+
+    Args:
+        name: of the listener, for the log.
+        file: with one token a line; several while tokens are replaced.
+        on_refused: is told why a call was refused.
+    """
+
+    def __init__(self, name: str, file: Path, on_refused: Callable[[str], None]) -> None:
+        self._tokens = WatchedFiles(f"{name}.token_file", [file], lambda: read_tokens(file), 1.0)
+        self._on_refused = on_refused
+
+    @override
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        if handler_call_details.method.startswith(_OPEN):
+            return await continuation(handler_call_details)
+        given = _bearer(handler_call_details.invocation_metadata)
+        if given is None:
+            self._on_refused("no_token")
+            return _refusal("this listener needs a bearer token: authorization: Bearer <token>")
+        if not self._is_known(given):
+            self._on_refused("unknown_token")
+            return _refusal("the bearer token is not known")
+        return await continuation(handler_call_details)
+
+    def _is_known(self, given: bytes) -> bool:
+        """Compare with every token, in a time that tells nothing about them."""
+        known = [hmac.compare_digest(given, token) for token in self._tokens.content]
+        return any(known)
+
+
+def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> bytes | None:
+    for key, value in metadata:
+        if key == "authorization":
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            scheme, _, token = text.partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip().encode()
+    return None
+
+
+def _refusal(detail: str) -> Any:
+    """A handler of any kind of call, which reads nothing of it."""
+
+    async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, detail)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
