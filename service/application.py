@@ -94,10 +94,26 @@ class Application:
             self._stack = stack.pop_all()
         return self
 
+    async def until_a_listener_dies(self) -> None:
+        """Wait for what should not happen. Raises ListenerDiedError."""
+        servers = [server for server in (self._scoring, self._admin) if server.addresses]
+        await asyncio.gather(*(server.until_it_dies() for server in servers))
+
+    async def become_lame_duck(self) -> None:
+        """Answer as before but say NOT_SERVING, for as long as load balancers need to notice.
+
+        The administration ends meanwhile: nobody balances its load.
+        """
+        seconds = self._configuration.grpc.lame_duck_seconds
+        _log.info("lame_duck", seconds=seconds)
+        self._scoring.become_lame_duck()
+        await asyncio.gather(self._admin.stop(), asyncio.sleep(seconds))
+
     async def __aexit__(self, *exc_info: object) -> None:
         """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
         _log.info("stopping")
         self.serving = False
+        self._scoring.become_lame_duck()
         await self._stack.aclose()
         _log.info("stopped")
 

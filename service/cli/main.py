@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kvevents import SubscribeError
 from service.application import Application
 from service.cli.parsers import add_clients
+from service.cli.signals import StopSignals
 from service.config import ConfigurationError, load
-from service.listening import ListenError
+from service.listening import ListenerDiedError, ListenError
 from service.logs import configure_logs
 from service.records import SnapshotError
 from store import StoreError
@@ -229,16 +230,36 @@ def _serve(options: argparse.Namespace) -> int:
     except (ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError) as error:
         print(f"kvatlas: cannot start: {error}", file=sys.stderr)
         return 1
+    except ListenerDiedError as error:
+        print(f"kvatlas: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 async def _serve_until_signalled(configuration: Configuration) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Application(configuration):
-        await stop.wait()
+    signals = StopSignals()
+    try:
+        async with Application(configuration) as application:
+            signals.started()
+            await _until_told(application, signals)
+    except asyncio.CancelledError:
+        if signals.first is None:
+            raise
+        print("kvatlas: stopped before it was serving", file=sys.stderr)
+
+
+async def _until_told(application: Application, signals: StopSignals) -> None:
+    death = asyncio.create_task(application.until_a_listener_dies(), name="listeners")
+    told = asyncio.create_task(signals.wait(), name="signals")
+    try:
+        await asyncio.wait((death, told), return_when=asyncio.FIRST_COMPLETED)
+        if death.done():
+            await death
+        if signals.first == signal.SIGTERM:  # at a terminal nobody waits for load balancers
+            await application.become_lame_duck()
+    finally:
+        death.cancel()
+        told.cancel()
 
 
 def _demo(options: argparse.Namespace) -> int:

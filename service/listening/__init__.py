@@ -15,6 +15,6 @@ In path order:
 
 from __future__ import annotations
 
-from service.listening.server import GrpcServer, ListenError
+from service.listening.server import GrpcServer, ListenerDiedError, ListenError
 
-__all__ = ["GrpcServer", "ListenError"]
+__all__ = ["GrpcServer", "ListenError", "ListenerDiedError"]

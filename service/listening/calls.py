@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from service.listening.connections import Connections, client_of
+from service.listening.connections import Connections, client_of, refuse_connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -49,12 +49,13 @@ class Calls:
         return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary), read, write)
 
     async def end(self, seconds: float, addresses: list[str]) -> None:
-        """Let calls in progress end, others not begin, and close the connections.
+        """Refuse connections and calls, let calls in progress end, and close their connections.
 
         Args:
             seconds: how long calls in progress may take; streams end at once.
             addresses: where the clients are connected.
         """
+        refuse_connections(addresses)
         self._clients = {task: client_of(call.peer()) for task, call in self._running.items()}
         self._connections = Connections(addresses)
         for task in list(self._streams):

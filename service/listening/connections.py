@@ -11,6 +11,10 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DESCRIPTORS = "/dev/fd"
 
@@ -23,23 +27,31 @@ def client_of(peer: str) -> str:
     return peer.rpartition(":")[2] if not peer.startswith("unix") else ""
 
 
+def refuse_connections(addresses: list[str]) -> None:
+    """Let the operating system refuse new connections to these addresses.
+
+    gRPC goes on accepting until its server stops, when calls on new connections end as CANCELLED.
+    """
+    for listening in _listed(addresses, accepting=True):
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
 class Connections:
     """Connections that clients have to some addresses, by client; taken at one moment."""
 
     def __init__(self, addresses: list[str]) -> None:
         """Args: addresses: as they were bound, with the ports in use."""
-        paths = {name.removeprefix("unix:") for name in addresses if name.startswith("unix:")}
-        ports = {int(a.rpartition(":")[2]) for a in addresses if not a.startswith("unix:")}
         self._sockets: dict[str, list[socket.socket]] = {}
-        for descriptor in os.listdir(_DESCRIPTORS) if Path(_DESCRIPTORS).is_dir() else ():  # noqa: PTH208
-            connection = _open(int(descriptor))
-            if connection is None:
-                continue
-            client = _client(connection, ports, paths)
-            if client is None:
+        for connection in _listed(addresses, accepting=False):
+            try:
+                there = connection.getpeername()
+            except OSError:  # lost
                 connection.close()
-            else:
-                self._sockets.setdefault(client, []).append(connection)
+                continue
+            client = "" if connection.family == socket.AF_UNIX else str(there[1])
+            self._sockets.setdefault(client, []).append(connection)
 
     @property
     def clients(self) -> list[str]:
@@ -61,6 +73,22 @@ class Connections:
         self._sockets.clear()
 
 
+def _listed(addresses: list[str], *, accepting: bool) -> Iterator[socket.socket]:
+    """Sockets of this process at these addresses: those that listen there, or the others."""
+    paths = {name.removeprefix("unix:") for name in addresses if name.startswith("unix:")}
+    ports = {int(a.rpartition(":")[2]) for a in addresses if not a.startswith("unix:")}
+    names = os.listdir(_DESCRIPTORS) if Path(_DESCRIPTORS).is_dir() else []  # noqa: PTH208
+    for name in names:
+        found = _open(int(name))
+        if found is None:
+            continue
+        listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        if listens is accepting and _is_at(found, ports, paths):
+            yield found
+        else:
+            found.close()
+
+
 def _open(descriptor: int) -> socket.socket | None:
     """A second descriptor of a socket; None if it is none, or closed by now."""
     try:
@@ -74,15 +102,11 @@ def _open(descriptor: int) -> socket.socket | None:
         return None
 
 
-def _client(connection: socket.socket, ports: set[int], paths: set[str]) -> str | None:
-    """The client of a connection that was accepted at one of the ports and paths, or None."""
+def _is_at(found: socket.socket, ports: set[int], paths: set[str]) -> bool:
     try:
-        here = connection.getsockname()
-        there = connection.getpeername()
-    except OSError:  # not connected
-        return None
-    if connection.family == socket.AF_UNIX:
-        return "" if here in paths else None
-    if connection.family in (socket.AF_INET, socket.AF_INET6) and here[1] in ports:
-        return str(there[1])
-    return None
+        here = found.getsockname()
+    except OSError:
+        return False
+    if found.family == socket.AF_UNIX:
+        return here in paths
+    return found.family in (socket.AF_INET, socket.AF_INET6) and here[1] in ports

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,7 +29,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         services: their names; more may be added before the start.
     """
 
-    def __init__(self, services: Sequence[str]) -> None:
+    def __init__(self, services: Iterable[str]) -> None:
         self._services = services
         self._is_serving = False
         self._changed = asyncio.Event()

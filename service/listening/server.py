@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from grpc_health.v1 import health_pb2_grpc
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 
     from service.config import GrpcSection, ListenerSection
 
+_LOOK_SECONDS = 5.0
+
 
 class ListenError(OSError):
     """An address cannot be bound."""
+
+
+class ListenerDiedError(Exception):
+    """gRPC's server ended without being stopped."""
 
 
 class GrpcServer:
@@ -48,39 +55,50 @@ class GrpcServer:
         self._name = name
         self._section = section
         self._drain_seconds = bounds.drain_seconds
+        self._options = server_options(bounds, request_bytes, ages=section is bounds)
+        self._on_refused = on_refused
         self._calls = Calls(on_refused)
-        self._services: list[str] = []
-        self._health = health.HealthServicer(self._services)
-        self._is_stopping = False
+        self._services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        self._health = health.HealthServicer(self._services.keys())
+        self._server: grpc.aio.Server | None = None
+        self._stop: asyncio.Task[None] | None = None
         self.addresses: list[str] = []
         """Where it listens, with the port chosen where 0 was asked for."""
-        tokens = section.token_file
-        self._server = tolerant_server(
-            server_options(bounds, request_bytes, ages=section is bounds),
-            [] if tokens is None else [TokenInterceptor(name, tokens, on_refused)],
-        )
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
         """Serve a service, as generated code and `add_service` ask for it."""
-        self._services.append(service_name)
         handlers = {name: self._calls.watched(each) for name, each in method_handlers.items()}
-        self._server.add_registered_method_handlers(service_name, handlers)
+        self._services[service_name] = handlers
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Nothing: generated code adds every service in both ways."""
 
     async def __aenter__(self) -> Self:
         """Listens, but is not ready yet. Raises ListenError, OSError, ValueError."""
-        services = list(self._services)
+        described = [*self._services, health.NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]
         if self._section.reflection:
-            enable_reflection(self, [*services, health.NAME])
+            enable_reflection(self, described)
+        tokens = self._section.token_file
+        interceptors = (
+            [] if tokens is None else [TokenInterceptor(self._name, tokens, self._on_refused)]
+        )
         credentials = server_credentials(self._name, self._section)
+        server = tolerant_server(self._options, interceptors)
+        for name, handlers in self._services.items():
+            server.add_registered_method_handlers(name, handlers)
         for address in self._section.listen:
-            self.addresses.append(self._bind(address, credentials))
-        await self._server.start()
+            self.addresses.append(self._bind(server, address, credentials))
+        self._server = server
+        starting = asyncio.create_task(server.start())
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # gRPC can neither start half nor be left half started
+            await starting
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -94,26 +112,41 @@ class GrpcServer:
         """Answer NOT_SERVING from now on, and all other calls as before."""
         self._health.set(is_serving=False)
 
-    async def until_stopped(self) -> None:
-        """Wait for the end, which nobody but `stop` should bring about."""
-        await self._server.wait_for_termination()
+    async def until_it_dies(self) -> None:
+        """Wait for an end that `stop` did not bring about. Raises ListenerDiedError."""
+        try:
+            # Without a timeout, to cancel this would cancel what `stop` waits for.
+            while self._server is not None and await self._server.wait_for_termination(
+                _LOOK_SECONDS
+            ):
+                pass
+        except Exception as error:
+            raise ListenerDiedError(f"the listener of [{self._name}] died: {error!r}") from error
+        if self._stop is None:
+            raise ListenerDiedError(f"the listener of [{self._name}] died")
 
     async def stop(self) -> None:
         """End in order: not ready, no further calls, calls in progress, connections, server."""
-        if self._is_stopping:
-            await self._server.wait_for_termination()
+        if self._server is None:
             return
-        self._is_stopping = True
+        if self._stop is None:
+            self._stop = asyncio.create_task(self._end(self._server), name=f"stop {self._name}")
+        await self._stop
+
+    async def _end(self, server: grpc.aio.Server) -> None:
         self._health.set(is_serving=False)
         await self._calls.end(self._drain_seconds, self.addresses)
-        await self._server.stop(None)
+        await server.stop(None)
+        self._server = None  # what it still has to do as it is deleted needs a running loop
 
-    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    def _bind(
+        self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+    ) -> str:
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(address)
+                port = server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, credentials)
+                port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise ListenError(f"{self._name}.listen: cannot bind {address}") from error
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"

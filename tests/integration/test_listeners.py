@@ -348,6 +348,30 @@ async def test_a_connection_that_says_nothing_is_closed(said: bytes) -> None:
                 pass
 
 
+async def test_a_client_is_told_how_many_calls_it_may_make_and_in_time_to_reconnect() -> None:
+    bounded = {
+        "listen": ["127.0.0.1:0"],
+        "calls_per_connection": 77,
+        "connection_age_seconds": 0.2,
+    }
+    async with Application(local_configuration(grpc=bounded)) as application:
+        host, _, port = application.addresses[0].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PREFACE)
+        settings: dict[int, int] = {}
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                head = await reader.readexactly(9)
+                payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+                if head[3] == 4:
+                    settings.update(struct.iter_unpack(">HI", payload))
+                if head[3] == 7:
+                    break
+        assert settings[3] == 77  # SETTINGS_MAX_CONCURRENT_STREAMS
+        assert (payload[4:8], b"max_age" in payload) == (bytes(4), True)  # no error
+        writer.close()
+
+
 @pytest.mark.parametrize(("apart", "served"), [(0.1, True), (60.0, False)])
 async def test_pings_are_answered_unless_they_are_more_frequent_than_allowed(
     apart: float, served: bool

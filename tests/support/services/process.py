@@ -25,7 +25,7 @@ class ServiceProcess:
     events: str
     """The endpoint that pods connect to, if it `binds` one."""
 
-    def __init__(self, *arguments: str, binds: bool = True) -> None:
+    def __init__(self, *arguments: str, binds: bool = True, lame_duck_seconds: str = "0") -> None:
         self.process = subprocess.Popen(
             [
                 *KVATLAS_COMMAND,
@@ -39,7 +39,11 @@ class ServiceProcess:
             ],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "KVATLAS_GRPC__LAME_DUCK_SECONDS": "0"},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "KVATLAS_GRPC__LAME_DUCK_SECONDS": lame_duck_seconds,
+            },
         )
         self.log: list[dict[str, object]] = []
         while not any(line["event"] == "serving" for line in self.log):

@@ -1,0 +1,64 @@
+"""SIGTERM and SIGINT: the first one stops the service, the second one ends it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """What the process has been told, from now on. Made by the task that starts the service.
+
+    Until `started` is called a signal cancels that task.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
+        self._told = asyncio.Event()
+        self.first: int | None = None
+        """The first signal that came."""
+        for number in _SIGNALS:
+            # Not the loop's: it would not hear the second signal while something blocks it.
+            signal.signal(number, self._on_signal)
+
+    def started(self) -> None:
+        """The service has started: from now on a signal is waited for."""
+        self._starting = None
+
+    async def wait(self) -> None:
+        """Wait for the first signal."""
+        await self._told.wait()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.first is None:
+            self.first = number
+            self._loop.call_soon_threadsafe(self._tell)
+            return
+        kill_children()
+        sys.stderr.write("kvatlas: ended at once by a second signal\n")
+        sys.stderr.flush()
+        os._exit(128 + number)
+
+    def _tell(self) -> None:
+        self._told.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+
+def kill_children() -> None:
+    """Kill the processes that this one has started, as far as the operating system names them."""
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread, or the child, has gone
+            for child in file.read_text().split():
+                os.kill(int(child), signal.SIGKILL)
