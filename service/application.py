@@ -31,6 +31,7 @@ from service.metrics import (
     EventLagCollector,
     LoopCollector,
     MetricsServer,
+    RecordingCollector,
     RefusedCalls,
     StateCollector,
     TokenizationCollector,
@@ -170,6 +171,7 @@ class Application:
             TokenizationCollector(self.tokenizers),
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
+            RecordingCollector(self.listener),
             *self.replica.collectors(),
         ):
             registry.register(collector)

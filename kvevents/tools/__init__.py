@@ -14,6 +14,7 @@ from kvevents.tools.recording import (
     RecordedFrame,
     Recorders,
     RecordingError,
+    TooManyRecordersError,
     format_frame,
     read_recording,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Recorders",
     "RecordingError",
     "SimulatedPod",
+    "TooManyRecordersError",
     "format_frame",
     "play",
     "read_recording",

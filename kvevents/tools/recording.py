@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+_MAX_RECORDERS = 4
 _MAX_WAITING = 32 * 1024 * 1024  # bytes of frames for one recorder
+_FRAME_OVERHEAD = 512  # bytes that a frame takes besides its parts
 
 
 class RecordedFrame(NamedTuple):
@@ -66,6 +68,10 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
             yield RecordedFrame(received_at, record.get("endpoint", ""), parts)
 
 
+class TooManyRecordersError(Exception):
+    """As many record already as are allowed."""
+
+
 @dataclass(eq=False)
 class _Recorder:
     """One who records frames, with the frames that wait for it."""
@@ -78,10 +84,20 @@ class _Recorder:
 
 
 class Recorders:
-    """Gives frames, as they arrive, to everyone who records them, each through a bounded queue."""
+    """Gives frames, as they arrive, to everyone who records them, each through a bounded queue.
+
+    Attributes:
+        dropped: frames that some recorder was too slow for, since the start.
+        refused: recordings that were not begun, because there were too many.
+    """
 
     def __init__(self) -> None:
         self._recorders: set[_Recorder] = set()
+        self.dropped = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._recorders)
 
     def __bool__(self) -> bool:
         return bool(self._recorders)
@@ -89,12 +105,13 @@ class Recorders:
     def record(self, endpoint: str, parts: list[bytes]) -> None:
         """Queue a frame that has arrived at `endpoint`."""
         now = time.time()
-        size = sum(map(len, parts))
+        size = _size(parts)
         for recorder in self._recorders:
             if recorder.endpoint not in ("", endpoint):
                 continue
             if recorder.waiting_bytes + size > _MAX_WAITING:
                 recorder.dropped += 1
+                self.dropped += 1
                 continue
             recorder.frames.append(RecordedFrame(now, endpoint, parts, recorder.dropped))
             recorder.dropped = 0
@@ -103,7 +120,13 @@ class Recorders:
 
     @contextmanager
     def recording(self, endpoint: str) -> Iterator[AsyncIterator[RecordedFrame]]:
-        """Yield the frames that arrive at `endpoint` (empty: at any) within this block."""
+        """Yield the frames that arrive at `endpoint` (empty: at any) within this block.
+
+        Raises TooManyRecordersError.
+        """
+        if len(self._recorders) >= _MAX_RECORDERS:
+            self.refused += 1
+            raise TooManyRecordersError(f"{_MAX_RECORDERS} recordings are under way already")
         recorder = _Recorder(endpoint, deque(), asyncio.Event())
         self._recorders.add(recorder)
         try:
@@ -112,11 +135,16 @@ class Recorders:
             self._recorders.discard(recorder)
 
 
+def _size(parts: list[bytes]) -> int:
+    """Bytes that a frame takes while it waits."""
+    return _FRAME_OVERHEAD + sum(map(len, parts))
+
+
 async def _frames(recorder: _Recorder) -> AsyncIterator[RecordedFrame]:
     while True:
         while recorder.frames:
             frame = recorder.frames.popleft()
-            recorder.waiting_bytes -= sum(map(len, frame.parts))
+            recorder.waiting_bytes -= _size(frame.parts)
             yield frame
         recorder.woken.clear()
         await recorder.woken.wait()

@@ -12,6 +12,7 @@ In path order:
     events          how long events take to the index
     replication     the other replicas, and the store
     tokenization    what is tokenized, how long it takes, what the caches save
+    recordings      recordings of frames
     refusals        calls that a listener refuses
     loops           the background loops that have died
 """
@@ -23,6 +24,7 @@ from service.metrics.build import register_process
 from service.metrics.calls import CallMetrics
 from service.metrics.events import EventLagCollector
 from service.metrics.loops import LoopCollector
+from service.metrics.recordings import RecordingCollector
 from service.metrics.refusals import RefusedCalls
 from service.metrics.replication import ReplicationCollector
 from service.metrics.server import MetricsServer
@@ -35,6 +37,7 @@ __all__ = [
     "EventLagCollector",
     "LoopCollector",
     "MetricsServer",
+    "RecordingCollector",
     "RefusedCalls",
     "ReplicationCollector",
     "StateCollector",

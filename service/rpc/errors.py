@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from kvevents import TooManyRecordersError
 from service.rpc.near_names import near_names, shortened
 from store import StoreError
 from tokenization import (
@@ -125,6 +126,7 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (ModelNameError, grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN"),
     (UnknownPodError, grpc.StatusCode.NOT_FOUND, "POD_UNKNOWN"),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
+    (TooManyRecordersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDINGS"),
     (TooBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
     (DeadlineOverError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_OVER"),
     (StoreError, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
@@ -135,7 +137,7 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (ChatError, grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_REFUSED"),
     (UnsupportedChatError, grpc.StatusCode.UNIMPLEMENTED, "PROMPT_UNSUPPORTED"),
 )
-KNOWN_ERRORS = (RequestError, StoreError, TokenizationError)
+KNOWN_ERRORS = (RequestError, StoreError, TokenizationError, TooManyRecordersError)
 
 
 def kind_of(error: Exception) -> ErrorKind:
