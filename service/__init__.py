@@ -14,5 +14,6 @@ In path order:
     records        the records of that file
     metrics        Prometheus metrics
     loops          background loops, which are restarted when they die
+    terminal       text that does not control the terminal
     logs           the format of the log
 """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
+
+from service.terminal import printable
 
 if TYPE_CHECKING:
     from service.config import LogSection
@@ -16,7 +19,7 @@ def configure_logs(section: LogSection) -> None:
     """Set the process's log level and format."""
     human = section.format == "human" or (section.format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
         if human
         else structlog.processors.JSONRenderer()
     )
@@ -24,8 +27,7 @@ def configure_logs(section: LogSection) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if not human:
-        processors.append(structlog.processors.format_exc_info)
+    processors.append(_printable_values if human else structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -33,3 +35,18 @@ def configure_logs(section: LogSection) -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _printable_values(
+    _logger: object, _method: str, entry: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Names come off the wire: JSON escapes them by itself, a terminal would obey them."""
+    return {
+        key: printable(value) if isinstance(value, str) else value for key, value in entry.items()
+    }
+
+
+def _traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(printable(text.getvalue(), lines=True))

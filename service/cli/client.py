@@ -21,6 +21,7 @@ from kvatlas.v1 import (
 
 from service.cli import render
 from service.cli.connection import UsageError, connect
+from service.terminal import complain, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -109,10 +110,10 @@ def health(options: argparse.Namespace) -> int:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=options.timeout)
     except UsageError as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except grpc.RpcError as error:
-        print(f"kvatlas: {error.code().name}: {error.details()}", file=sys.stderr)
+        complain(f"{error.code().name}: {error.details()}")
         return 1
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     print(status)
@@ -137,7 +138,7 @@ def _ask(
         except grpc.RpcError as error:
             return explain(error, connection.address)
     except UsageError as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     if options.json:
         print(
@@ -148,7 +149,7 @@ def _ask(
             )
         )
     else:
-        print(table(answer))
+        print(printable(table(answer), lines=True))
     return 0
 
 
@@ -159,7 +160,7 @@ def explain(error: grpc.RpcError, server: str) -> int:
         detail = f"no answer from {server} ({detail}); is `kvatlas serve` running?"
     elif status is grpc.StatusCode.UNAUTHENTICATED:
         detail = f"{detail}; give one with --token-file"
-    print(f"kvatlas: {status.name}: {detail}", file=sys.stderr)
+    complain(f"{status.name}: {detail}")
     return 1
 
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from kvevents import SubscribeError
 from service.application import Application
+from service.cli.arguments import positive_integer
+from service.cli.check import check
 from service.cli.parsers import add_clients
 from service.cli.signals import StopSignals
 from service.config import ConfigurationError, load
 from service.listening import ListenerDiedError, ListenError
 from service.logs import configure_logs
 from service.records import SnapshotError
+from service.terminal import complain, printable
 from store import StoreError
 from tokenization import ResolveError, TokenizationError, resolve_tokenizer
 
@@ -90,9 +93,14 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="run simulated pods and a short workload, and show its scores"
     )
-    demo.add_argument("--pods", type=int, default=3, help="number of pods (default: %(default)s)")
     demo.add_argument(
-        "--turns", type=int, default=3, help="turns of each chat (default: %(default)s)"
+        "--pods", type=positive_integer, default=3, help="number of pods (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--turns",
+        type=positive_integer,
+        default=3,
+        help="turns of each chat (default: %(default)s)",
     )
     demo.set_defaults(run=_demo)
     return top
@@ -200,24 +208,15 @@ def _load(options: argparse.Namespace) -> Configuration | None:
     try:
         return load(options.config, _flags(options))
     except ConfigurationError as error:
-        print("kvatlas: the configuration has faults:", file=sys.stderr)
+        complain("the configuration has faults:")
         for fault in error.faults:
-            print(f"  {fault}", file=sys.stderr)
+            print(f"  {printable(fault)}", file=sys.stderr)
         return None
 
 
 def _check(options: argparse.Namespace) -> int:
     configuration = _load(options)
-    if configuration is None:
-        return 2
-    sources = configuration.sources
-    print(
-        f"kvatlas: the configuration is valid: {len(sources)} source(s) of events, block size "
-        f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
-    )
-    if not sources:
-        print("kvatlas: without a source of events no pod is ever known", file=sys.stderr)
-    return 0
+    return 2 if configuration is None else check(configuration)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -228,10 +227,10 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         asyncio.run(_serve_until_signalled(configuration))
     except (ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError) as error:
-        print(f"kvatlas: cannot start: {error}", file=sys.stderr)
+        complain(f"cannot start: {error}")
         return 1
     except ListenerDiedError as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     return 0
 
@@ -245,7 +244,7 @@ async def _serve_until_signalled(configuration: Configuration) -> None:
     except asyncio.CancelledError:
         if signals.first is None:
             raise
-        print("kvatlas: stopped before it was serving", file=sys.stderr)
+        complain("stopped before it was serving")
 
 
 async def _until_told(application: Application, signals: StopSignals) -> None:
@@ -272,7 +271,7 @@ def _resolve(options: argparse.Namespace) -> int:
     try:
         resolve_tokenizer(options.source, options.target)
     except ResolveError as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     print(f"wrote {options.target / 'tokenizer.json'}")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.cli import client, recordings
+from service.cli.arguments import number_from_zero, positive_integer, positive_number
 from service.cli.connection import add_connection
 
 _SCORE_EPILOG = """\
@@ -111,7 +112,7 @@ def _add_health(commands: Any) -> None:
     add_connection(health)
     health.add_argument(
         "--timeout",
-        type=float,
+        type=positive_number,
         default=2.0,
         metavar="SECONDS",
         help="how long to wait for the answer (default: %(default)s)",
@@ -132,7 +133,7 @@ def _common(*, administration: bool = False, given_before: bool = False) -> argp
         common.add_argument("--json", action="store_true", help="print JSON instead of a table"),
         common.add_argument(
             "--timeout",
-            type=float,
+            type=positive_number,
             default=5.0,
             metavar="SECONDS",
             help="how long to wait for the answer (default: 5)",
@@ -194,8 +195,12 @@ def _add_record(commands: Any) -> None:
         metavar="FILE",
         help="compressed if it ends in .gz (default: stdout)",
     )
-    record.add_argument("--frames", type=int, metavar="COUNT", help="stop after this many frames")
-    record.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time")
+    record.add_argument(
+        "--frames", type=positive_integer, metavar="COUNT", help="stop after this many frames"
+    )
+    record.add_argument(
+        "--seconds", type=positive_number, metavar="SECONDS", help="stop after this time"
+    )
     record.set_defaults(run=recordings.record)
 
 
@@ -217,13 +222,13 @@ def _add_replay(commands: Any) -> None:
     replay.add_argument("--endpoint", default="", help="only frames recorded at this endpoint")
     replay.add_argument(
         "--speed",
-        type=float,
+        type=number_from_zero,
         default=0.0,
         help="1: as fast as recorded; 0: as fast as the service reads",
     )
     replay.add_argument(
         "--timeout",
-        type=float,
+        type=positive_number,
         default=30.0,
         metavar="SECONDS",
         help="how long to wait for the service",

@@ -23,6 +23,7 @@ from kvevents import (
 )
 from service.cli.client import explain
 from service.cli.connection import Connection, UsageError, connect
+from service.terminal import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +36,7 @@ def record(options: argparse.Namespace) -> int:
     try:
         connection = connect(options)
     except UsageError as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     try:
         with ExitStack() as stack:
@@ -52,10 +53,10 @@ def record(options: argparse.Namespace) -> int:
         if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or options.seconds is None:
             return explain(error, connection.address)
     except OSError as error:
-        print(f"kvatlas: {options.output}: {error.strerror}", file=sys.stderr)
+        complain(f"{options.output}: {error.strerror}")
         return 1
     lost = f", the service dropped {dropped}" if dropped else ""
-    print(f"kvatlas: recorded {count} frame(s){lost}", file=sys.stderr)
+    complain(f"recorded {count} frame(s){lost}")
     return 0
 
 
@@ -73,7 +74,7 @@ def _arriving(
     stub: Any = fleet_pb2_grpc.FleetServiceStub(channel)
     call = stub.RecordFrames(request, timeout=options.seconds, metadata=connection.metadata)
     call.initial_metadata()  # once it has arrived, no frame is missed
-    print("kvatlas: recording, press Ctrl-C to stop", file=sys.stderr, flush=True)
+    complain("recording, press Ctrl-C to stop")
     for frame in call:
         yield RecordedFrame(frame.received_at, frame.endpoint, list(frame.parts), frame.dropped)
 
@@ -93,10 +94,10 @@ def replay(options: argparse.Namespace) -> int:
             timeout_seconds=options.timeout,
         )
     except (RecordingError, PlaybackError, SubscribeError) as error:
-        print(f"kvatlas: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     except OSError as error:
-        print(f"kvatlas: {options.file}: {error.strerror or error}", file=sys.stderr)
+        complain(f"{options.file}: {error.strerror or error}")
         return 1
     print(
         f"kvatlas: replayed {count} frame(s) in {time.monotonic() - started:.1f} s", file=sys.stderr

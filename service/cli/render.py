@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from kvatlas.v1 import trust_pb2
 
+from service.terminal import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -17,6 +19,7 @@ _SCORES = ("POD", "SCORE", "BLOCKS", "TOKENS", "BY TIER", "REUSABLE", "TRUST")
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with columns as wide as needed, numbers aligned right, words left."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(_is_number(cell) for cell in column[1:]) for column in columns]
@@ -59,7 +62,7 @@ def scores(answer: scoring_pb2.ScoreResponse) -> str:
     else:
         lines.append("no pod serves this model yet")
     if answer.unknown_pods:
-        lines.append("unknown pods: " + ", ".join(answer.unknown_pods))
+        lines.append("unknown pods: " + printable(", ".join(answer.unknown_pods)))
     return "\n".join(lines)
 
 
@@ -99,7 +102,8 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> str:
         *(["OWNER"] if is_shared else []),
     ]
     warnings = [
-        f"warning: {warning.kind}: {warning.model}: {warning.detail}" for warning in answer.warnings
+        printable(f"warning: {warning.kind}: {warning.model}: {warning.detail}")
+        for warning in answer.warnings
     ]
     shared = [_shared_index(answer.shared_index)] if is_shared else []
     return "\n".join([table(header, rows), *shared, *warnings])
@@ -111,7 +115,9 @@ def _shared_index(shared: fleet_pb2.SharedIndex) -> str:
     if shared.HasField("copy_behind_seconds"):
         behind = f"its copy is at most {shared.copy_behind_seconds:.1f}s old"
     failure = f"; writes to the store fail: {shared.store_failure}" if shared.store_failure else ""
-    return f"shared index: replica {shared.replica}, {behind}; live replicas: {live}{failure}"
+    return printable(
+        f"shared index: replica {shared.replica}, {behind}; live replicas: {live}{failure}"
+    )
 
 
 def resync(pod: str, answer: fleet_pb2.ResyncPodResponse) -> str:

@@ -9,6 +9,8 @@ events           the sections about events: sources and limits
 client           how client commands reach a service
 section          what all sections have in common
 addresses        host:port or unix:/path: well-formed, local, colliding
+paths            paths that must lead somewhere
+environment      variables that nothing reads
 credentials      reads certificates and tokens
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -19,7 +20,9 @@ from pydantic_settings import (
 )
 
 from kvevents import EngineSettings
+from service.config.addresses import collide
 from service.config.client import ClientConfiguration, ClientSection
+from service.config.environment import FILE, PREFIX, unread_variables
 from service.config.events import EventsSection, SourceSection
 from service.config.limits import LimitsSection
 from service.config.listening import AdminSection, GrpcSection
@@ -34,9 +37,6 @@ from service.config.sections import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ENVIRONMENT_PREFIX = "KVATLAS_"
-CONFIG_VARIABLE = "KVATLAS_CONFIG"
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
@@ -59,7 +59,7 @@ class Configuration(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix=ENVIRONMENT_PREFIX,
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
     )
 
@@ -94,9 +94,28 @@ class Configuration(BaseSettings):
             faults.append(
                 "snapshot.path cannot be combined with store.url: the store keeps a shared index"
             )
+        faults += self._collisions()
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _collisions(self) -> list[str]:
+        """Two listeners that cannot have their addresses both."""
+        listeners = [
+            *(("grpc.listen", address) for address in self.grpc.listen),
+            *(("admin.listen", address) for address in self.admin.listen),
+            *(("metrics.listen", address) for address in [self.metrics.listen] if address),
+            *(
+                ("a source's endpoint", source.endpoint.removeprefix("tcp://"))
+                for source in self.sources
+                if source.bind and source.endpoint.startswith("tcp://")
+            ),
+        ]
+        return [
+            f"{one} and {other} collide: {address} and {taken}"
+            for (one, address), (other, taken) in combinations(listeners, 2)
+            if collide(address, taken)
+        ]
 
     def engine_settings_of(self, model: str) -> EngineSettings:
         """The configured settings of the model's engines; empty for a model not configured."""
@@ -123,7 +142,19 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: with every fault.
     """
-    return _layered(Configuration, path, flags)
+    fields = Configuration.model_fields.items()
+    nested = {name: not isinstance(field.default, (str, tuple)) for name, field in fields}
+    faults = [
+        f"{name}: no setting has this name, so nothing reads this variable"
+        for name in unread_variables(os.environ, nested)
+    ]
+    try:
+        configuration = _layered(Configuration, path, flags)
+    except ConfigurationError as error:
+        raise ConfigurationError([*error.faults, *faults]) from error
+    if faults:
+        raise ConfigurationError(faults)
+    return configuration
 
 
 def load_client(path: Path | None, flags: Mapping[str, Any]) -> ClientConfiguration:
@@ -132,8 +163,8 @@ def load_client(path: Path | None, flags: Mapping[str, Any]) -> ClientConfigurat
 
 
 def _layered(kind: type[_Settings], path: Path | None, flags: Mapping[str, Any]) -> _Settings:
-    if path is None and os.environ.get(CONFIG_VARIABLE):
-        path = Path(os.environ[CONFIG_VARIABLE])
+    if path is None and os.environ.get(FILE):
+        path = Path(os.environ[FILE])
     from_file = _read(path) if path is not None else {}
 
     class _Layered(kind):  # type: ignore[valid-type, misc]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, model_validator
 
 from kvevents import EngineSettings
+from service.config.paths import (  # noqa: TC001 - pydantic needs it
+    ExistingDirectory,
+    ReadableText,
+    TokenizerPath,
+)
 from service.config.section import Section
 from tokenization import ChatOptions
 
@@ -30,7 +35,7 @@ class TokenizationSection(Section):
         validate_default=True,
         description="memory of all models; beyond it the least recently used are unloaded",
     )
-    directories: tuple[Path, ...] = Field(
+    directories: tuple[ExistingDirectory, ...] = Field(
         (), description="with models: <name>/tokenizer.json, or laid out as a hub cache"
     )
     aliases: dict[str, str] = Field({}, description="model -> the name its files are stored under")
@@ -39,11 +44,19 @@ class TokenizationSection(Section):
         default=False, description="download from the hub what is not found locally"
     )
 
+    @model_validator(mode="after")
+    def _cache(self) -> Self:
+        if not self.download and self.hub_cache is not None and not self.hub_cache.is_dir():
+            raise ValueError(f"hub_cache: there is no directory {self.hub_cache}")
+        return self
+
 
 class ChatSection(Section):
     """How the model's engines read chats: the flags they were started with."""
 
-    template: Path | None = Field(None, description="replaces the model's own: --chat-template")
+    template: ReadableText | None = Field(
+        None, description="replaces the model's own: --chat-template"
+    )
     content_format: Literal["auto", "string", "openai"] = Field(
         "auto", description="--chat-template-content-format"
     )
@@ -63,13 +76,6 @@ class ChatSection(Section):
         None, ge=1, description="tokens of a prompt and its answer together"
     )
 
-    @field_validator("template")
-    @classmethod
-    def _file(cls, template: Path | None) -> Path | None:
-        if template is not None and not template.is_file():
-            raise ValueError("this file does not exist")
-        return template
-
     @property
     def options(self) -> ChatOptions:
         """The section as `tokenization` takes it. Reads the template file."""
@@ -88,7 +94,7 @@ class ModelSection(Section):
     """A model, known before any pod announces it."""
 
     name: str = Field(min_length=1, description="as in topics and requests")
-    tokenizer: Path | None = Field(
+    tokenizer: TokenizerPath | None = Field(
         None, description="tokenizer.json or a directory with one; loaded at start"
     )
     block_size: int | None = Field(None, ge=1, le=65_536, description="overrides index.block_size")

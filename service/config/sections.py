@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
-from pathlib import Path  # noqa: TC003 - pydantic needs it
 from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field, field_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
 from service.config.addresses import check_host_port
+from service.config.paths import ReadableFile, SnapshotPath  # noqa: TC001 - pydantic needs it
 from service.config.section import Section
 from store import AddressError, StoreAddress, parse_address
 
@@ -74,20 +74,15 @@ class IndexSection(Section):
 class SnapshotSection(Section):
     """Where the index is kept across restarts of the service."""
 
-    path: Path | None = Field(None, description="a file on a disk that outlives the service")
+    path: SnapshotPath | None = Field(
+        None, description="a file on a disk that outlives the service"
+    )
     interval_seconds: float = Field(
         300.0, ge=0.05, le=86_400, description="how often it is written, besides at shutdown"
     )
     oldest_seconds: float = Field(
         3600.0, ge=0, description="an older snapshot is refused at start; 0: any age is read"
     )
-
-    @field_validator("path")
-    @classmethod
-    def _directory(cls, path: Path | None) -> Path | None:
-        if path is not None and path.is_dir():
-            raise ValueError("must be a file, but is a directory")
-        return path
 
 
 class StoreSection(Section):
@@ -114,9 +109,13 @@ class StoreSection(Section):
     replica: str = Field("", description="name of this replica; empty: host name and process id")
     username: str = Field("", description="if the URL does not contain it")
     password: str = Field("", repr=False, description="if the URL does not contain it")
-    ca_file: Path | None = Field(None, description="with TLS: certificates of the authorities")
-    certificate_file: Path | None = Field(None, description="with TLS: certificate of this client")
-    key_file: Path | None = Field(None, description="with TLS: key of this client")
+    ca_file: ReadableFile | None = Field(
+        None, description="with TLS: certificates of the authorities"
+    )
+    certificate_file: ReadableFile | None = Field(
+        None, description="with TLS: certificate of this client"
+    )
+    key_file: ReadableFile | None = Field(None, description="with TLS: key of this client")
 
     @field_validator("url")
     @classmethod

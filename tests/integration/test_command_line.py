@@ -162,6 +162,69 @@ def test_a_start_that_fails_says_why() -> None:
     assert "cannot start: cannot bind tcp://no.such.interface:5557" in bad.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["demo", "--pods", "0"], "--pods: '0' is not a whole number from 1"),
+        (["demo", "--turns", "-1"], "--turns: '-1' is not a whole number from 1"),
+        (["demo", "--turns", "some"], "--turns: 'some' is not a whole number from 1"),
+        (["record", "--frames", "-2"], "--frames: '-2' is not a whole number from 1"),
+        (["record", "--seconds", "nan"], "--seconds: 'nan' is not a number above 0"),
+        (["pods", "--timeout", "0"], "--timeout: '0' is not a number above 0"),
+        (["replay", "f", "--connect", "e", "--speed=-1"], "--speed: '-1' is not a number from 0"),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_refused(
+    kvatlas: Kvatlas, arguments: list[str], words: str
+) -> None:
+    refused = kvatlas(*arguments)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+
+
+def test_check_and_serve_refuse_the_same(
+    tmp_path: Path, kvatlas: Kvatlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVATLAS_INDX__LIMIT", "1GiB")
+    file = tmp_path / "kvatlas.toml"
+    file.write_text(
+        f'''
+        [metrics]
+        listen = "0.0.0.0:50051"
+        [snapshot]
+        path = "{tmp_path}/none/snapshot"
+        [tokenization]
+        directories = ["{tmp_path}/none"]
+        [[models]]
+        name = "m"
+        tokenizer = "{tmp_path}/none"
+        '''
+    )
+    for command in ("check", "serve"):
+        refused = kvatlas(command, "--config", str(file))
+        assert refused.returncode == 2
+        for words in ("snapshot.path", "directories.0", "models.0.tokenizer", "KVATLAS_INDX__"):
+            assert words in refused.stderr
+
+
+def test_check_loads_tokenizers_and_says_what_is_ignored(tmp_path: Path, kvatlas: Kvatlas) -> None:
+    file, tokenizer = tmp_path / "kvatlas.toml", tmp_path / "tokenizer.json"
+    file.write_text(
+        f'[[models]]\nname = "m"\ntokenizer = "{tmp_path}"\n'
+        "[store]\nlease_seconds = 1\n[snapshot]\noldest_seconds = 1\n"
+        '[admin]\nlisten = ["0.0.0.0:1"]\n'
+    )
+    tokenizer.write_text("{}")
+    broken = kvatlas("check", "--config", str(file))
+    assert broken.returncode == 2
+    assert "model 'm'" in broken.stderr
+    write_tokenizer(tmp_path)
+    ignored = kvatlas("check", "--config", str(file))
+    assert ignored.returncode == 0
+    for words in ("[store] is ignored", "[snapshot] is ignored", "admin.listen is reached by"):
+        assert words in ignored.stderr
+
+
 def test_the_help_of_every_command_shows_its_usage(kvatlas: Kvatlas) -> None:
     assert "kvatlas demo" in run("--help").stdout
     for command in ("serve", "check", "score", "tokenize", "pods", "demo"):

@@ -26,6 +26,7 @@ from support.services.process import ServiceProcess
 from support.services.running import RunningService, local_configuration, running_service
 
 from service import snapshot
+from service.config import ConfigurationError
 from service.records import SnapshotError
 from service.snapshot import KeySettings, read_snapshot
 
@@ -251,7 +252,7 @@ async def grown(faulty: FaultyEngine, path: Path) -> None:
 async def test_a_missing_snapshot_directory_is_reported_before_anything_starts(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(SnapshotError, match="there is no directory"):
+    with pytest.raises(ConfigurationError, match="there is no directory"):
         async with running_service(
             local_configuration(snapshot={"path": str(tmp_path / "no" / "snapshot")})
         ):

@@ -128,6 +128,80 @@ def test_an_environment_variable_that_is_not_json_is_a_fault(
         load(None, {})
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('[[models]]\nname = "m"\ntokenizer = "{there}/none"', "models.0.tokenizer: this file"),
+        ('[[models]]\nname = "m"\ntokenizer = "{there}"', "there is no tokenizer.json in this"),
+        ('[[models]]\nname = "m"\nchat.template = "{there}/none"', "chat.template: this file"),
+        ('[[models]]\nname = "m"\nchat.template = "{there}/bytes"', "this file is no text"),
+        ('[snapshot]\npath = "{there}/none/snapshot"', "snapshot.path: there is no directory"),
+        ('[snapshot]\npath = "{there}"', "snapshot.path: must be a file"),
+        ('[tokenization]\ndirectories = ["{there}/none"]', "directories.0: this directory does"),
+        ('[tokenization]\nhub_cache = "{there}/none"', "hub_cache: there is no directory"),
+        ('[store]\nca_file = "{there}/none"', "store.ca_file: this file does not exist"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_a_fault(tmp_path: Path, setting: str, words: str) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    file = tmp_path / "kvatlas.toml"
+    file.write_text(setting.replace("{there}", str(tmp_path)))
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, {})
+    assert words in caught.value.faults[0]
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "collide"),
+    [
+        ({"metrics": {"listen": "0.0.0.0:50051"}}, True),
+        ({"metrics": {"listen": "127.0.0.1:50051"}}, True),
+        ({"grpc": {"listen": ["10.0.0.1:50052"]}}, False),
+        ({"admin": {"listen": ["localhost:50051"]}}, True),
+        ({"grpc": {"listen": ["unix:/a"]}, "admin": {"listen": ["unix:/a"]}}, True),
+        ({"grpc": {"listen": ["a:0"]}, "admin": {"listen": ["a:0"]}}, False),
+        ({"sources": [{"endpoint": "tcp://*:9464", "bind": True}]}, True),
+        ({"sources": [{"endpoint": "tcp://a:9464"}]}, False),
+    ],
+)
+def test_two_listeners_with_one_port_are_a_fault(flags: dict[str, object], collide: bool) -> None:
+    if collide:
+        with pytest.raises(ConfigurationError, match="collide"):
+            load(None, flags)
+    else:
+        load(None, flags)
+
+
+def test_a_variable_that_no_setting_reads_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KVATLAS_INDX__LIMIT", "KVATLAS_DEFAULT_MODEL__X", "KVATLAS_SOURCES__0"):
+        monkeypatch.setenv(name, "1GiB")
+        with pytest.raises(ConfigurationError, match=f"{name}: no setting has this name"):
+            load(None, {"index": {"block_size": 8}})
+        with pytest.raises(ConfigurationError, match=f"{name}: no setting has this name"):
+            load(None, {"index": {"block_size": 0}})
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KVATLAS_INDEX__LIMITS", "1GiB")
+    with pytest.raises(ConfigurationError, match=r"index\.limits: unknown setting"):
+        load(None, {})
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for service in ("KVATLAS", "KVATLAS_ADMIN"):
+        for name, value in {
+            "SERVICE_HOST": "10.0.0.5",
+            "SERVICE_PORT": "50051",
+            "SERVICE_PORT_GRPC": "50051",
+            "PORT": "tcp://10.0.0.5:50051",
+            "PORT_50051_TCP": "tcp://10.0.0.5:50051",
+            "PORT_50051_TCP_PROTO": "tcp",
+        }.items():
+            monkeypatch.setenv(f"{service}_{name}", value)
+    load(None, {})
+
+
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(None, {}).index.block_size = 3  # type: ignore[misc]

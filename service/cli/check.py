@@ -1,0 +1,60 @@
+"""`kvatlas check`: what `serve` would refuse or ignore, without starting the service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from service.assembly import make_tokenizers
+from service.terminal import complain
+from tokenization import TokenizationError
+
+if TYPE_CHECKING:
+    from service.config import Configuration
+
+
+def check(configuration: Configuration) -> int:
+    """Say what is wrong with a valid configuration; returns the exit status."""
+    broken = asyncio.run(_broken_models(configuration))
+    for fault in broken:
+        complain(fault)
+    if broken:
+        return 2
+    sources = configuration.sources
+    print(
+        f"kvatlas: the configuration is valid: {len(sources)} source(s) of events, block size "
+        f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
+    )
+    for ignored in _ignored(configuration):
+        complain(ignored)
+    return 0
+
+
+async def _broken_models(configuration: Configuration) -> list[str]:
+    """Load every tokenizer and template that the service would load at its start."""
+    faults = []
+    async with make_tokenizers(configuration) as tokenizers:
+        for model in configuration.models:
+            if model.tokenizer is not None:
+                try:
+                    await tokenizers.load(model.name)
+                except TokenizationError as error:
+                    faults.append(f"model {model.name!r}: {error}")
+    return faults
+
+
+def _ignored(configuration: Configuration) -> list[str]:
+    """What is configured in vain, or perhaps not meant so."""
+    notes = []
+    if not configuration.sources:
+        notes.append("without a source of events no pod is ever known")
+    if not configuration.store.url and configuration.store.model_fields_set - {"url"}:
+        notes.append("[store] is ignored: store.url is not set")
+    if configuration.snapshot.path is None and configuration.snapshot.model_fields_set - {"path"}:
+        notes.append("[snapshot] is ignored: snapshot.path is not set")
+    if not (configuration.admin.is_local or configuration.admin.knows_its_clients):
+        notes.append("admin.listen is reached by strangers: set admin.token_file or client_ca_file")
+    for name, section in (("grpc", configuration.grpc), ("admin", configuration.admin)):
+        if section.token_file and not section.certificate_file and not section.is_local:
+            notes.append(f"{name}.token_file without TLS: tokens can be read on the way")
+    return notes
