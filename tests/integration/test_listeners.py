@@ -319,6 +319,15 @@ def test_credentials_that_cannot_be_used_are_faults_of_the_configuration(
             assert "admin" in said
 
 
+async def test_metadata_beyond_16_kib_is_refused_and_less_never() -> None:
+    async with running_service(local_configuration()) as service:
+        stub = fleet_pb2_grpc.FleetServiceStub(service.admin)
+        for size, expected in ((15_000, OK), (17_000, grpc.StatusCode.RESOURCE_EXHAUSTED)):
+            for _ in range(10):
+                call = stub.ListPods(LIST, metadata=(("x", "y" * size),))
+                assert await call.code() is expected
+
+
 async def test_a_connection_beyond_the_limit_is_closed() -> None:
     bounded = {"listen": ["127.0.0.1:0"], "connections": 2}
     async with Application(local_configuration(grpc=bounded)) as application:

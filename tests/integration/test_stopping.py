@@ -23,6 +23,7 @@ from support.services.process import KVATLAS_COMMAND, ServiceProcess
 from support.services.running import local_configuration
 
 from service.application import Application
+from service.listening import ListenerDiedError
 
 RETRIES = json.dumps(
     {
@@ -249,6 +250,27 @@ def test_a_second_signal_ends_the_service_at_once(second: signal.Signals) -> Non
     status, rest = service.stop(second)
     assert status == 128 + second
     assert rest == "kvatlas: ended at once by a second signal\n"
+
+
+def test_children_are_killed_with_the_process() -> None:
+    script = (
+        "import subprocess; from service.cli.signals import kill_children\n"
+        "child = subprocess.Popen(['sleep', '600']); kill_children(); print(child.wait())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "-9\n"
+
+
+async def test_a_listener_that_dies_is_noticed() -> None:
+    async with Application(local_configuration()) as application:
+        watching = asyncio.create_task(application.until_a_listener_dies())
+        server = application._admin._server
+        assert server is not None
+        await server.stop(None)
+        with pytest.raises(ListenerDiedError, match=r"the listener of \[admin\] died"):
+            await watching
 
 
 def started(*arguments: str, **more: Any) -> subprocess.Popen[str]:
