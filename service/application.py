@@ -27,6 +27,7 @@ from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.listening import GrpcServer, ListenError
 from service.loops import Loops
 from service.metrics import (
+    AnswerMetrics,
     CallMetrics,
     EventLagCollector,
     LoopCollector,
@@ -39,6 +40,7 @@ from service.metrics import (
 )
 from service.replication import SharedReplica, StandaloneReplica
 from service.rpc import (
+    CallBounds,
     FleetServicer,
     LlmdTokenizationServicer,
     PromptReader,

@@ -27,7 +27,6 @@ from support.services.running import RunningService, local_configuration, runnin
 
 from service import snapshot
 from service.config import ConfigurationError
-from service.records import SnapshotError
 from service.snapshot import KeySettings, read_snapshot
 
 SIZE = 8
