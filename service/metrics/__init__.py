@@ -9,10 +9,9 @@ In path order:
     histogram       how often values fell into each bucket
     build           the process, and what runs in it
     state           the index, the events, the diagnostics, the snapshots
-    events          how long events take to the index
+    events          how long events take to the index, and who records them
     replication     the other replicas, and the store
     tokenization    what is tokenized, how long it takes, what the caches save
-    recordings      recordings of frames
     refusals        calls that a listener refuses
     loops           the background loops that have died
 """
@@ -22,9 +21,8 @@ from __future__ import annotations
 from service.metrics.answers import AnswerMetrics
 from service.metrics.build import register_process
 from service.metrics.calls import CallMetrics
-from service.metrics.events import EventLagCollector
+from service.metrics.events import EventLagCollector, RecordingCollector
 from service.metrics.loops import LoopCollector
-from service.metrics.recordings import RecordingCollector
 from service.metrics.refusals import RefusedCalls
 from service.metrics.replication import ReplicationCollector
 from service.metrics.server import MetricsServer
