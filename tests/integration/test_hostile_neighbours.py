@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import pytest
 import zmq
 from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.attacks.events import ATTACKS, MODEL, message, stored
+from support.attacks.events import ATTACKS, HONEST_PODS, MODEL, message, stored
 from support.deadlines import DEADLINE_SECONDS
 from support.services.process import ServiceProcess
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1024**2
-PODS = [f"10.0.0.{number}:8000" for number in range(1, 5)]
+PODS = HONEST_PODS
 BLOCKS = 32
 # index, queue, waiting, and what ZMQ holds of two connections
 BOUND_BYTES = (64 + 16 + 32 + 2 * 16 * 2) * MIB
@@ -142,6 +143,9 @@ async def under_attack(tmp_path: Path, name: str, seconds: float, deadline: floa
     config = tmp_path / "kvatlas.toml"
     config.write_text(SETTINGS)
     service = ServiceProcess(f"--config={config}")
+    assert service.process.stderr is not None
+    log = threading.Thread(target=service.process.stderr.read)  # a full pipe would stop the service
+    log.start()
     try:
         with zmq.Context() as context:
             async with grpc.aio.insecure_channel(service.address) as channel:
@@ -172,7 +176,10 @@ async def under_attack(tmp_path: Path, name: str, seconds: float, deadline: floa
                 fleet.close()
                 print(name, sent, caller.calls, caller.failures, (most - before) // MIB)
     finally:
-        service.stop()
+        service.process.kill()
+        log.join(DEADLINE_SECONDS)
+        service.process.wait(DEADLINE_SECONDS)
+        service.process.stderr.close()
     return caller
 
 

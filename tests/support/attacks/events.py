@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Messages = "Iterator[list[bytes]]"
 MODEL = "m"
+HONEST_PODS = [f"10.0.0.{number}:8000" for number in range(1, 5)]
 
 
 def message(pod: str, sequence: int, events: list[Any], rank: int = 0, model: str = MODEL) -> Any:
@@ -96,6 +97,16 @@ def hashes_of_one_slot() -> Iterator[list[bytes]]:
         yield message("evil:1", sequence, [stored(hashes[:500], [5] * 8_000)], rank=1)
 
 
+def impersonation() -> Iterator[list[bytes]]:
+    """Frames in the names of the honest pods: clears, new beginnings, other models."""
+    for sequence in itertools.count():
+        for pod in HONEST_PODS:
+            yield message(pod, sequence, [["AllBlocksCleared"]])
+            yield message(pod, 0, [stored([1], [9] * 16)])
+            yield message(pod, sequence, [stored([1], [9] * 16)], model="another")
+            yield [f"kv@{pod}@{MODEL}".encode(), sequence.to_bytes(8, "big"), b"\xc1"]
+
+
 ATTACKS: dict[str, Callable[[], Iterator[list[bytes]]]] = {
     attack.__name__: attack
     for attack in (
@@ -105,5 +116,6 @@ ATTACKS: dict[str, Callable[[], Iterator[list[bytes]]]] = {
         invented_names,
         one_hash_of_many_meanings,
         hashes_of_one_slot,
+        impersonation,
     )
 }
