@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from tokenization.chat import ChatOptions, ContentFormat
 from tokenization.errors import (
+    CallerGoneError,
     ChatError,
     TemplateBrokenError,
+    TemplateLimitError,
     TokenizationError,
     TokenizerBrokenError,
     TokenizerMissingError,
@@ -41,6 +43,7 @@ from tokenization.tokenizers import TokenizationLimits, Tokenizers
 
 __all__ = [
     "AnthropicMessages",
+    "CallerGoneError",
     "ChatCompletion",
     "ChatError",
     "ChatOptions",
@@ -51,6 +54,7 @@ __all__ = [
     "RequestBody",
     "ResolveError",
     "TemplateBrokenError",
+    "TemplateLimitError",
     "Text",
     "TokenIds",
     "TokenizationError",

@@ -40,6 +40,21 @@ class TemplateBrokenError(TokenizationError):
     """The model has no chat template for a chat, or the template does not compile."""
 
 
+class TemplateLimitError(TokenizationError):
+    """A model's chat template takes too long for a chat, or makes too much of it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the chat template {detail}")
+        self.detail = detail
+
+
+class CallerGoneError(TokenizationError):
+    """Nobody waits for the prompt any more: the caller's deadline has passed, or it has gone."""
+
+    def __init__(self) -> None:
+        super().__init__("the deadline has passed")
+
+
 class ChatError(TokenizationError):
     """The model server would refuse the request, too."""
 

@@ -13,8 +13,10 @@ from kvevents import TooManyRecordersError
 from service.rpc.near_names import near_names, shortened
 from store import StoreError
 from tokenization import (
+    CallerGoneError,
     ChatError,
     TemplateBrokenError,
+    TemplateLimitError,
     TokenizationError,
     TokenizerBrokenError,
     TokenizerMissingError,
@@ -134,6 +136,8 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION, "TOKENIZER_BROKEN"),
     (TemplateBrokenError, grpc.StatusCode.FAILED_PRECONDITION, "TEMPLATE_BROKEN"),
     (TokenizersBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOKENIZERS_BUSY"),
+    (TemplateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TEMPLATE_LIMIT"),
+    (CallerGoneError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_OVER"),
     (ChatError, grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_REFUSED"),
     (UnsupportedChatError, grpc.StatusCode.UNIMPLEMENTED, "PROMPT_UNSUPPORTED"),
 )

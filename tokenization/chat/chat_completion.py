@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tokenization.chat.content_format import ContentFormat
     from tokenization.chat.template import ChatTemplate
+    from tokenization.chat.watch import RenderWatch
 
 _TEMPLATE_PARAMETERS = frozenset(
     {"tools", "documents", "add_generation_prompt", "continue_final_message"}
@@ -69,13 +70,20 @@ class ChatTemplates:
         raise TemplateBrokenError(f"the model has no chat template for this; it has: {known}")
 
 
-def render_chat(request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions) -> str:
+def render_chat(
+    request: Mapping[str, Any],
+    templates: ChatTemplates,
+    options: ChatOptions,
+    watch: RenderWatch | None = None,
+) -> str:
     """Return the text of a chat.
 
     Raises:
         ChatError: the model server would refuse the request.
         UnsupportedChatError: a message has a part that is not text.
         TemplateBrokenError: there is no template, or it does not compile.
+        TemplateLimitError: the template takes too long, or makes too much text.
+        CallerGoneError: nobody waits for the text any more.
     """
     tools = _tools(request, options)
     arguments = _arguments(request, options)
@@ -99,6 +107,7 @@ def render_chat(request: Mapping[str, Any], templates: ChatTemplates, options: C
             **templates.special_tokens,
             **{name: value for name, value in arguments.items() if name in used},
         },
+        watch=watch,
     )
 
 
