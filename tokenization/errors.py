@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from reprlib import repr  # noqa: A004 - the one that cuts long values
+
+_MAX_MESSAGE = 500  # characters
+
 
 class TokenizationError(Exception):
-    """Base of this package's errors; the message is meant for the caller."""
+    """Base of this package's errors; the message is meant for the caller, and quotes no prompt."""
+
+    def __init__(self, message: str) -> None:
+        is_long = len(message) > _MAX_MESSAGE
+        super().__init__(f"{message[:_MAX_MESSAGE]}..." if is_long else message)
 
 
 class TokenizerMissingError(TokenizationError):
@@ -68,6 +76,6 @@ class UnsupportedPartError(UnsupportedChatError):
 
     def __init__(self, where: str, kind: object) -> None:
         super().__init__(
-            f"{where} is of type {kind!r}: only the model server knows the tokens that stand for "
-            "it; send token ids and multimodal_items"
+            f"{where} is of type {repr(kind)}: only the model server knows the tokens that stand "
+            "for it; send token ids and multimodal_items"
         )

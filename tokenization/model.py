@@ -91,7 +91,7 @@ class Model:
         except UnicodeEncodeError as error:
             raise ChatError(f"the text is no Unicode text: {error.reason}") from error
         except BaseException as error:  # a panic of the library is not an Exception
-            raise TokenizerBrokenError(self.name, str(error)) from error
+            raise TokenizerBrokenError(self.name, type(error).__name__) from error  # quotes no text
         return self.before + ids + self.after if add_special_tokens else ids
 
     def offsets(self, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[int]]:
@@ -106,7 +106,7 @@ class Model:
         try:
             (encoding,) = self.tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
         except BaseException as error:  # a panic of the library is not an Exception
-            raise TokenizerBrokenError(self.name, str(error)) from error
+            raise TokenizerBrokenError(self.name, type(error).__name__) from error
         return encoding.ids, [edge for pair in encoding.offsets for edge in pair]
 
 

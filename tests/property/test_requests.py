@@ -21,12 +21,13 @@ TEMPLATE = (
     "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
     "{% endfor %}{% endfor %}{{ tools | tojson }}{{ documents }}{{ enable_thinking }}"
 )
+SECRET = "nobody may see this text"
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 CHAT = {
     "messages": [
-        {"role": "system", "content": "a"},
+        {"role": "system", "content": SECRET},
         {"role": "user", "content": [{"type": "text", "text": "b"}], "name": "n"},
-        {"role": "assistant", "content": "x", "reasoning": "r", "tool_calls": [CALL]},
+        {"role": "assistant", "content": SECRET, "reasoning": "r", "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "1", "content": "t"},
         {"role": "assistant", "content": "so"},
     ],
@@ -45,7 +46,7 @@ CHAT = {
 }
 RESULT = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "z"}]}
 MESSAGES = {
-    "system": "a",
+    "system": SECRET,
     "messages": [
         {"role": "user", "content": [{"type": "text", "text": "b"}, RESULT]},
         {
@@ -59,8 +60,9 @@ MESSAGES = {
     "output_config": {"effort": "low"},
     "kv_transfer_params": {},
 }
-COMPLETION = {"prompt": "abc", "suffix": "", "truncate_prompt_tokens": 3}
+COMPLETION = {"prompt": SECRET, "suffix": "", "truncate_prompt_tokens": 3}
 ODD: list[Any] = [
+    *("x" * 5000, "9" * 5000, ["y"] * 1000, {"type": "x" * 5000}),
     *(None, True, 0, -1, 1.5, "", "x", "none", 2**70, "\ud800"),
     *([], [1], [[]], ["a"], [None], [{}], {}, {"a": 1}),
 ]
@@ -98,6 +100,8 @@ def fuzz(directory: Path, seed: int, count: int) -> Counter[str]:
             tokenize(model, body, ChatOptions())
         except TokenizationError as error:
             ended[type(error).__name__] += 1
+            assert len(str(error)) < 510
+            assert SECRET not in str(error)
         else:
             ended["ids"] += 1
     return ended

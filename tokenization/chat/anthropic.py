@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from reprlib import repr  # noqa: A004 - the one that cuts long values
 from typing import TYPE_CHECKING, Any
 
 from tokenization.chat.messages import BILLING_HEADER
@@ -180,7 +181,7 @@ def _tools(request: Mapping[str, Any]) -> dict[str, Any]:
         raise ChatError("tools is not a list of tools")
     kind = choice.get("type") if isinstance(choice, dict) else "auto"
     if not isinstance(kind, str) or kind not in _TOOL_CHOICES:
-        raise ChatError(f"tool_choice.type is {kind!r}")
+        raise ChatError(f"tool_choice.type is {repr(kind)}")
     tools = [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given)]
     return {"tools": tools, "tool_choice": _TOOL_CHOICES[kind]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr  # noqa: A004 - the one that cuts long values
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenization.errors import ChatError
@@ -58,9 +59,9 @@ def truncation_of(request: Mapping[str, Any], max_model_len: int | None) -> Trun
     if limit is None:
         return None
     if side not in (None, "left", "right"):
-        raise ChatError(f"truncation_side is {side!r}, neither left nor right")
+        raise ChatError(f"truncation_side is {repr(side)}, neither left nor right")
     if type(limit) is not int or limit == 0 or limit < -1:
-        raise ChatError(f"truncate_prompt_tokens is {limit!r}, neither positive nor -1")
+        raise ChatError(f"truncate_prompt_tokens is {repr(limit)}, neither positive nor -1")
     if limit == -1:  # as much as leaves room for an answer of one token
         if max_model_len is None:
             raise ChatError("truncate_prompt_tokens is -1: configure the model's max_model_len")
