@@ -66,6 +66,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     @override
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and type(left) is str and type(right) is str:  # what is most common
+            if len(left) + len(right) > _PIECES:
+                check_size(len(left) + len(right))
+            return left + right
         expansion.OPERATORS[operator](left, right)
         return self.binop_table[operator](left, right)
 
@@ -74,7 +78,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         watch = current_watch()
         if watch is not None:
             watch.spend()
-        if isinstance(obj, BuiltinMethodType) and isinstance(obj.__self__, _METHOD_OWNERS):
+        if type(obj) is BuiltinMethodType and isinstance(obj.__self__, _METHOD_OWNERS):
             if obj.__name__ == "join" and len(args) == 1:
                 args = (list(args[0]),)
                 expansion.check_join(obj.__self__, args[0])
@@ -107,7 +111,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return update_wrapper(positional if value.__name__ == "format" else mapped, value)
 
 
-_PIECES = 64 * 1024  # characters below which `concat` does not look at the limit
+_PIECES = 64 * 1024  # characters below which nothing looks at the limit
 
 
 class _Bounding(NodeTransformer):
@@ -145,7 +149,7 @@ class _EscapeFormatter(_Bounded, SandboxedEscapeFormatter):
 
 
 def _counted_output(value: Any) -> str:
-    text = str(value)
+    text = value if type(value) is str else str(value)
     watch = current_watch()
     if watch is not None:
         watch.spend(len(text))
