@@ -10,7 +10,13 @@ from indexer import KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
 from service.records import SnapshotError
 from service.snapshot import KeySettings, RestoredIndex, Snapshots, read_snapshot
-from tokenization import ModelFiles, TokenizationLimits, Tokenizers
+from tokenization import (
+    ModelFiles,
+    QueueLimits,
+    RenderLimits,
+    TokenizationLimits,
+    Tokenizers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +107,13 @@ def make_tokenizers(configuration: Configuration) -> Tokenizers:
         configured, section.aliases, section.directories, section.hub_cache, section.download
     )
     options = {model.name: model.chat.options for model in configuration.models}
-    limits = TokenizationLimits(section.threads, section.queue, section.cache, section.memory)
+    limits = TokenizationLimits(
+        QueueLimits(section.threads, section.queue, section.queue_bytes),
+        RenderLimits(section.template_seconds, configuration.limits.text_bytes),
+        section.template_memory,
+        section.cache,
+        section.memory,
+    )
     return Tokenizers(files, options, limits)
 
 

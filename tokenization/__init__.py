@@ -3,7 +3,10 @@
 In path order:
 
     prompt        the forms of a prompt, as one union
-    tokenizers    all models, and the threads that tokenize with them
+    tokenizers    all models, and whatever is tokenized with them
+    queue         the texts that wait for a thread
+    pace          how long a text is likely to take
+    processes     renders the templates that requests bring, in processes that can be killed
     files         where a model's tokenizer.json is
     model         one model's files, loaded: tokenizer, special tokens, chat templates
     requests      a text or a request -> its token ids, with a loaded model
@@ -15,7 +18,7 @@ In path order:
 
 from __future__ import annotations
 
-from tokenization.chat import ChatOptions, ContentFormat
+from tokenization.chat import ChatOptions, ContentFormat, RenderLimits
 from tokenization.errors import (
     CallerGoneError,
     ChatError,
@@ -32,16 +35,19 @@ from tokenization.prompt import (
     AnthropicMessages,
     ChatCompletion,
     Completion,
+    LaterObject,
     Prompt,
     RequestBody,
     Text,
     TokenIds,
     Tokenized,
 )
+from tokenization.queue import WAITED_BOUNDS, Drop, QueueLimits
 from tokenization.resolve import ResolveError, resolve_tokenizer
 from tokenization.tokenizers import TokenizationLimits, Tokenizers
 
 __all__ = [
+    "WAITED_BOUNDS",
     "AnthropicMessages",
     "CallerGoneError",
     "ChatCompletion",
@@ -49,8 +55,12 @@ __all__ = [
     "ChatOptions",
     "Completion",
     "ContentFormat",
+    "Drop",
+    "LaterObject",
     "ModelFiles",
     "Prompt",
+    "QueueLimits",
+    "RenderLimits",
     "RequestBody",
     "ResolveError",
     "TemplateBrokenError",

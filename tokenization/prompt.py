@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing_extensions import override
 
+if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class LaterObject(Mapping[str, Any]):
+    """A JSON object that is made when somebody first looks into it.
+
+    To make one of a large request takes a while: this way a thread does it, in the request's turn.
+
+    Args:
+        make: returns the object. What it raises, whoever looks gets.
+    """
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _object(self) -> dict[str, Any]:
+        return self._make()
+
+    @override
+    def __getitem__(self, name: str) -> Any:
+        return self._object[name]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._object)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._object)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +65,8 @@ class RequestBody:
 
     body: Mapping[str, Any]
     """The JSON object that a client sends."""
+    size: int = field(default=0, compare=False)
+    """Bytes of its text, by which its turn in the queue is decided."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokenization.chat import render_chat, takes_system_first_only, to_chat_completion
+from tokenization.chat import (
+    brings_template,
+    render_chat,
+    takes_system_first_only,
+    to_chat_completion,
+)
 from tokenization.encode import truncation_of
 from tokenization.errors import ChatError, UnsupportedChatError
 from tokenization.prompt import Tokenized
@@ -15,7 +21,7 @@ from tokenization.prompt import Tokenized
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tokenization.chat import ChatOptions
+    from tokenization.chat import ChatOptions, RenderWatch
     from tokenization.encode import Ids
     from tokenization.model import Model
 
@@ -27,8 +33,24 @@ def tokenize_text(model: Model, text: str, *, add_special_tokens: bool) -> Token
     return _tokenized(model.encode(text, add_special_tokens=add_special_tokens))
 
 
-def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
-    """Tokenize the body of a chat-completions request. Raises TokenizationError."""
+@dataclass(frozen=True, slots=True)
+class ForeignChat:
+    """A chat with a template of its own, which must be rendered in another process."""
+
+    request: Mapping[str, Any]
+    """The body of a chat-completions request."""
+
+
+def tokenize_chat(
+    model: Model,
+    request: Mapping[str, Any],
+    options: ChatOptions,
+    watch: RenderWatch | None = None,
+) -> Tokenized | ForeignChat:
+    """Tokenize the body of a chat-completions request, if it brings no template of its own.
+
+    Raises TokenizationError.
+    """
     transfer = request.get("kv_transfer_params")
     given = transfer.get("prompt_token_ids") if isinstance(transfer, dict) else None
     if given and not request.get("echo"):
@@ -37,16 +59,30 @@ def tokenize_chat(model: Model, request: Mapping[str, Any], options: ChatOptions
         raise UnsupportedChatError(
             f"{model.renderer} renders this model's chats, not a template: send token ids"
         )
-    text = render_chat(request, model.templates, options)
+    if brings_template(request, model.templates, options):
+        return ForeignChat(request)
+    text = render_chat(request, model.templates, options, watch)
+    return tokenize_rendered(model, request, options, text)
+
+
+def tokenize_rendered(
+    model: Model, request: Mapping[str, Any], options: ChatOptions, text: str
+) -> Tokenized:
+    """Tokenize what a template made of a chat-completions request. Raises TokenizationError."""
     ids = _encoded(model, text, request, options, default_special=False)
     return _tokenized(ids, rendered=text)
 
 
-def tokenize_messages(model: Model, request: Mapping[str, Any], options: ChatOptions) -> Tokenized:
-    """Tokenize the body of a request to /v1/messages. Raises TokenizationError."""
+def tokenize_messages(
+    model: Model,
+    request: Mapping[str, Any],
+    options: ChatOptions,
+    watch: RenderWatch | None = None,
+) -> Tokenized | ForeignChat:
+    """Tokenize the body of a request to /v1/messages, as `tokenize_chat`."""
     template = model.templates.choose(options.template, tools=bool(request.get("tools")))
     chat = to_chat_completion(request, system_first=takes_system_first_only(template))
-    return tokenize_chat(model, chat, options)
+    return tokenize_chat(model, chat, options, watch)
 
 
 def tokenize_completion(

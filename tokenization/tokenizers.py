@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
 
 import structlog
 
-from tokenization.chat import ChatOptions
-from tokenization.errors import TokenizationError, TokenizersBusyError
+from tokenization.chat import Caller, ChatOptions, RenderLimits, RenderWatch
+from tokenization.errors import TokenizationError
 from tokenization.model import Model, load_model, signature_of
+from tokenization.processes import ProcessLimits, RenderProcesses
 from tokenization.prompt import (
     AnthropicMessages,
     ChatCompletion,
@@ -23,10 +25,13 @@ from tokenization.prompt import (
     TokenIds,
     Tokenized,
 )
+from tokenization.queue import QueueLimits, TextQueue
 from tokenization.requests import (
+    ForeignChat,
     tokenize_chat,
     tokenize_completion,
     tokenize_messages,
+    tokenize_rendered,
     tokenize_text,
 )
 
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CHECK_SECONDS = 1.0  # between two looks for changes of a model's files
-_NEWEST_WEIGHT = 0.1  # of the newest duration in the moving mean
+_SWITCH_SECONDS = 0.0005  # how long a thread may keep the GIL while others want it
 _DEFAULT_OPTIONS = ChatOptions()
 
 _log = structlog.get_logger("kvatlas.tokenization")
@@ -49,9 +54,10 @@ _log = structlog.get_logger("kvatlas.tokenization")
 class TokenizationLimits:
     """How much is tokenized at a time, and in how much memory."""
 
-    threads: int = 2
-    queue: int = 64
-    """Prompts that may wait for a thread."""
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    render: RenderLimits = field(default_factory=RenderLimits)
+    process_bytes: int = 256 * 1024**2
+    """Memory of a process that renders a request's own template."""
     cache_bytes: int = 64 * 1024**2
     """Size of each model's segment cache."""
     models_bytes: int = 4 * 1024**3
@@ -63,13 +69,7 @@ class TokenizationCounts:
     """Counts of prompts and models since the start."""
 
     done: int = 0
-    seconds: float = 0.0
-    """Time that threads spent on the prompts that are done."""
     failed: int = 0
-    refused: int = 0
-    """Prompts that would have waited too long."""
-    mean_seconds: float = 0.0
-    """Moving mean of the seconds a prompt takes a thread."""
     evicted: int = 0
     """Models dropped to free memory."""
 
@@ -85,6 +85,11 @@ class Tokenizers:
         files: where models lie.
         options: model -> how its engine reads chats.
         limits: sizes of the thread pool, its queue and the caches.
+
+    Attributes:
+        queue: the texts that wait for a thread.
+        processes: those that render templates of requests.
+        counts: since the start.
     """
 
     def __init__(
@@ -95,22 +100,30 @@ class Tokenizers:
     ) -> None:
         self._files = files
         self._options = options or {}
-        self._limits = limits or TokenizationLimits()
-        self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="tokenize")
+        self._limits = limits = limits or TokenizationLimits()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load tokenizers")
         self._models: dict[str, asyncio.Task[Model]] = {}  # the least recently used first
         self._check_at: dict[str, float] = {}
-        self.under_way = 0
-        """Prompts that a thread works on, or that wait for one."""
+        self.queue = TextQueue(limits.queue)
+        self.processes = RenderProcesses(
+            ProcessLimits(limits.queue.threads, limits.queue.waiting, limits.process_bytes),
+            limits.render,
+        )
         self.counts = TokenizationCounts()
 
     async def __aenter__(self) -> Self:
         # The pool's threads are parallel enough: the library must not start threads of its own. Its
         # only switch is this variable, which it reads whenever it encodes.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # Rendering is Python: the event loop, which wants the GIL back for every call it answers,
+        # would wait five milliseconds each time.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        await self.processes.close()
+        self.queue.close()
+        self._loader.shutdown(wait=True, cancel_futures=True)
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
         """Tokenize a prompt as the model's server would.
@@ -124,57 +137,59 @@ class Tokenizers:
         Raises:
             TokenizationError: the prompt, the model's files or the queue do not allow it.
         """
-        work: Callable[[Model], Tokenized]
+        if isinstance(prompt, TokenIds):
+            return Tokenized(prompt.ids)
         options = self._options.get(model, _DEFAULT_OPTIONS)
-        match prompt:
-            case TokenIds():
-                return Tokenized(prompt.ids)
-            case Text(text, add_special_tokens):
-                work = partial(tokenize_text, text=text, add_special_tokens=add_special_tokens)
-            case ChatCompletion(body):
-                work = partial(tokenize_chat, request=body, options=options)
-            case AnthropicMessages(body):
-                work = partial(tokenize_messages, request=body, options=options)
-            case Completion(body):
-                work = partial(tokenize_completion, request=body, options=options)
-            case _:
-                assert_never(prompt)
-        return await self._run(model, work, timeout)
+        caller = Caller(None if timeout is None else time.monotonic() + timeout)
+        work = partial(_tokenize, prompt=prompt, options=options)
+        try:
+            size = len(prompt.text) if isinstance(prompt, Text) else prompt.size
+            found = await self._run(model, size, work, caller)
+            if isinstance(found, ForeignChat):
+                found = await self._tokenize_foreign(model, found.request, options, caller)
+        except TokenizationError:
+            self.counts.failed += 1
+            raise
+        self.counts.done += 1
+        return found
 
-    async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
+    async def _tokenize_foreign(
+        self, name: str, request: Mapping[str, Any], options: ChatOptions, caller: Caller
+    ) -> Tokenized:
+        templates = (await self._model(name)).templates
+        text = await self.processes.render(request, templates, options, caller)
+
+        def work(model: Model, _: RenderWatch) -> Tokenized:
+            return tokenize_rendered(model, request, options, text)
+
+        return await self._run(name, len(text), work, caller)
+
+    async def offsets(
+        self, model: str, text: Text, timeout: float | None = None
+    ) -> tuple[list[int], list[int]]:
         """Return the token ids of a text and where each token begins and ends.
 
         See `Model.offsets`. Raises TokenizationError.
         """
-        work = partial(Model.offsets, text=text.text, add_special_tokens=text.add_special_tokens)
-        return await self._run(model, work, None)
 
-    async def _run(self, model: str, work: Callable[[Model], _T], timeout: float | None) -> _T:
-        self._refuse_long_waits(timeout)
-        counts = self.counts
-        self.under_way += 1
+        def work(loaded: Model, _: RenderWatch) -> tuple[list[int], list[int]]:
+            return loaded.offsets(text.text, add_special_tokens=text.add_special_tokens)
+
+        caller = Caller(None if timeout is None else time.monotonic() + timeout)
         try:
-            loaded = await self._model(model)
-            loop = asyncio.get_running_loop()
-            result, seconds = await loop.run_in_executor(self._pool, _timed, work, loaded)
+            found = await self._run(model, len(text.text), work, caller)
         except TokenizationError:
-            counts.failed += 1
+            self.counts.failed += 1
             raise
-        finally:
-            self.under_way -= 1
-        counts.done += 1
-        counts.seconds += seconds
-        counts.mean_seconds += _NEWEST_WEIGHT * (seconds - counts.mean_seconds)
-        return result
+        self.counts.done += 1
+        return found
 
-    def _refuse_long_waits(self, timeout: float | None) -> None:
-        """Raise TokenizersBusyError if the queue is full or too long for the timeout."""
-        threads, counts = self._limits.threads, self.counts
-        wait = counts.mean_seconds * max(0, self.under_way + 1 - threads) / threads
-        is_late = timeout is not None and wait > timeout
-        if is_late or self.under_way >= threads + self._limits.queue:
-            counts.refused += 1
-            raise TokenizersBusyError(self.under_way, wait)
+    async def _run(
+        self, name: str, size: int, work: Callable[[Model, RenderWatch], _T], caller: Caller
+    ) -> _T:
+        with self.queue.place(size, caller) as place:
+            model, limits = await self._model(name), self._limits.render
+            return await self.queue.run(place, lambda: work(model, RenderWatch(limits, caller)))
 
     # Models
 
@@ -234,7 +249,7 @@ class Tokenizers:
             _log.info("tokenizer_loaded", model=name, path=str(path), by=model.encoder)
             return model
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, load)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, load)
 
 
 def _result(task: asyncio.Task[Model]) -> Model | None:
@@ -244,7 +259,20 @@ def _result(task: asyncio.Task[Model]) -> Model | None:
     return task.result()
 
 
-def _timed(work: Callable[[Model], _T], model: Model) -> tuple[_T, float]:
-    """Return the result of `work`, and the seconds that it took."""
-    start = time.perf_counter()
-    return work(model), time.perf_counter() - start
+def _tokenize(
+    model: Model,
+    watch: RenderWatch,
+    prompt: Text | ChatCompletion | AnthropicMessages | Completion,
+    options: ChatOptions,
+) -> Tokenized | ForeignChat:
+    match prompt:
+        case Text(text, add_special_tokens):
+            return tokenize_text(model, text, add_special_tokens=add_special_tokens)
+        case ChatCompletion(body):
+            return tokenize_chat(model, body, options, watch)
+        case AnthropicMessages(body):
+            return tokenize_messages(model, body, options, watch)
+        case Completion(body):
+            return tokenize_completion(model, body, options)
+        case _:
+            assert_never(prompt)

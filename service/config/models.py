@@ -24,6 +24,20 @@ class TokenizationSection(Section):
     queue: int = Field(
         64, ge=0, le=65_536, description="texts that may wait; further ones are refused"
     )
+    queue_bytes: ByteSize = Field(
+        ByteSize(64 * 1024**2),
+        validate_default=True,
+        description="size of the texts that may wait; further ones are refused",
+    )
+    template_seconds: float = Field(
+        5.0, gt=0, le=600, description="how long a chat template may take for a chat"
+    )
+    template_memory: ByteSize = Field(
+        ByteSize(256 * 1024**2),
+        ge=16 * 1024**2,
+        validate_default=True,
+        description="memory of a template that a request brings, for a chat",
+    )
     cache: ByteSize = Field(
         ByteSize(64 * 1024**2),
         validate_default=True,

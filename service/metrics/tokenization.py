@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 from typing_extensions import override
+
+from tokenization import WAITED_BOUNDS, Drop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +31,15 @@ class TokenizationCollector(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        counts = self._tokenizers.counts
+        counts, queue = self._tokenizers.counts, self._tokenizers.queue
         yield CounterMetricFamily("kvatlas_tokenizations", "Prompts tokenized.", counts.done)
         yield CounterMetricFamily(
-            "kvatlas_tokenization_seconds", "Time that threads spent tokenizing.", counts.seconds
+            "kvatlas_tokenization_seconds",
+            "Time that threads spent tokenizing.",
+            queue.counts.seconds,
         )
         yield CounterMetricFamily(
             "kvatlas_tokenizations_failed", "Prompts that could not be tokenized.", counts.failed
-        )
-        yield CounterMetricFamily(
-            "kvatlas_tokenizations_refused",
-            "Prompts refused because the queue was full or too long for their deadline.",
-            counts.refused,
         )
         yield CounterMetricFamily(
             "kvatlas_tokenizers_evicted", "Models dropped to free memory.", counts.evicted
@@ -43,9 +47,45 @@ class TokenizationCollector(Collector):
         yield GaugeMetricFamily(
             "kvatlas_tokenizations_under_way",
             "Prompts being tokenized or waiting for a thread.",
-            self._tokenizers.under_way,
+            len(queue.running) + len(queue.pending),
         )
+        yield from self._queue()
         yield from self._models()
+
+    def _queue(self) -> Iterator[Metric]:
+        queue, counts = self._tokenizers.queue, self._tokenizers.queue.counts
+        yield GaugeMetricFamily(
+            "kvatlas_tokenization_queue_texts", "Texts waiting for a thread.", len(queue.pending)
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_tokenization_queue_bytes", "Size of these texts.", queue.pending_bytes
+        )
+        bounds = [*map(str, WAITED_BOUNDS), "+Inf"]
+        yield HistogramMetricFamily(
+            "kvatlas_tokenization_wait_seconds",
+            "Time that texts waited for a thread.",
+            buckets=list(zip(bounds, accumulate(counts.waited), strict=True)),
+            sum_value=counts.waited_seconds,
+        )
+        dropped = CounterMetricFamily(
+            "kvatlas_tokenizations_dropped",
+            "Texts that no thread began with: refused because the queue was full (queue_full, "
+            "queue_bytes) or too long for their deadline (too_late), or given up while they "
+            "waited because the deadline passed (expired) or the caller went (cancelled).",
+            labels=["reason"],
+        )
+        for reason in Drop:
+            dropped.add_metric([reason], counts.dropped[reason])
+        yield dropped
+        killed = CounterMetricFamily(
+            "kvatlas_render_processes_killed",
+            "Processes that rendered a request's own template and took too long (seconds), needed "
+            "too much (memory), or ended by themselves (died).",
+            labels=["reason"],
+        )
+        for why, count in self._tokenizers.processes.killed.items():
+            killed.add_metric([why], count)
+        yield killed
 
     def _models(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily(

@@ -6,6 +6,7 @@ A prompt's protobuf message ends here: tokenization sees a `tokenization.Prompt`
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from tokenization import (
     AnthropicMessages,
     ChatCompletion,
     Completion,
+    LaterObject,
     RequestBody,
     Text,
     TokenIds,
@@ -39,11 +41,12 @@ _T = TypeVar("_T")
 _LONGEST_FILE_NAME = 255  # bytes
 
 # Field of a request message with a JSON body -> the form of the prompt.
-_BODIES: Mapping[str, Callable[[Mapping[str, Any]], Prompt]] = {
+_BODIES: Mapping[str, Callable[[Mapping[str, Any], int], Prompt]] = {
     "chat_completion": ChatCompletion,
     "messages": AnthropicMessages,
     "completion": Completion,
 }
+_LARGE_TEXT = 64 * 1024  # characters; to read so much JSON at once would delay other calls
 _SCORE_INPUTS = ", ".join(
     f"prompt.{field.name}" for field in scoring_pb2.Prompt.DESCRIPTOR.oneofs_by_name["input"].fields
 )
@@ -85,7 +88,7 @@ class PromptReader:
             case None:
                 raise InvalidRequestError(f"prompt is empty: set one of {_SCORE_INPUTS}")
             case _:
-                return _BODIES[name](self.json_object(f"prompt.{name}", getattr(message, name)))
+                return self._body(name, f"prompt.{name}", getattr(message, name))
 
     def tokenize_prompt(self, request: tokenization_pb2.TokenizeRequest) -> Prompt:
         """Return the prompt of a TokenizeRequest."""
@@ -96,7 +99,14 @@ class PromptReader:
             add = request.add_special_tokens if request.HasField("add_special_tokens") else True
             return self.text("text", request.text, add_special_tokens=add)
         (name,) = given
-        return _BODIES[name](self.json_object(name, getattr(request, name)))
+        return self._body(name, name, getattr(request, name))
+
+    def _body(self, name: str, field: str, text: str) -> Prompt:
+        """Return the prompt that is a JSON text; a large one is read in a thread, in its turn."""
+        self._check_text(field, text)
+        read = partial(self.json_object, field, text)
+        body = read() if len(text) < _LARGE_TEXT else LaterObject(read)
+        return _BODIES[name](body, len(text))
 
     def text(self, field: str, text: str, *, add_special_tokens: bool = True) -> Text:
         """Return the prompt that is the text of a field."""
@@ -128,10 +138,10 @@ class PromptReader:
         if has_items:
             check_item_count(message.multimodal_items, limits)
         prompt = self.score_prompt(message)
-        salt = _cache_salt(prompt)
+        ids, _ = await self.tokenize(request.model, prompt, timeout)
+        salt = _cache_salt(prompt)  # now, because it looks into the prompt
         salt = request.cache_salt or salt
         check_name("cache_salt", salt, limits.name_bytes)
-        ids, _ = await self.tokenize(request.model, prompt, timeout)
         items = items_of(message.multimodal_items, len(ids), limits) if has_items else ()
         return TokenizedPrompt(_widened(ids), items, salt)
 
@@ -141,9 +151,11 @@ class PromptReader:
         self._check_count(len(tokenized.ids))
         return tokenized
 
-    async def offsets(self, model: str, text: Text) -> tuple[list[int], list[int]]:
+    async def offsets(
+        self, model: str, text: Text, timeout: float | None = None
+    ) -> tuple[list[int], list[int]]:
         """Tokenize a text and return where each token begins and ends, too: see `Model.offsets`."""
-        ids, offsets = await _known(model, self._tokenizers.offsets(model, text))
+        ids, offsets = await _known(model, self._tokenizers.offsets(model, text, timeout))
         self._check_count(len(ids))
         return ids, offsets
 
@@ -154,11 +166,15 @@ class PromptReader:
     # Limits
 
     def _check_text(self, field: str, text: str) -> None:
-        limit = self.limits.text_bytes
         if not text:
             raise InvalidRequestError(f"{field} is empty")
-        if len(text) > limit or len(text.encode()) > limit:
-            raise TooLargeError(f"{field} is longer than the limit of {limit} bytes", "text_bytes")
+        self.check_bytes(field, len(text) if text.isascii() else len(text.encode()))
+
+    def check_bytes(self, what: str, size: int) -> None:
+        """Refuse a text of `size` bytes if it is beyond the limit."""
+        limit = self.limits.text_bytes
+        if size > limit:
+            raise TooLargeError(f"{what} is longer than the limit of {limit} bytes", "text_bytes")
 
     def _check_count(self, count: int) -> None:
         limit = self.limits.prompt_tokens

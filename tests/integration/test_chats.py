@@ -17,7 +17,15 @@ from support.models.trained import TEXT, write_tokenizer
 from support.services.one_pod import MODEL, block_stored, frame, matched_blocks, service_with_pod
 from support.services.running import RunningService, local_configuration, running_service
 
-from tokenization import ModelFiles, Text, TokenizationLimits, Tokenizers, TokenizersBusyError
+from tokenization import (
+    Drop,
+    ModelFiles,
+    QueueLimits,
+    Text,
+    TokenizationLimits,
+    Tokenizers,
+    TokenizersBusyError,
+)
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}> {{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -215,11 +223,45 @@ async def test_a_chat_that_no_template_renders_is_refused(
 
 
 async def test_a_prompt_beyond_those_that_may_wait_is_refused_at_once(files: Path) -> None:
-    limits = TokenizationLimits(threads=1, queue=1)
+    limits = TokenizationLimits(QueueLimits(threads=1, waiting=1))
     async with Tokenizers(ModelFiles({MODEL: files}), limits=limits) as found:
         calls = [found.tokenize(MODEL, Text("a")) for _ in range(3)]
         *served, refused = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(refused, TokenizersBusyError)
         assert not [each for each in served if isinstance(each, BaseException)]
         await found.tokenize(MODEL, Text("a"))  # there is room again
-        assert (found.counts.done, found.counts.refused) == (3, 1)
+        assert (found.counts.done, found.queue.counts.dropped) == (3, {Drop.QUEUE_FULL: 1})
+
+
+async def test_chats_go_on_beside_templates_that_never_end(files: Path) -> None:
+    """Templates that requests bring, where they are trusted."""
+
+    def chat(template: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "hi"}], "chat_template": template}
+
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    settings = {
+        "models": models(files, trust_request_template=True),
+        "tokenization": {"template_seconds": 100.0, "threads": 2},
+    }
+    async with running_service(local_configuration(**settings)) as service:
+
+        async def ask(body: dict[str, Any], form: str = "chat_completion") -> str:
+            return str((await tokenize(service, **{form: json.dumps(body)})).text)
+
+        own = {**chat(""), "chat_template_kwargs": {"chat_template": "own: {{ messages[0].role }}"}}
+        assert await ask(own) == "own: user"
+        assert await ask(own, "messages") == "own: user"
+        of_the_model = "user> hi</s>\nassistant> "
+        assert await ask(chat("default")) == of_the_model
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ask(chat("{{ 9 ** 9999999 }}"))
+        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        calls = [asyncio.create_task(ask(chat(endless))) for _ in range(4)]
+        answered = 0
+        while service.application.tokenizers.processes.waiting < 2 or answered < 50:
+            assert await ask(chat("")) == of_the_model
+            answered += 1
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()

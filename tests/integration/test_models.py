@@ -23,13 +23,17 @@ from support.services.running import local_configuration, running_service
 
 from tokenization import (
     ChatCompletion,
+    Drop,
     ModelFiles,
+    QueueLimits,
     Text,
     TokenizationLimits,
     TokenizerMissingError,
     Tokenizers,
     TokenizersBusyError,
 )
+from tokenization.chat import Caller
+from tokenization.queue import TextQueue
 
 
 def model_at(directory: Path) -> Path:
@@ -109,7 +113,7 @@ async def test_the_longest_unused_models_are_unloaded_for_others(tmp_path: Path)
 
 async def test_a_prompt_that_cannot_wait_for_its_turn_is_refused_at_once(tmp_path: Path) -> None:
     model_at(tmp_path / "a")
-    limits = TokenizationLimits(threads=1, cache_bytes=0)
+    limits = TokenizationLimits(QueueLimits(threads=1), cache_bytes=0)
     async with Tokenizers(ModelFiles(directories=[tmp_path]), limits=limits) as found:
         text = " ".join(TEXT) * 200
         await found.tokenize("a", Text(text))
@@ -119,7 +123,13 @@ async def test_a_prompt_that_cannot_wait_for_its_turn_is_refused_at_once(tmp_pat
             await found.tokenize("a", Text("x"), timeout=1e-6)
         patient = found.tokenize("a", Text("x"), timeout=1000.0)
         await asyncio.gather(patient, *longer)
-        assert (found.counts.done, found.counts.refused) == (7, 1)
+        assert (found.counts.done, found.queue.counts.dropped) == (7, {Drop.TOO_LATE: 1})
+
+
+async def occupy(queue: TextQueue, until: threading.Event) -> None:
+    """Keep a thread busy."""
+    with queue.place(1, Caller()) as place:
+        await queue.run(place, until.wait)
 
 
 async def test_a_prompt_of_token_ids_does_not_wait_behind_texts(tmp_path: Path) -> None:
@@ -132,11 +142,11 @@ async def test_a_prompt_of_token_ids_does_not_wait_behind_texts(tmp_path: Path) 
     async with service_with_pod(**settings) as (service, pod):
         pod.send(frame(0, block_stored(TOKENS)))
         await service.until_applied({("10.0.0.1:8000", 0): 0})
-        done = threading.Event()
-        service.application.tokenizers._pool.submit(done.wait)
+        done, queue = threading.Event(), service.application.tokenizers.queue
+        occupied = asyncio.create_task(occupy(queue, done))
         stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
         request = tokenization_pb2.TokenizeRequest(model=MODEL, text="x")
-        calls = [asyncio.ensure_future(stub.Tokenize(request)) for _ in range(6)]
+        calls = [asyncio.ensure_future(stub.Tokenize(request)) for _ in range(5)]
         (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert "5 prompts" in str(refused.exception())
         for _ in range(10):
@@ -144,7 +154,7 @@ async def test_a_prompt_of_token_ids_does_not_wait_behind_texts(tmp_path: Path) 
             assert answer.pods[0].matched_blocks == 4
         assert not any(call.done() for call in waiting)
         done.set()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(occupied, *waiting)
 
 
 async def test_the_models_of_a_configured_directory_are_served(tmp_path: Path) -> None:

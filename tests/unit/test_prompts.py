@@ -169,6 +169,11 @@ async def test_a_body_s_salt_is_used_unless_the_call_has_one() -> None:
         prompt = scoring_pb2.Prompt(**message)
         assert (await read(prompt, tokenizers)).cache_salt == "s"
         assert (await read(prompt, tokenizers, cache_salt="call")).cache_salt == "call"
+        long: Any = {field: json.dumps({**BODY, "b": "x" * 100_000})}
+        found = await reader(2**20, tokenizers).read_score(
+            scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(**long)), None
+        )
+        assert found.cache_salt == "s"
         none: Any = {field: json.dumps({"cache_salt": None})}
         assert (await read(scoring_pb2.Prompt(**none), tokenizers)).cache_salt == ""
 
@@ -176,7 +181,7 @@ async def test_a_body_s_salt_is_used_unless_the_call_has_one() -> None:
 async def test_a_salt_that_is_no_string_is_refused_even_if_the_call_has_one() -> None:
     prompt = scoring_pb2.Prompt(completion='{"prompt": "a", "cache_salt": 1}')
     with pytest.raises(InvalidRequestError, match="cache_salt is not a string"):
-        await read(prompt, cache_salt="call")
+        await read(prompt, ThreeTokens(ModelFiles()), cache_salt="call")
 
 
 async def test_multimodal_items_are_read() -> None:

@@ -16,7 +16,12 @@ In path order:
 from __future__ import annotations
 
 from tokenization.chat.anthropic import takes_system_first_only, to_chat_completion
-from tokenization.chat.chat_completion import ChatOptions, ChatTemplates, render_chat
+from tokenization.chat.chat_completion import (
+    ChatOptions,
+    ChatTemplates,
+    brings_template,
+    render_chat,
+)
 from tokenization.chat.content_format import ContentFormat
 from tokenization.chat.watch import Caller, RenderLimits, RenderWatch
 
@@ -27,6 +32,7 @@ __all__ = [
     "ContentFormat",
     "RenderLimits",
     "RenderWatch",
+    "brings_template",
     "render_chat",
     "takes_system_first_only",
     "to_chat_completion",

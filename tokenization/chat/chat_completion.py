@@ -111,6 +111,18 @@ def render_chat(
     )
 
 
+def brings_template(
+    request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions
+) -> bool:
+    """Whether a chat is rendered by a template that is neither the model's nor the engine's."""
+    own = request.get("chat_template_kwargs")
+    given = request.get("chat_template")
+    if not given and isinstance(own, dict):
+        given = own.get("chat_template")
+    is_foreign = isinstance(given, str) and given != "" and given not in templates.by_name
+    return options.trust_request_template and is_foreign
+
+
 def _template(
     request: Mapping[str, Any],
     arguments: Mapping[str, Any],

@@ -97,6 +97,8 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             detail = f"line {error.lineno}: {error.message}"
             raise TemplateBrokenError(detail[:_MAX_REASON]) from error
+        except MemoryError:
+            raise
         except Exception as error:  # of Jinja, or of Python's own compiler
             raise TemplateBrokenError(type(error).__name__) from error
 
@@ -144,7 +146,7 @@ class ChatTemplate:
         try:
             with watched(watch):
                 text = self._template.render(arguments)
-        except (TemplateLimitError, CallerGoneError):
+        except (TemplateLimitError, CallerGoneError, MemoryError):
             raise
         except Exception as error:
             reason = _reason(error, arguments["messages"])
