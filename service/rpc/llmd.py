@@ -6,6 +6,7 @@ As in the original, a call that fails is answered with `success` false and an er
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +15,7 @@ from kvatlas.compat import tokenization_pb2_grpc
 from typing_extensions import override
 
 from service.rpc.bounds.refusal import plain
-from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError
+from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError, kind_of
 from service.rpc.llmd_prompts import (
     chat_prompt,
     completion_prompt,
@@ -69,6 +70,7 @@ def _errors_as(
                     raise InvalidRequestError("model_name is not set")
                 return await method(servicer, request, context)
             except KNOWN_ERRORS as error:
+                servicer.failures[method.__name__, kind_of(error).status.name] += 1
                 return response(success=False, error_message=plain(str(error)))
 
         return call
@@ -77,9 +79,15 @@ def _errors_as(
 
 
 class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
-    """Answers `tokenization.TokenizationService`."""
+    """Answers `tokenization.TokenizationService`.
+
+    Attributes:
+        failures: calls whose answer has not succeeded, by the names of the method and of the
+            status that they would have in kvatlas' own services. To gRPC these calls are OK.
+    """
 
     def __init__(self, prompts: PromptReader) -> None:
+        self.failures: Counter[tuple[str, str]] = Counter()
         self._prompts = prompts
 
     @override
@@ -90,7 +98,8 @@ class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer
         context: ServicerContext[compat.TokenizeRequest, compat.TokenizeResponse],
     ) -> compat.TokenizeResponse:
         text = text_prompt(request, self._prompts)
-        ids, offsets = await self._prompts.offsets(request.model_name, text)
+        timeout = context.time_remaining()
+        ids, offsets = await self._prompts.offsets(request.model_name, text, timeout)
         return compat.TokenizeResponse(input_ids=ids, offset_pairs=offsets, success=True)
 
     @override
@@ -100,8 +109,8 @@ class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer
         request: compat.ChatTemplateRequest,
         context: ServicerContext[compat.ChatTemplateRequest, compat.ChatTemplateResponse],
     ) -> compat.ChatTemplateResponse:
-        prompt = older_chat_prompt(request)
-        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        prompt, timeout = older_chat_prompt(request, self._prompts), context.time_remaining()
+        tokenized = await self._prompts.tokenize(request.model_name, prompt, timeout)
         return compat.ChatTemplateResponse(rendered_prompt=tokenized.rendered, success=True)
 
     @override
@@ -125,8 +134,8 @@ class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer
             compat.RenderChatCompletionRequest, compat.RenderChatCompletionResponse
         ],
     ) -> compat.RenderChatCompletionResponse:
-        prompt = chat_prompt(request, self._prompts)
-        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        prompt, timeout = chat_prompt(request, self._prompts), context.time_remaining()
+        tokenized = await self._prompts.tokenize(request.model_name, prompt, timeout)
         return compat.RenderChatCompletionResponse(
             request_id=uuid.uuid4().hex, token_ids=tokenized.ids.tolist(), success=True
         )
@@ -138,8 +147,8 @@ class LlmdTokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer
         request: compat.RenderCompletionRequest,
         context: ServicerContext[compat.RenderCompletionRequest, compat.RenderCompletionResponse],
     ) -> compat.RenderCompletionResponse:
-        prompt = completion_prompt(request)
-        tokenized = await self._prompts.tokenize(request.model_name, prompt)
+        prompt, timeout = completion_prompt(request, self._prompts), context.time_remaining()
+        tokenized = await self._prompts.tokenize(request.model_name, prompt, timeout)
         return compat.RenderCompletionResponse(
             request_id=uuid.uuid4().hex, token_ids=tokenized.ids.tolist(), success=True
         )

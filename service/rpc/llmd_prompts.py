@@ -25,15 +25,19 @@ def text_prompt(request: compat.TokenizeRequest, prompts: PromptReader) -> Text:
     return prompts.text("input", request.input, add_special_tokens=request.add_special_tokens)
 
 
-def completion_prompt(request: compat.RenderCompletionRequest) -> Completion:
+def completion_prompt(request: compat.RenderCompletionRequest, prompts: PromptReader) -> Completion:
     """Return the completion of a RenderCompletionRequest."""
-    return Completion({"prompt": request.prompt})
+    size = request.ByteSize()
+    prompts.check_bytes("the request", size)
+    return Completion({"prompt": request.prompt}, size)
 
 
 def chat_prompt(
     request: compat.RenderChatCompletionRequest, prompts: PromptReader
 ) -> ChatCompletion:
     """Return the chat of a RenderChatCompletionRequest."""
+    size = request.ByteSize()
+    prompts.check_bytes("the request", size)
     json = prompts.json_reader()
     body: dict[str, Any] = {"messages": _messages(request.messages, json)}
     if request.HasField("tools_json"):
@@ -43,11 +47,13 @@ def chat_prompt(
         body["chat_template_kwargs"] = arguments
     if request.HasField("add_generation_prompt"):
         body["add_generation_prompt"] = request.add_generation_prompt
-    return ChatCompletion({**body, **_template_fields(request)})
+    return ChatCompletion({**body, **_template_fields(request)}, size)
 
 
-def older_chat_prompt(request: compat.ChatTemplateRequest) -> ChatCompletion:
+def older_chat_prompt(request: compat.ChatTemplateRequest, prompts: PromptReader) -> ChatCompletion:
     """Return the chat of a ChatTemplateRequest, the deprecated form."""
+    size = request.ByteSize()
+    prompts.check_bytes("the request", size)
     if len(request.conversation_turns) != 1:
         raise InvalidRequestError(
             "conversation_turns is not one conversation: send one request for each"
@@ -64,7 +70,7 @@ def older_chat_prompt(request: compat.ChatTemplateRequest) -> ChatCompletion:
         body["tools"] = [values.json_object(tool.tool) for tool in request.tools]
     if request.documents:
         body["documents"] = [values.json_object(each.document) for each in request.documents]
-    return ChatCompletion(body)
+    return ChatCompletion(body, size)
 
 
 def _template_fields(

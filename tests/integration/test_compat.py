@@ -32,6 +32,7 @@ def call(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     settings = {
         "models": [{"name": MODEL, "tokenizer": str(tmp_path)}],
         "grpc": {"listen": [address], "drain_seconds": 0.1},
+        "limits": {"text_bytes": 4000},
     }
     with asyncio.Runner() as runner:
         service = running_service(local_configuration(**settings))
@@ -188,3 +189,34 @@ def test_an_answer_to_llmd_says_what_is_wrong_with_the_request(call: Any) -> Non
         answer = call(method, request)
         assert not answer.success
         assert words in answer.error_message
+
+
+def test_a_request_of_llmd_s_is_bounded_as_any_other(call: Any) -> None:
+    long = "a" * 4001
+    turn = compat.ConversationTurn(messages=[compat.ChatMessage(role="user", content=long)])
+    part = compat.ContentPart(type="text", text=long)
+    requests: list[tuple[str, Any]] = [
+        ("Tokenize", compat.TokenizeRequest(model_name=MODEL, input=long)),
+        ("RenderCompletion", compat.RenderCompletionRequest(model_name=MODEL, prompt=long)),
+        (
+            "RenderChatCompletion",
+            compat.RenderChatCompletionRequest(
+                model_name=MODEL, messages=[compat.ChatMessage(role="user", content_parts=[part])]
+            ),
+        ),
+        (
+            "RenderChatCompletion",
+            compat.RenderChatCompletionRequest(
+                model_name=MODEL,
+                messages=[compat.ChatMessage(role="user", content="a")] * 1000,
+            ),
+        ),
+        (
+            "RenderChatTemplate",
+            compat.ChatTemplateRequest(model_name=MODEL, conversation_turns=[turn]),
+        ),
+    ]
+    for method, request in requests:
+        answer = call(method, request)
+        assert not answer.success
+        assert "limit of 4000 bytes" in answer.error_message

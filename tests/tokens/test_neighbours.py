@@ -16,7 +16,7 @@ from tokenization import Drop
 MODEL = "qwen3"
 TEXT = "The quick brown fox jumps over the lazy dog, and 12345 times so. "
 SMALL = json.dumps({"messages": [{"role": "user", "content": "hi"}]})
-LARGE = json.dumps({"messages": [{"role": "user", "content": TEXT}] * 68_000})
+LARGE = json.dumps({"messages": [{"role": "user", "content": TEXT * 4}] * 24_000})
 
 
 async def ids(service: RunningService, body: str) -> list[int]:

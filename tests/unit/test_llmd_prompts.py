@@ -25,7 +25,7 @@ def test_a_text_declines_special_tokens_by_default() -> None:
 
 def test_a_prompt_becomes_a_completion() -> None:
     request = compat.RenderCompletionRequest(prompt="x")
-    assert completion_prompt(request) == Completion({"prompt": "x"})
+    assert completion_prompt(request, READER) == Completion({"prompt": "x"})
 
 
 def test_a_chat_becomes_a_chat_completion() -> None:
@@ -77,7 +77,7 @@ def test_an_older_chat_has_its_values_as_json_would() -> None:
             "c": value(),
         },
     )
-    arguments = older_chat_prompt(request).body["chat_template_kwargs"]
+    arguments = older_chat_prompt(request, READER).body["chat_template_kwargs"]
     assert json.dumps(arguments) == '{"a": 1.5, "b": [true], "c": null, "z": 1}'
 
 
@@ -85,4 +85,4 @@ def test_an_older_chat_must_be_one_conversation() -> None:
     for count in (0, 2):
         turns = [compat.ConversationTurn()] * count
         with pytest.raises(InvalidRequestError, match="conversation_turns"):
-            older_chat_prompt(compat.ChatTemplateRequest(conversation_turns=turns))
+            older_chat_prompt(compat.ChatTemplateRequest(conversation_turns=turns), READER)
