@@ -203,3 +203,13 @@ def test_every_applied_event_is_counted_by_its_type(worker: AppliedWorker) -> No
         "BlockRemoved": 1,
         "AllBlocksCleared": 1,
     }
+
+
+def test_a_hash_with_too_many_contents_makes_its_worker_partial(worker: AppliedWorker) -> None:
+    worker.apply(*(store([7], [number] * SIZE) for number in range(8)))
+    assert worker.state == (TrustState.EXACT, "")
+    worker.apply(*(store([7], [number] * SIZE) for number in range(100, 120)))
+    assert worker.skipped == {"too_many_meanings": 20}
+    assert worker.state == (TrustState.PARTIAL, "too_many_meanings")
+    assert worker.matched([3] * SIZE) == {"gpu": 1}
+    assert worker.matched([103] * SIZE) == {}

@@ -231,3 +231,26 @@ def test_retired_holders_of_a_snapshot_count_for_nobody() -> None:
     best = loaded.match("m", GivenKeys(keys)).best_of("a:1")
     assert best is not None
     assert best.by_tier == {"tier-0": 10}
+
+
+def test_meanings_of_pods_that_have_left_make_room_for_others() -> None:
+    index, keys = index_of(), numbers(400)
+    for number, key in enumerate(keys[:256]):
+        pod = Worker(f"p{number}", 0)
+        index.join(pod, "m")
+        assert index.store(pod, GPU, array("Q", [7]), array("Q", [key])) == 0
+    assert index.store(POD, GPU, array("Q", [7]), keys[300:301]) == 1
+    index.leave(Worker("p9", 0))
+    assert index.store(POD, GPU, array("Q", [7]), keys[301:302]) == 0
+    assert matched(index, keys[301:302]) == 1
+    assert index.store(POD, GPU, array("Q", [7]), keys[302:303]) == 1
+
+
+def test_an_event_leaves_the_copies_of_a_block_that_its_limit_allows() -> None:
+    index, keys = index_of(), numbers(3)
+    for _ in range(5):
+        index.store(POD, GPU, keys, keys)
+    index.limit_copies(POD, GPU, keys, [2, 0, 9])
+    assert [index.remove(POD, GPU, keys[:1]) for _ in range(3)] == [0, 0, 1]
+    assert index.remove(POD, GPU, keys[1:2]) == 1
+    assert [index.remove(POD, GPU, keys[2:]) for _ in range(6)] == [0, 0, 0, 0, 0, 1]
