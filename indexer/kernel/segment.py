@@ -207,10 +207,13 @@ class Segment:
         """Move all slots to an array that is a quarter larger."""
         self._move_to(self.slots + self.slots // 4 + _LEAST_SLOTS)
 
-    def reserve(self, used: cython.Py_ssize_t) -> None:
-        """Make room for `used` slots, and as many more as some segments get by chance."""
+    def reserve(self, used: cython.Py_ssize_t, most_bytes: cython.Py_ssize_t) -> None:
+        """Make room for `used` slots, and the few more that some segments get by chance.
+
+        It is left to `grow`, in small steps, if that takes more than `most_bytes` more.
+        """
         slots: cython.Py_ssize_t = (used + 4 * int(used**0.5)) * 16 // 13 + _LEAST_SLOTS
-        if slots > self.slots:
+        if slots > self.slots and 8 * self.width * (slots - self.slots) <= most_bytes:
             self._move_to(slots)
 
     def _move_to(self, slots: cython.Py_ssize_t) -> cython.void:

@@ -273,6 +273,7 @@ class TableStorage:
 
         Nothing may be stored, removed or swept before the last record. Look-ups are harmless.
         """
+        self.sets.collect()
         yield {
             "holders": self._holders.dump(),
             "sets": self.sets.dump(),
@@ -294,5 +295,6 @@ class TableStorage:
         self._ranks.epoch = first["epoch"]
         for segment in self._blocks + self._mappings:
             used = first["mappings"] if segment.has_keys else first["blocks"]
-            segment.reserve(used // _SEGMENTS)
-        self._count_slot_bytes()
+            self.slot_bytes -= 8 * segment.size
+            segment.reserve(used // _SEGMENTS, self.limit_bytes - self._bytes() - 8 * segment.size)
+            self.slot_bytes += 8 * segment.size

@@ -110,7 +110,9 @@ class DumpedTable:
 
     def _check_limit(self, slot_bytes: int) -> None:
         used = self._bytes + slot_bytes
-        if used > self._limit_bytes + self._limit_bytes // 16:
+        # Slots never exceed the limit. What sets and refcounts take beyond it is given back by
+        # evictions, which come after the event that has made them necessary.
+        if slot_bytes > self._limit_bytes or used > 2 * self._limit_bytes:
             raise ValueError(
                 f"the index takes {used:,} bytes, and the limit is {self._limit_bytes:,}"
             )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from array import array
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 import structlog
 from support.crafted import LIMIT, changed, read, records_of, some_index, use, write
 
+from indexer import Place, Worker
 from service.records import SnapshotError
+from service.snapshot import RestoredIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,26 @@ def test_a_snapshot_that_nobody_has_changed_is_read(tmp_path: Path) -> None:
     assert restored.index.workers() == index.workers()
     assert len(restored.streams) == 4
     use(restored)
+
+
+def test_a_snapshot_of_an_index_that_has_reached_its_limit_is_read(tmp_path: Path) -> None:
+    index = some_index()
+    source = random.Random(1)
+    pods = [Worker(f"p{number}", 0) for number in range(9)]
+    for pod in pods:
+        index.join(pod, "m")
+    while index.table.evicted_mappings < 30_000:
+        blocks = array("Q", source.randbytes(8 * 200))
+        for pod in source.sample(pods, 3):
+            index.store(pod, Place("gpu"), blocks, blocks)
+        index.remove(source.choice(pods), Place("gpu"), blocks[:50])
+        index.clear(source.choice(pods), ("cpu",))
+        index.sweep(8)
+    write(tmp_path / "s", records_of(index))
+    restored = read(tmp_path / "s").index
+    assert restored.table.bytes_used <= LIMIT + LIMIT // 16
+    assert restored.table.block_count > 0.7 * index.table.block_count
+    use(RestoredIndex(restored, [], None))
 
 
 def fuzz(path: Path, seeds: range) -> tuple[int, int]:
