@@ -9,6 +9,7 @@ In path order:
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
     certificates  certificates that tests make
+    fuzzing       feeds the kernel what nobody means well with; a program of its own
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines
