@@ -111,7 +111,7 @@ async def test_the_limits_of_all_templates_hold_for_foreign_ones(
 async def test_a_template_that_takes_too_long_is_ended_and_its_process_replaced(
     processes: Any,
 ) -> None:
-    some = processes(seconds=0.5, count=1)
+    some = processes(seconds=0.5, text_bytes=2**30, count=1)
     with pytest.raises(ChatError, match=r"took longer than 0\.5 s"):
         await some.render(BUSY)
     assert not some.all.killed  # it has ended itself
