@@ -8,6 +8,7 @@ In path order:
     skipped        what was dropped before it reached a stream
     source         where frames come from, and which pod and model published them
     joining        which workers join
+    pending        frames of workers whose owner is not known yet
     saved_streams  the streams of all workers, for a snapshot
     probe          finds out which model and rank is behind a source
     lag            how long events take to the index
@@ -26,13 +27,14 @@ In path order:
 from __future__ import annotations
 
 from kvevents.applying import Applier, EngineSettings, EventCounts
-from kvevents.joining import FleetLimits, Owner, Ownership, OwnsEverything
 from kvevents.lag import EventLag
 from kvevents.listener import Listener
+from kvevents.pending import Owner, Ownership, OwnsEverything
 from kvevents.router import FrameRouter
 from kvevents.source import Curve, Publisher, Source, UnknownPublisherError
 from kvevents.stream import (
     EventPolicy,
+    FleetLimits,
     StreamReport,
     WorkerStream,
     check_dump,

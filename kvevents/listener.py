@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from indexer import Index, KeyScheme, Worker
-    from kvevents.joining.pending import Ownership
+    from kvevents.pending import Ownership
     from kvevents.source import Source
     from kvevents.stream import EventPolicy
 

@@ -11,15 +11,9 @@ from indexer import Worker
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
 from kvevents.frame_decoder import FrameDecoder
-from kvevents.joining import (
-    Admission,
-    ExpectedWorkers,
-    Owner,
-    OwnsEverything,
-    PendingFrame,
-    PendingFrames,
-)
+from kvevents.joining import Admission, ExpectedWorkers
 from kvevents.lag import EventLag
+from kvevents.pending import Owner, OwnsEverything, PendingFrame, PendingFrames
 from kvevents.saved_streams import dump_streams, restore_streams
 from kvevents.skipped import Skipped
 from kvevents.stream import EventPolicy, StreamRegistry
@@ -29,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Index, KeyScheme
-    from kvevents.joining import Ownership
+    from kvevents.pending import Ownership
     from kvevents.source import Source
     from kvevents.stream import ReplayRunner, WorkerStream
     from kvevents.transport import Frame

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from indexer import Worker
-    from kvevents.stream import StreamRegistry, WorkerStream
+    from kvevents.stream import FleetLimits, StreamRegistry, WorkerStream
 
 _LONGEST_NAME = 512  # characters of a pod or a model
 _SCAN_SECONDS = 1.0  # at least so long between two searches for pods that have gone
-
-
-class FleetLimits(NamedTuple):
-    """How many workers may join."""
-
-    pods: int = 4096
-    models: int = 1024
-    ranks: int = 1024
-    """Ranks of one pod, which count from 0."""
-    connection_workers: int = 1024
-    """Workers that publish through one connection."""
 
 
 class AdmissionError(ValueError):

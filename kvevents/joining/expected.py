@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indexer import Worker
-from kvevents.joining.pending import Owner
+from kvevents.pending import Owner
 from kvevents.source import UnknownPublisherError
 
 if TYPE_CHECKING:
-    from kvevents.joining.pending import Ownership
+    from kvevents.pending import Ownership
     from kvevents.source import Publisher, Source
     from kvevents.stream import StreamRegistry
 

@@ -18,7 +18,7 @@ In path order:
 from __future__ import annotations
 
 from kvevents.stream.dump import check_dump, dump_stream
-from kvevents.stream.environment import EventPolicy
+from kvevents.stream.environment import EventPolicy, FleetLimits
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.report import StreamReport, report_of
 from kvevents.stream.unfinished import Unfinished
@@ -26,6 +26,7 @@ from kvevents.stream.worker import WorkerStream
 
 __all__ = [
     "EventPolicy",
+    "FleetLimits",
     "ReplayRunner",
     "StreamRegistry",
     "StreamReport",

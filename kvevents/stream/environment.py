@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from kvevents.joining.admission import FleetLimits
 from kvevents.wire import FrameLimits
 
 if TYPE_CHECKING:
@@ -17,6 +16,17 @@ if TYPE_CHECKING:
     from kvevents.sequencing import ReplayRequest
     from kvevents.stream.unfinished import Unfinished
     from kvevents.stream.worker import WorkerStream
+
+
+class FleetLimits(NamedTuple):
+    """How many workers may join."""
+
+    pods: int = 4096
+    models: int = 1024
+    ranks: int = 1024
+    """Ranks of one pod, which count from 0."""
+    connection_workers: int = 1024
+    """Workers that publish through one connection."""
 
 
 @dataclass(frozen=True)

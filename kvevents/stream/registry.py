@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from indexer import Index, KeyScheme, Worker
     from kvevents.applying import EngineSettings
     from kvevents.budget import Budget
-    from kvevents.joining.pending import Ownership
+    from kvevents.pending import Ownership
     from kvevents.sequencing import ReplayRequest
     from kvevents.source import Source
     from kvevents.stream.environment import EventPolicy
