@@ -110,6 +110,7 @@ class Application:
         """
         seconds = self._configuration.grpc.lame_duck_seconds
         _log.info("lame_duck", seconds=seconds)
+        self.serving = False
         self._scoring.become_lame_duck()
         await asyncio.gather(self._admin.stop(), asyncio.sleep(seconds))
 

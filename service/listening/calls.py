@@ -73,8 +73,11 @@ class Calls:
     def _unary(self, method: Any) -> Any:
         async def call(request: Any, context: Context) -> Any:
             task = await self._begin(context)
+            answering = method(request, context)
+            # A refusal keeps this frame in a reference cycle, which should not hold a request.
+            del request
             try:
-                return await method(request, context)
+                return await answering
             except asyncio.CancelledError:
                 await self._explain_end(task, context)
                 raise

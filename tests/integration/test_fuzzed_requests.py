@@ -119,7 +119,7 @@ async def fuzz(service: RunningService, seed: int, count: int) -> Counter[str]:
     ended: Counter[str] = Counter()
 
     async def one(method: str, raw: bytes) -> None:
-        call: Any = service.channel.unary_unary(f"/{method}")
+        call: Any = service.channel_of(method).unary_unary(f"/{method}")
         try:
             await call(raw, timeout=60)
         except grpc.aio.AioRpcError as error:

@@ -37,7 +37,7 @@ KNOWN_MODEL = pytest.mark.settings(models=[{"name": MODEL}])
 
 def raw_call(service: RunningService, method: str, raw: bytes) -> Any:
     """A call with the given bytes as its request."""
-    call: Any = service.channel.unary_unary(f"/{method}")
+    call: Any = service.channel_of(method).unary_unary(f"/{method}")
     return call(raw)
 
 
@@ -225,7 +225,7 @@ async def test_a_misspelled_pod_is_told_of_the_one_that_was_meant(
 ) -> None:
     pod.send(frame(0, block_stored(TOKENS)))
     await service.until_applied({(POD, 0): 0})
-    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.channel)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.admin)
     for call in (
         stub.ForgetPod(fleet_pb2.ForgetPodRequest(pod=POD[:-1])),
         stub.ResyncPod(fleet_pb2.ResyncPodRequest(pod=POD[:-1])),
@@ -237,7 +237,7 @@ async def test_a_misspelled_pod_is_told_of_the_one_that_was_meant(
 
 async def recording(service: RunningService, tenant: str) -> Any:
     """A call that stays under way."""
-    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.channel)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(service.admin)
     metadata = (("x-tenant", tenant),) if tenant else ()
     call = stub.RecordFrames(fleet_pb2.RecordFramesRequest(), metadata=metadata)
     await call.initial_metadata()

@@ -137,8 +137,8 @@ async def test_streams_end_at_once_as_unavailable(config: str) -> None:
 
 
 async def read_all(stream: Any) -> None:
-    async for _ in stream:
-        pass
+    while True:
+        await stream.read()
 
 
 async def until_refused(address: str) -> None:

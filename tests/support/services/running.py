@@ -47,6 +47,10 @@ class RunningService:
         self.channel = channel
         self.admin = admin
 
+    def channel_of(self, method: str) -> grpc.aio.Channel:
+        """The channel on which a method is served, given its full name."""
+        return self.admin if "FleetService/" in method else self.channel
+
     async def pods(self) -> Ranks:
         """What ListPods says now."""
         stub = fleet_pb2_grpc.FleetServiceStub(self.admin)
