@@ -14,7 +14,7 @@ from indexer import Attention, TrustState
 from kvevents.applying.cache_groups import CacheGroups
 from kvevents.applying.index_writer import IndexWriter
 from kvevents.applying.other_cache import OtherCache
-from kvevents.applying.pieces import PIECE_HASHES, hash_count, is_short, pieces_of
+from kvevents.applying.pieces import PIECE_KEYS, hash_count, is_short, pieces_of
 from kvevents.applying.places import Places
 from kvevents.trust import Downgrade, GpuCleared
 from kvevents.wire import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kvevents.wire import Batch, Event
 
 _EVENT_WEIGHT = 16  # an event without hashes takes as long as so many hashes
-_MAX_SPAN = 65_535  # block keys that one engine hash can stand for
+_MAX_SPAN = 4096  # block keys that one engine hash can stand for
 
 _log = structlog.get_logger("kvatlas.kvevents")
 
@@ -109,7 +109,7 @@ class Applier:
 
     def apply_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Apply the events of a batch; returns the changes of the worker's trust, in order."""
-        if is_short(batch):
+        if is_short(batch, self.groups.span):
             self._try(self._learn_groups, batch.events)
             for event in batch.events:
                 self.counts.events[type(event).__name__] += self._try(self._apply, event)
@@ -122,17 +122,17 @@ class Applier:
     def apply_in_slices(self, batch: Batch) -> Iterator[None]:
         """Apply the events of a batch, a slice with each step of the iterator."""
         self._try(self._learn_groups, batch.events)
-        room = PIECE_HASHES
+        room, span = PIECE_KEYS, self.groups.span
         for event in batch.events:
             applied = 0
-            for piece in pieces_of(event):
+            for piece in pieces_of(event, span):
                 if room <= 0:
                     yield
-                    room = PIECE_HASHES
-                room -= _EVENT_WEIGHT + hash_count(piece)
+                    room = PIECE_KEYS
+                room -= _EVENT_WEIGHT + hash_count(piece) * span
                 applied += self._try(self._apply, piece)
             self.counts.events[type(event).__name__] += applied > 0
-            if not applied and hash_count(event) > PIECE_HASHES:
+            if not applied and hash_count(event) > PIECE_KEYS:
                 self._skip("event_too_long", hash_count(event))
         self._finish(batch)
 

@@ -47,6 +47,7 @@ class CacheGroups:
 
     Attributes:
         layout: the groups as the index needs them.
+        span: block keys that an engine hash of the main groups stands for.
     """
 
     def __init__(self, block_size: int, settings: EngineSettings | None = None) -> None:
@@ -60,6 +61,7 @@ class CacheGroups:
         self._is_of_former_engine = False
         self._has_parts = False
         self.layout = CacheLayout()
+        self.span = 1
 
     @property
     def key_block_size(self) -> int:
@@ -147,6 +149,7 @@ class CacheGroups:
         settings = self._settings
         sizes = [group.block_size for group in self._groups.values()]
         self._key_block_size = gcd(self.key_block_size, *(sizes or self._offload_sizes.values()))
+        self.span = max(1, (self.engine_block_size or 0) // self._key_block_size)
         speculative = settings.speculative_decoding
         if speculative is None and not self._looks_ahead:
             speculative = False

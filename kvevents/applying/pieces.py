@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from kvevents.wire import Batch, Event
 
-PIECE_HASHES = 512
+PIECE_KEYS = 512
 _SHORT_BATCH = 32  # events
 _MOST_INDIVISIBLE = 4096  # hashes of an event that cannot be divided
 
 
-def is_short(batch: Batch) -> bool:
-    """Whether a batch has so little in it that it is applied at once."""
-    return len(batch.events) <= _SHORT_BATCH and batch.hashes <= PIECE_HASHES
+def is_short(batch: Batch, span: int) -> bool:
+    """Whether a batch has so little in it that it is applied at once; see `pieces_of`."""
+    return len(batch.events) <= _SHORT_BATCH and batch.hashes * span <= PIECE_KEYS
 
 
 def hash_count(event: Event) -> int:
@@ -27,21 +27,23 @@ def hash_count(event: Event) -> int:
     return 0 if isinstance(event, AllBlocksCleared) else len(event.block_hashes)
 
 
-def pieces_of(event: Event) -> Iterator[Event]:
-    """The event itself, or several with at most `PIECE_HASHES` hashes each.
+def pieces_of(event: Event, span: int = 1) -> Iterator[Event]:
+    """The event itself, or several that stand for `PIECE_KEYS` block keys at most.
+
+    span: how many block keys an engine hash may stand for.
 
     Yields nothing for an event that has too many and cannot be divided: one whose images may
     extend over several blocks, or that has tokens for more blocks than it has hashes.
     """
-    count = hash_count(event)
-    if count <= PIECE_HASHES or isinstance(event, AllBlocksCleared):
+    count, most = hash_count(event), max(1, PIECE_KEYS // span)
+    if count <= most or isinstance(event, AllBlocksCleared):
         yield event
     elif isinstance(event, BlockRemoved):
-        for start in range(0, count, PIECE_HASHES):
-            yield _removed(event, slice(start, start + PIECE_HASHES))
+        for start in range(0, count, most):
+            yield _removed(event, slice(start, start + most))
     elif _is_divisible(event):
-        for start in range(0, count, PIECE_HASHES):
-            yield _stored(event, start)
+        for start in range(0, count, most):
+            yield _stored(event, start, start + most)
     elif count <= _MOST_INDIVISIBLE:
         yield event
 
@@ -61,8 +63,7 @@ def _is_divisible(event: BlockStored) -> bool:
     return (is_dense or not event.token_ids) and not has_extras
 
 
-def _stored(event: BlockStored, start: int) -> BlockStored:
-    end = start + PIECE_HASHES
+def _stored(event: BlockStored, start: int, end: int) -> BlockStored:
     hashes, tokens, size = event.block_hashes, event.token_ids, event.block_size
     return replace(
         event,

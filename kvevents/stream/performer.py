@@ -77,7 +77,7 @@ class Performer:
         """Apply the frame that is next."""
         if self._steps is not None:
             self.finish()
-        if is_short(batch):
+        if is_short(batch, self._applier.groups.span):
             self.follow(self._applier.apply_batch(batch))
             self.conclude()
         else:

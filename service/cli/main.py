@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from importlib.metadata import version
@@ -240,6 +241,7 @@ async def _serve_until_signalled(configuration: Configuration) -> None:
     try:
         async with Application(configuration) as application:
             signals.started()
+            gc.freeze()  # the collector need not look through all that the start has made
             await _until_told(application, signals)
     except asyncio.CancelledError:
         if signals.first is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -160,3 +162,46 @@ async def test_a_publisher_that_kvatlas_connects_to_proves_its_key(
         async with running_service(local_configuration(sources=sources)):
             assert await is_subscribed(honest)
             assert not await is_subscribed(impostor, seconds=0.5)
+
+
+def relay(
+    context: zmq.Context[zmq.Socket[bytes]],
+    engine: str,
+    endpoint: str,
+    keys: dict[str, tuple[bytes, bytes]],
+) -> None:
+    """The relay of SECURITY.md; it ends with its context."""
+    inside, outside = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    outside.curve_publickey, outside.curve_secretkey = keys["pod-a"]
+    outside.curve_serverkey = keys["kvatlas"][0]
+    inside.connect(engine)
+    outside.connect(endpoint)
+    with contextlib.suppress(zmq.ContextTerminated):
+        zmq.proxy(inside, outside)
+    for socket in (inside, outside):
+        socket.close(linger=0)
+
+
+async def test_an_engine_without_curve_publishes_through_a_relay(
+    keys: dict[str, tuple[bytes, bytes]], tmp_path: Path
+) -> None:
+    configuration = bound(
+        curve_key_file=str(tmp_path / "kvatlas.key_secret"),
+        curve_publishers=str(tmp_path / "publishers"),
+    )
+    async with running_service(configuration) as service:
+        with zmq.Context() as context, context.socket(zmq.XPUB) as engine:
+            engine.setsockopt(zmq.LINGER, 0)
+            engine.bind("tcp://127.0.0.1:*")
+            inner: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            address = engine.getsockopt_string(zmq.LAST_ENDPOINT)
+            endpoint = service.application.endpoints[0]
+            thread = threading.Thread(target=relay, args=(inner, address, endpoint, keys))
+            thread.start()
+            try:
+                assert await is_subscribed(engine)
+                engine.send_multipart(frame("pod-a:1"))
+                await service.until(lambda pods: ("pod-a:1", 0) in pods)
+            finally:
+                await asyncio.to_thread(inner.term)
+                thread.join()

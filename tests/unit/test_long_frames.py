@@ -13,11 +13,11 @@ import pytest
 
 from indexer import KeyScheme, MemoryIndex, PromptKeys, TrustState, Worker
 from kvevents import BlockRemoved, BlockStored, FrameRouter, Source, dump_stream
-from kvevents.applying.pieces import PIECE_HASHES, pieces_of
+from kvevents.applying.pieces import PIECE_KEYS, pieces_of
 
 POD = Worker("a:1", 0)
 BOUND = Source("tcp://*:5557", bind=True)
-BLOCKS = 20 * PIECE_HASHES
+BLOCKS = 20 * PIECE_KEYS
 TOKENS = [token % 50_021 for token in range(16 * BLOCKS)]
 
 
@@ -103,7 +103,7 @@ def test_many_short_events_are_applied_in_slices() -> None:
 
 def test_the_next_frame_comes_after_a_long_one() -> None:
     pod = RoutedPod()
-    pod.publish(stored(0, 4 * PIECE_HASHES))
+    pod.publish(stored(0, 4 * PIECE_KEYS))
     pod.publish({"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU"})
     pod.slices()
     assert pod.matched(TOKENS) == 0
@@ -131,7 +131,7 @@ def test_a_stream_that_is_forgotten_leaves_a_long_frame_as_it_is() -> None:
     assert not list(pod.index.workers())
 
 
-@pytest.mark.parametrize("count", [1, PIECE_HASHES, PIECE_HASHES + 1, 3 * PIECE_HASHES + 7])
+@pytest.mark.parametrize("count", [1, PIECE_KEYS, PIECE_KEYS + 1, 3 * PIECE_KEYS + 7])
 def test_the_pieces_of_an_event_say_what_it_says(count: int) -> None:
     hashes = array("Q", range(1, count + 1))
     tokens = array("Q", range(16 * count))
