@@ -163,3 +163,15 @@ def test_an_event_that_cannot_be_divided_is_refused_if_it_is_very_long() -> None
     assert pod.matched(TOKENS) == 0
     assert pod.state == (TrustState.PARTIAL, "event_too_long")
     assert pod.router.streams[POD].applier.counts.skipped == Counter(event_too_long=BLOCKS)
+
+
+def test_hashes_of_wide_blocks_count_for_the_keys_that_they_stand_for() -> None:
+    removal = BlockRemoved(array("Q", range(100)))
+    pieces = [piece for piece in pieces_of(removal, span=64) if isinstance(piece, BlockRemoved)]
+    assert [len(piece.block_hashes) for piece in pieces] == [8] * 12 + [4]
+    pod = RoutedPod()
+    wide = {"block_hashes": [1, 2], "token_ids": TOKENS[:2048], "block_size": 1024}
+    pod.publish({**stored(0, 1), **wide})
+    pod.slices()
+    assert pod.matched(TOKENS[:2048]) == 128
+    assert pod.router.streams[POD].applier.groups.span == 64
