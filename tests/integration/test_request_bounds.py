@@ -178,10 +178,10 @@ async def test_a_lone_surrogate_in_a_body_is_an_invalid_argument(
     assert "surrogate" in found.text
 
 
-@KNOWN_MODEL
+@pytest.mark.settings(models=[{"name": MODEL}], limits={"json_values": 1_000})
 async def test_a_body_of_too_many_values_is_refused_unread(service: RunningService) -> None:
     request = scoring_pb2.ScoreRequest(model=MODEL)
-    request.prompt.chat_completion = "[" + "[]," * 2_700_000 + "[]]"
+    request.prompt.chat_completion = "[" + "[]," * 1_000 + "[]]"
     found = await refusal(raw_call(service, SCORE, request.SerializeToString()))
     assert found.metadata == {"limit": "limits.json_values"}
 

@@ -57,11 +57,12 @@ class Callers:
     def __init__(self, channel: grpc.aio.Channel, count: int) -> None:
         self.outcomes: Counter[grpc.StatusCode] = Counter()
         self._answered = asyncio.Event()
+        self._is_ending = False
         self._score = scoring_pb2_grpc.ScoringServiceStub(channel).Score
         self._tasks = [asyncio.create_task(self._call()) for _ in range(count)]
 
     async def _call(self) -> None:
-        while True:
+        while not self._is_ending:
             call = self._score(score_request(list(range(64))), timeout=DEADLINE_SECONDS)
             self.outcomes[await call.code()] += 1
             self._answered.set()
@@ -75,9 +76,9 @@ class Callers:
                 await self._answered.wait()
 
     async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        """Wait for the last calls: a cancelled one reports to its loop after that has closed."""
+        self._is_ending = True
+        await asyncio.gather(*self._tasks)
 
 
 async def test_callers_that_retry_do_not_notice_that_services_stop(config: str) -> None:

@@ -71,7 +71,7 @@ def served_workload(
             tokens,
             source.choice([None, None, "adapter-1", "adapter-2"]),
             source.choice([None, None, None, "tenant-a", "tenant-b"]),
-            shown,
+            _within(len(tokens), shown),
         )
         prompts.append(prompt)
         engine = source.choice(engines)
@@ -81,6 +81,19 @@ def served_workload(
     strangers = [Prompt(_tokens(source, block_size * 4))]
     shorter = [Prompt(p.tokens[: len(p.tokens) // 2], p.lora_name) for p in prompts[::5]]
     return engines, [*prompts, *shorter, *strangers]
+
+
+def _within(
+    tokens: int, images: tuple[tuple[str, int, int], ...]
+) -> tuple[tuple[str, int, int], ...]:
+    """The images that lie in a prompt of so many tokens, without those that overlap others."""
+    placed: list[tuple[str, int, int]] = []
+    end = 0
+    for image, offset, length in sorted(images, key=lambda image: image[1]):
+        if end <= offset and offset + length <= tokens:
+            placed.append((image, offset, length))
+            end = offset + length
+    return tuple(placed)
 
 
 def _tokens(source: random.Random, count: int) -> tuple[int, ...]:
