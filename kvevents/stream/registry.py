@@ -209,16 +209,14 @@ class StreamRegistry:
     def reject_rival(self, stream: WorkerStream, connection: int) -> bool:
         """Count a frame of a rival: its worker speaks through another live connection.
 
+        The rival may be gone by now: its last frames come after the loss of its connection.
+
         Returns whether it is one; then it is not to be applied.
         """
-        is_rival = (
-            connection != stream.connection
-            and stream.is_connected
-            and not self.connections.is_lost(connection)
-        )
+        is_rival = connection != stream.connection and stream.is_connected
         if is_rival:
             self.connections.add_user(connection, stream)
-            stream.on_rival(connection)
+            stream.on_rival(connection, is_lost=self.connections.is_lost(connection))
         return is_rival
 
     def _on_answer_without_connection(self, stream: WorkerStream) -> None:

@@ -126,10 +126,10 @@ class WorkerStream:
         self.rivals.discard(connection)
         self._performer.perform(self.sequencer.on_connection_changed(suspicion))
 
-    def on_rival(self, connection: int) -> None:
-        """A frame in the worker's name has come through another live connection."""
+    def on_rival(self, connection: int, *, is_lost: bool) -> None:
+        """A frame in the worker's name has come through another connection, which may be lost."""
         self.sequencer.counts.rivals += 1
-        if connection not in self.rivals:
+        if not is_lost and connection not in self.rivals:
             self.rivals.add(connection)
             self._environment.on_change()
 

@@ -276,3 +276,17 @@ def test_a_medium_that_nobody_knows_is_the_workers_own_matter() -> None:
     }
     assert states["a:1"] == states["c:1"] == (TrustState.EXACT, "")
     assert states["b:1"] == (TrustState.PARTIAL, "storage_from_before")
+
+
+def test_the_last_frames_of_a_rival_that_has_gone_are_not_applied() -> None:
+    pod = RoutedPod()
+    for connection in (1, 2):
+        pod.router.on_connected(BOUND, connection)
+    pod.publish(0)
+    pod.router.on_disconnected(BOUND, 2)
+    cleared = msgpack.packb([1.0, [["AllBlocksCleared"]], 0])
+    pod.router.route(BOUND, [b"kv@a:1@m", (1).to_bytes(8, "big"), cleared], 2)
+    pod.router.route(BOUND, [b"kv@a:1@other", (1).to_bytes(8, "big"), cleared], 2)
+    assert (pod.blocks, pod.state()) == (1, (TrustState.EXACT, ""))
+    assert pod.stream.sequencer.counts.rivals == 2
+    assert pod.stream.model == "m"
