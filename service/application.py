@@ -242,7 +242,8 @@ class Application:
         add_service(self._scoring, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
         admin = self._configuration.admin
         self._admin = GrpcServer(
-            "admin", admin, section, _ADMIN_REQUEST_BYTES, refused.counter("admin")
+            *("admin", admin, section, _ADMIN_REQUEST_BYTES, refused.counter("admin")),
+            may_move=admin.may_move,
         )
         fleet = FleetServicer(self.index, self.replica, diagnostics)
         # Operators are answered while callers have used up their share.

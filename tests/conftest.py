@@ -19,9 +19,9 @@ def anyio_backend() -> str:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """With KVATLAS_NO_SKIPS set a skip is a failure."""
+    """With NO_SKIPS set a skip is a failure."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and os.environ.get("KVATLAS_NO_SKIPS"):
+    if report.skipped and os.environ.get("NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from service.config import Configuration
 
 
-def check(configuration: Configuration) -> int:
-    """Say what is wrong with a valid configuration; returns the exit status."""
-    broken = asyncio.run(_broken_models(configuration))
+def check(configuration: Configuration, faults: list[str]) -> int:
+    """Say what is wrong with a valid configuration; returns the exit status.
+
+    faults: what `serve` would ignore though somebody meant it.
+    """
+    broken = [*faults, *asyncio.run(_broken_models(configuration))]
     for fault in broken:
         complain(fault)
     if broken:

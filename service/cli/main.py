@@ -11,13 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from kvevents import SubscribeError
 from service.application import Application
 from service.cli.arguments import positive_integer
 from service.cli.check import check
 from service.cli.parsers import add_clients
 from service.cli.signals import StopSignals
-from service.config import ConfigurationError, load
+from service.config import ConfigurationError, ignored_variables, load
 from service.listening import ListenerDiedError, ListenError
 from service.logs import configure_logs
 from service.records import SnapshotError
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from service.config import Configuration
+
+_log = structlog.get_logger("kvatlas.service")
 
 _SERVE_EPILOG = """\
 examples:
@@ -210,14 +214,14 @@ def _load(options: argparse.Namespace) -> Configuration | None:
         return load(options.config, _flags(options))
     except ConfigurationError as error:
         complain("the configuration has faults:")
-        for fault in error.faults:
+        for fault in [*error.faults, *ignored_variables()]:
             print(f"  {printable(fault)}", file=sys.stderr)
         return None
 
 
 def _check(options: argparse.Namespace) -> int:
     configuration = _load(options)
-    return 2 if configuration is None else check(configuration)
+    return 2 if configuration is None else check(configuration, ignored_variables())
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -225,6 +229,8 @@ def _serve(options: argparse.Namespace) -> int:
     if configuration is None:
         return 2
     configure_logs(configuration.log)
+    for ignored in ignored_variables():
+        _log.warning("variable_ignored", detail=ignored)
     try:
         asyncio.run(_serve_until_signalled(configuration))
     except (ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError) as error:

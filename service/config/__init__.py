@@ -17,7 +17,13 @@ credentials      reads certificates and tokens
 from __future__ import annotations
 
 from service.config.client import ClientConfiguration, ClientSection
-from service.config.configuration import Configuration, ConfigurationError, load, load_client
+from service.config.configuration import (
+    Configuration,
+    ConfigurationError,
+    ignored_variables,
+    load,
+    load_client,
+)
 from service.config.credentials import Certificates, read_tokens
 from service.config.limits import LimitsSection
 from service.config.listening import AdminSection, GrpcSection, ListenerSection
@@ -35,6 +41,7 @@ __all__ = [
     "ListenerSection",
     "LogSection",
     "StoreSection",
+    "ignored_variables",
     "load",
     "load_client",
     "read_tokens",

@@ -103,7 +103,11 @@ class Configuration(BaseSettings):
         """Two listeners that cannot have their addresses both."""
         listeners = [
             *(("grpc.listen", address) for address in self.grpc.listen),
-            *(("admin.listen", address) for address in self.admin.listen),
+            *(
+                ("admin.listen", address)
+                for address in self.admin.listen
+                if not self.admin.may_move
+            ),
             *(("metrics.listen", address) for address in [self.metrics.listen] if address),
             *(
                 ("a source's endpoint", source.endpoint.removeprefix("tcp://"))
@@ -142,19 +146,17 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: with every fault.
     """
+    return _layered(Configuration, path, flags)
+
+
+def ignored_variables() -> list[str]:
+    """What is set in the environment in vain, one line for each variable."""
     fields = Configuration.model_fields.items()
     nested = {name: not isinstance(field.default, (str, tuple)) for name, field in fields}
-    faults = [
+    return [
         f"{name}: no setting has this name, so nothing reads this variable"
         for name in unread_variables(os.environ, nested)
     ]
-    try:
-        configuration = _layered(Configuration, path, flags)
-    except ConfigurationError as error:
-        raise ConfigurationError([*error.faults, *faults]) from error
-    if faults:
-        raise ConfigurationError(faults)
-    return configuration
 
 
 def load_client(path: Path | None, flags: Mapping[str, Any]) -> ClientConfiguration:

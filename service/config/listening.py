@@ -119,3 +119,8 @@ class AdminSection(ListenerSection):
     listen: tuple[str, ...] = Field(
         ("127.0.0.1:50052",), description="as grpc.listen; empty: no administration"
     )
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another port will do, as nobody has chosen this one."""
+        return "listen" not in self.model_fields_set

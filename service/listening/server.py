@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
+import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from service.listening import health
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 5.0
 
+_log = structlog.get_logger("kvatlas.service")
+
 
 class ListenError(OSError):
     """An address cannot be bound."""
@@ -42,6 +45,7 @@ class GrpcServer:
         bounds: of connections.
         request_bytes: the largest message that is read.
         on_refused: is told why a call was refused.
+        may_move: whether to take any free port where the one in an address is in use.
     """
 
     def __init__(
@@ -51,8 +55,11 @@ class GrpcServer:
         bounds: GrpcSection,
         request_bytes: int,
         on_refused: Callable[[str], None],
+        *,
+        may_move: bool = False,
     ) -> None:
         self._name = name
+        self._may_move = may_move
         self._section = section
         self._drain_seconds = bounds.drain_seconds
         self._options = server_options(bounds, request_bytes, ages=section is bounds)
@@ -148,5 +155,10 @@ class GrpcServer:
             else:
                 port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
+            host, _, port_text = address.rpartition(":")
+            if self._may_move and port_text != "0":
+                moved = self._bind(server, f"{host}:0", credentials)
+                _log.warning("port_in_use", listener=self._name, address=address, instead=moved)
+                return moved
             raise ListenError(f"{self._name}.listen: cannot bind {address}") from error
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"

@@ -8,12 +8,16 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OVERRIDDEN = ("_make_request_call_future", "_request_call")
 _exchange = Lock()
+
+_log = structlog.get_logger("kvatlas.service")
 
 
 def tolerant_server(
@@ -25,6 +29,9 @@ def tolerant_server(
     accepts all calls: 30 bytes that are not UTF-8, from anybody, end that task, and the server with
     it. Here another task takes these calls, and says UNIMPLEMENTED without looking at the path.
     """
+    if not all(hasattr(cygrpc.AioServer, name) for name in _OVERRIDDEN):
+        _log.warning("server_not_tolerant", detail="this version of grpcio is not known")
+        return grpc.aio.server(interceptors=interceptors, options=options)
     with _exchange:  # grpc.aio makes its server from this name
         original = cygrpc.AioServer
         cygrpc.AioServer = _TolerantServer

@@ -280,8 +280,8 @@ class Schedule:
 
 
 def _report(seed: int, schedule: Schedule) -> None:
-    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
-    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    """Append what happened in the schedule to the file that FAULTS_REPORT names."""
+    report = os.environ.get("FAULTS_REPORT")
     if not report:
         return
     faults: Counter[str] = sum((f.happened for f in schedule.engines), schedule.happened)

@@ -25,6 +25,7 @@ from support.services.running import local_configuration, running_service
 
 from service.application import Application
 from service.cli.main import main
+from service.config import load
 
 LIST = fleet_pb2.ListPodsRequest()
 
@@ -408,3 +409,18 @@ async def test_pings_are_answered_unless_they_are_more_frequent_than_allowed(
                 await asyncio.sleep(0.15)  # longer than pings must be apart in the first case
         writer.close()
         assert goaway is not served
+
+
+async def test_services_on_one_host_need_no_admin_port_of_their_own() -> None:
+    flags = {
+        "grpc": {"listen": ["127.0.0.1:0"], "drain_seconds": 0.1},
+        "metrics": {"listen": ""},
+        "log": {"level": "error"},
+    }
+    async with Application(load(None, flags)) as one, Application(load(None, flags)) as other:
+        ports = {address.rpartition(":")[2] for address in one.admin_addresses}
+        ports |= {address.rpartition(":")[2] for address in other.admin_addresses}
+        assert len(ports) == 2
+        for application in (one, other):
+            async with grpc.aio.insecure_channel(application.admin_addresses[0]) as channel:
+                await fleet_pb2_grpc.FleetServiceStub(channel).ListPods(LIST)

@@ -395,8 +395,8 @@ class Schedule:
 
 
 def _report(schedule: Schedule) -> None:
-    """Append what happened in the schedule to the file that KVATLAS_FAULTS_REPORT names."""
-    report = os.environ.get("KVATLAS_FAULTS_REPORT")
+    """Append what happened in the schedule to the file that FAULTS_REPORT names."""
+    report = os.environ.get("FAULTS_REPORT")
     if not report:
         return
     answers = {TrustState.Name(state): count for state, count in schedule.states.items()}

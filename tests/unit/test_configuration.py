@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.config.configuration import ConfigurationError, load
+from service.config.configuration import ConfigurationError, ignored_variables, load
 
 FILE = """
 default_model = "m"
@@ -173,17 +173,25 @@ def test_two_listeners_with_one_port_are_a_fault(flags: dict[str, object], colli
         load(None, flags)
 
 
-def test_a_variable_that_no_setting_reads_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_no_setting_reads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KVATLAS_INDX__LIMIT", "KVATLAS_DEFAULT_MODEL__X", "KVATLAS_SOURCES__0"):
         monkeypatch.setenv(name, "1GiB")
-        with pytest.raises(ConfigurationError, match=f"{name}: no setting has this name"):
-            load(None, {"index": {"block_size": 8}})
-        with pytest.raises(ConfigurationError, match=f"{name}: no setting has this name"):
-            load(None, {"index": {"block_size": 0}})
+        assert [line.partition(":")[0] for line in ignored_variables()] == [name]
         monkeypatch.delenv(name)
+    monkeypatch.setenv("KVATLAS_INDX__LIMIT", "1GiB")
+    load(None, {})  # the service starts all the same
     monkeypatch.setenv("KVATLAS_INDEX__LIMITS", "1GiB")
     with pytest.raises(ConfigurationError, match=r"index\.limits: unknown setting"):
         load(None, {})
+
+
+def test_the_default_of_the_administration_collides_with_nothing() -> None:
+    load(None, {"grpc": {"listen": ["0.0.0.0:50052"]}})
+    with pytest.raises(ConfigurationError, match="collide"):
+        load(
+            None,
+            {"grpc": {"listen": ["0.0.0.0:50052"]}, "admin": {"listen": ["127.0.0.1:50052"]}},
+        )
 
 
 def test_variables_that_kubernetes_sets_for_a_service_are_no_fault(
@@ -199,7 +207,7 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_fault(
             "PORT_50051_TCP_PROTO": "tcp",
         }.items():
             monkeypatch.setenv(f"{service}_{name}", value)
-    load(None, {})
+    assert ignored_variables() == []
 
 
 def test_a_configuration_is_frozen() -> None:
