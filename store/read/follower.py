@@ -201,8 +201,7 @@ class Follower:
         record = status.records.get(worker_name(worker))
         if record is not None:
             await self._load(record)
-        elif worker not in self.workers.own:
-            self.workers.remove(worker)
+        # If the store has lost it, the copy answers, marked, until its owner has written it again.
         self.workers.to_reload.discard(worker)
 
     async def _load(self, record: WorkerRecord) -> None:

@@ -146,7 +146,10 @@ class RenderProcesses:
         except TimeoutError:
             reason = "seconds"
         except (OSError, ValueError):
-            pass
+            # It is ending. To kill it now could hide from asyncio why.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await process.wait()
         finally:
             if reason:
                 await _end(process)
@@ -170,7 +173,7 @@ class RenderProcesses:
         """Return a process that waits for a chat."""
         while self._idle:
             process = self._idle.pop()
-            if process.returncode is None:
+            if not _has_ended(process):
                 return process
             self.killed["died"] += 1
         return await _start(self._limits.memory_bytes, self._render.text_bytes)
@@ -205,6 +208,17 @@ def _text(answer: Mapping[str, str]) -> str:
 
 
 # One process
+
+
+def _has_ended(process: Process) -> bool:
+    """Whether a process has ended, also if the event loop was not told yet."""
+    if process.returncode is not None:
+        return True
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    try:
+        return os.waitid(os.P_PID, process.pid, options) is not None
+    except ChildProcessError:
+        return True
 
 
 async def _start(memory_bytes: int, text_bytes: int) -> Process:
