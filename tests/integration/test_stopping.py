@@ -309,7 +309,7 @@ def test_a_signal_while_the_service_waits_for_its_store_ends_it_cleanly(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("imported", ["google.protobuf.message", "grpc", "service.config"])
+@pytest.mark.parametrize("imported", ["google.protobuf.message", "grpc"])
 def test_a_signal_while_a_command_is_imported_ends_it_without_a_traceback(
     number: signal.Signals, imported: str
 ) -> None:
