@@ -277,8 +277,7 @@ async def test_a_listener_that_dies_is_noticed() -> None:
 def started(*arguments: str, **more: Any) -> subprocess.Popen[str]:
     """Start Python; SIGINT interrupts it, also where these tests run in the background."""
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        ["env", "--default-signal=INT", sys.executable, *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
