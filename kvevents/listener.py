@@ -214,6 +214,8 @@ class Listener:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             try:
+                for subscriber in list(self._subscribers.values()):
+                    subscriber.close_overfull()
                 self.router.tick(time.monotonic())
             except Exception:  # noqa: BLE001 - time goes on
                 _log.exception("tick_failed")

@@ -4,6 +4,7 @@ In path order:
 
     subscriber     a SUB socket on the event loop
     curve          CURVE keys of a socket, and whose connections are accepted
+    message_reader  messages from a socket, part by part
     inbox          messages that wait to be handled
     connections    which of a socket's connections a message came through
     frame          message parts -> frame

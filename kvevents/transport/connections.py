@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket as sockets
+import struct
 import time
 from collections import Counter, deque
 from ipaddress import ip_address, ip_network
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _REPORT_SECONDS = 1.0  # by when a new connection is reported though messages keep coming
+_EXAMINED = 256  # connections at a time
+_RECEIVED_AT = 128  # offset of tcpi_bytes_received in Linux's struct tcp_info
+# How ZMTP sends a part: a flag and a length before it.
+_SHORT_HEAD, _LONG_HEAD, _LONGEST_SHORT = 2, 9, 255
+_HEARTBEAT_BYTES_PER_SECOND = 64  # more than they are
 _NUMBERS = itertools.count(1)
 
 
@@ -53,6 +59,9 @@ class Connections:
         self._allowed_peers = [ip_network(peer) for peer in allowed_peers]
         self._refused: Counter[str] = Counter()
         self._refused_connections: set[int] = set()
+        self._taken: Counter[int] = Counter()  # bytes that were taken from each connection
+        self._made_at: dict[int, float] = {}  # by connection
+        self._unexamined: list[int] = []  # descriptors
         self._opened = zmq.Event.ACCEPTED if bind else zmq.Event.CONNECTED
         self._made = zmq.Event.ACCEPTED if bind else zmq.Event.HANDSHAKE_SUCCEEDED
         self._monitor = socket.get_monitor_socket(
@@ -97,15 +106,48 @@ class Connections:
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
+            self._made_at[self._newest] = time.monotonic()
             if self._is_bound:
                 self.peers[self._newest] = self._with_connection(descriptor, _peer_address)
             self._open.add(descriptor)
             if refusal := self._refusal_of(self._newest):
-                self._refused[refusal] += 1
-                self._refused_connections.add(self._newest)
-                self._with_connection(descriptor, _shut_down)
+                self._refuse(descriptor, self._newest, refusal)
         if event == self._made:
             self._unreported.append(NewConnection(self._newest, now))
+
+    def _refuse(self, descriptor: int, connection: int, reason: str) -> None:
+        self._refused[reason] += 1
+        self._refused_connections.add(connection)
+        self._with_connection(descriptor, _shut_down)
+
+    def count_taken(self, connection: int, parts: Sequence[bytes]) -> None:
+        """A message has come through a connection, and is not in ZMQ any more."""
+        if self._is_bound:
+            self._taken[connection] += sum(
+                len(part) + (_LONG_HEAD if len(part) > _LONGEST_SHORT else _SHORT_HEAD)
+                for part in parts
+            )
+
+    def close_overfull(self, limit: int) -> None:
+        """Close connections of which more than `limit` bytes have come that were not taken.
+
+        ZMQ hands a message on when it is whole, and its limits are those of one part: without this
+        a message of ever more parts would take ever more memory. Some connections are examined at
+        each call, and all in turn.
+        """
+        if not self._unexamined:
+            self._unexamined = list(self._open)
+        now = time.monotonic()
+        for descriptor in self._unexamined[-_EXAMINED:]:
+            connection = self._numbers.get(descriptor)
+            if connection is None or connection in self._refused_connections:
+                continue
+            received = self._with_connection(descriptor, _bytes_received)
+            alive = now - self._made_at.get(connection, now)
+            taken = self._taken[connection] + _HEARTBEAT_BYTES_PER_SECOND * alive
+            if int(received or 0) - taken > limit:
+                self._refuse(descriptor, connection, "message_too_large")
+        del self._unexamined[-_EXAMINED:]
 
     def _with_connection(self, descriptor: int, use: Callable[[sockets.socket], str]) -> str:
         """Use the TCP connection under ZMQ; empty if it is closed already, or is none."""
@@ -160,6 +202,8 @@ class Connections:
                 del self._numbers[descriptor]
             self.peers.pop(number, None)
             self._refused_connections.discard(number)
+            self._taken.pop(number, None)
+            self._made_at.pop(number, None)
         self._lost.clear()
 
     def take_made(self, *, drained: bool) -> Iterator[int]:
@@ -183,7 +227,20 @@ def _peer_address(connection: sockets.socket) -> str:
     return address.removeprefix("::ffff:")  # an IPv4 peer of an IPv6 socket
 
 
+def _bytes_received(connection: sockets.socket) -> str:
+    """How many bytes the peer has sent so far; empty where the system does not tell."""
+    if not hasattr(sockets, "TCP_INFO"):
+        return ""
+    end = _RECEIVED_AT + struct.calcsize("Q")
+    information = connection.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, end)
+    if len(information) < end:
+        return ""
+    (received,) = struct.unpack_from("Q", information, _RECEIVED_AT)
+    return str(received)
+
+
 def _shut_down(connection: sockets.socket) -> str:
-    """Let ZMQ take the connection for lost."""
+    """Let ZMQ take the connection for lost, and the system tell the peer as ZMQ closes it."""
+    connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
     connection.shutdown(sockets.SHUT_RDWR)
     return ""

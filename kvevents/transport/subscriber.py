@@ -13,6 +13,7 @@ import zmq
 from kvevents.transport.connections import Connections
 from kvevents.transport.curve import secure
 from kvevents.transport.inbox import Inbox
+from kvevents.transport.message_reader import MessageReader, ReceivedMessage
 
 if TYPE_CHECKING:
     from kvevents.source import Source
@@ -30,6 +31,7 @@ _DEAD_AFTER_MS = 30_000
 _HANDSHAKE_MS = 10_000
 _KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_PROBE_SECONDS, _KEEPALIVE_PROBES = 3, 1, 3
 _QUEUED_IN_ZMQ = 16  # messages of one connection
+_MESSAGES_AHEAD = 8  # so many of the largest may have come, and not be here
 _FETCH_MESSAGES, _FETCH_ROUNDS = 16, 4  # at a time
 
 
@@ -115,6 +117,7 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if the endpoint is malformed, in use or not on this host."""
         self._socket = self._context.socket(zmq.SUB)
+        self._reader = MessageReader(self._socket)
         self._connections = Connections(
             self._socket,
             bind=self._source.bind,
@@ -165,6 +168,12 @@ class Subscriber:
     def endpoint(self) -> str:
         """The address in use; for a bound port 0 or *, with the port that was chosen."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def close_overfull(self) -> None:
+        """Close connections that send on and on without ending a message."""
+        if self._source.bind and self._source.curve is None:  # encrypted parts are longer
+            self._connections.close_overfull(_MESSAGES_AHEAD * self._limits.message_bytes)
+            self._drain()
 
     def peer_of(self, connection: int) -> str:
         """The IP address of a peer that has connected; empty if it is not known."""
@@ -227,17 +236,22 @@ class Subscriber:
             if self._inbox.is_full:
                 self._notice_connections([], drained=False)
                 return False
-            fetched: list[tuple[list[bytes], int]] = []  # messages with their descriptors
-            with contextlib.suppress(zmq.Again):
-                while len(fetched) < _FETCH_MESSAGES:
-                    fetched.append(self._receive())
-            if not fetched:
+            fetched: list[ReceivedMessage] = []
+            is_drained = False
+            try:
+                for _ in range(_FETCH_MESSAGES):
+                    message = self._reader.receive()
+                    if message is not None:
+                        fetched.append(message)
+            except zmq.Again:
+                is_drained = not fetched
+            if is_drained:
                 self._connections.on_drained()
-            if not self._notice_connections(fetched, drained=not fetched) and not fetched:
+            if not self._notice_connections(fetched, drained=is_drained) and is_drained:
                 return True
         return False
 
-    def _notice_connections(self, fetched: list[tuple[list[bytes], int]], *, drained: bool) -> bool:
+    def _notice_connections(self, fetched: list[ReceivedMessage], *, drained: bool) -> bool:
         """Add to the inbox what has come; returns whether there are more new connections.
 
         drained: whether no message waits in ZMQ.
@@ -250,6 +264,7 @@ class Subscriber:
         for parts, descriptor in fetched:
             connection = connections.number(descriptor)
             if not connections.is_refused(connection):
+                connections.count_taken(connection, parts)
                 self._inbox.add_message(parts, connection)
         for reason, count in connections.take_refused().items():
             handler.on_connections_refused(source, reason, count)
@@ -257,16 +272,6 @@ class Subscriber:
             self._live_connections.discard(connection)
             handler.on_disconnected(source, connection)
         return more
-
-    def _receive(self) -> tuple[list[bytes], int]:
-        """One message and its descriptor. Part by part is faster than `recv_multipart`."""
-        receive = self._socket.recv
-        part = receive(zmq.NOBLOCK, copy=False)
-        parts = [part.bytes]
-        while part.more:
-            part = receive(zmq.NOBLOCK, copy=False)
-            parts.append(part.bytes)
-        return parts, _descriptor_of(part)
 
     def _close(self) -> None:
         self._socket.disable_monitor()
@@ -279,10 +284,3 @@ class Subscriber:
         if self._next_drain is not None:
             self._next_drain.cancel()
         self._close()
-
-
-def _descriptor_of(part: zmq.Frame) -> int:
-    try:
-        return int(part.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return -1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -169,5 +171,67 @@ async def test_a_publisher_is_kept_though_its_messages_wait_for_longer_than_hear
         subscriber.resume()
         await heard.until(lambda: len(heard.messages) == 800)
         assert [text for text, _ in heard.messages] == [b"%d" % number for number in range(800)]
+        sender.close()
+    context.term()
+
+
+def zmtp_peer(endpoint: str) -> socket.socket:
+    """A peer that has shaken hands as a PUB socket, and goes on as it likes."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    peer = socket.create_connection((host.strip("[]").removeprefix("::ffff:"), int(port)))
+    peer.settimeout(DEADLINE_SECONDS)
+    peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+    ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB"
+    peer.sendall(bytes([4, len(ready)]) + ready)
+    received = b""
+    while b"READY" not in received:
+        received += peer.recv(1000)
+    return peer
+
+
+async def test_a_message_that_never_ends_costs_the_connection() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = RecordingListener()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    limits = SocketLimits(message_bytes=100_000)
+    async with Subscriber(context, source, heard, limits) as subscriber:
+        honest = await publisher(context, subscriber.endpoint)
+        part = b"\x03" + (90_000).to_bytes(8, "big") + bytes(90_000)  # there is more to come
+
+        def send_for_ever() -> int:
+            sent = 0
+            with zmtp_peer(subscriber.endpoint) as peer, contextlib.suppress(OSError):
+                while True:
+                    peer.sendall(part)
+                    sent += len(part)
+            return sent
+
+        sending = asyncio.create_task(asyncio.to_thread(send_for_ever))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not heard.refused:
+                await asyncio.sleep(0.01)
+                subscriber.close_overfull()
+            assert await sending > 8 * limits.message_bytes
+        for number in range(500):  # what has come whole does not count
+            honest.send_multipart([b"honest", bytes(2_000), b"%d" % number])
+        await heard.until(lambda: len(heard.messages) == 500)
+        subscriber.close_overfull()
+        honest.send_multipart([b"honest", b"", b""])
+        await heard.until(lambda: len(heard.messages) == 501)
+        assert heard.refused == 1
+        honest.close()
+    context.term()
+
+
+async def test_a_message_of_many_parts_is_dropped_and_the_next_one_comes() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    heard = RecordingListener()
+    source = Source("tcp://127.0.0.1:*", bind=True)
+    async with Subscriber(context, source, heard) as subscriber:
+        sender = await publisher(context, subscriber.endpoint)
+        sender.send_multipart([b"many", *[b""] * 20_000])
+        sender.send_multipart([b"next", b"", b""])
+        await heard.until(lambda: len(heard.messages) == 2)
+        assert [text for text, _ in heard.messages] == [b"many", b"next"]
         sender.close()
     context.term()
