@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OVERRIDDEN = ("_make_request_call_future", "_request_call")
+_NO_METHOD = "there is no such method at this address; FleetService is at admin.listen"
 _exchange = Lock()
 
 _log = structlog.get_logger("kvatlas.service")
@@ -54,4 +55,4 @@ class _TolerantServer(cygrpc.AioServer):  # type: ignore[misc]
             state = await self._request_call()
             context = cygrpc._ServicerContext(state, None, None, loop)  # noqa: SLF001
             with suppress(cygrpc.AbortError, cygrpc.ExecuteBatchError):
-                await context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such method here")
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_METHOD)
