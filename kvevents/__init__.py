@@ -11,6 +11,7 @@ In path order:
     pending        frames of workers whose owner is not known yet
     saved_streams  the streams of all workers, for a snapshot
     probe          finds out which model and rank is behind a source
+    limited_log    what happens to pods, in a limited number of lines
     lag            how long events take to the index
     budget         bytes that several owners share
     transport      bytes in and out over ZMQ

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from indexer import Worker
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 _MAX_ROUTES = 8_192
 _HEARTBEAT_PAYLOADS = (b"", b"\xc0")  # empty, or nil
-
-_log = structlog.get_logger("kvatlas.kvevents")
 
 
 class FrameRouter:
@@ -142,7 +138,7 @@ class FrameRouter:
         try:
             frame = parse_frame(parts)
             if frame.payload in _HEARTBEAT_PAYLOADS:
-                self._on_heartbeat(source, frame, connection)
+                self._on_heartbeat(frame, connection)
             else:
                 self._decoder.decode(source, frame, connection)
         except Exception as error:  # noqa: BLE001 - one bad frame must not stop the others
@@ -172,10 +168,10 @@ class FrameRouter:
         if batch is not None and batch.timestamp:
             self.lag.observe(time.time() - batch.timestamp)
 
-    def _on_heartbeat(self, source: Source, frame: Frame, connection: int) -> None:
+    def _on_heartbeat(self, frame: Frame, connection: int) -> None:
         """Every worker that speaks through the connection is alive."""
         self.heartbeats += 1
-        for stream in list(self._connections.of(source).streams):
+        for stream in list(self._connections.users_of(connection)):
             if stream.connection == connection:
                 stream.on_heartbeat(frame)
 
@@ -185,15 +181,16 @@ class FrameRouter:
         publisher = source.publisher_of(pending.frame.topic)
         worker = Worker(publisher.pod, self.expected.rank_of(source, publisher, rank))
         stream = self.streams.get(worker)
+        if stream is not None and self._registry.reject_rival(stream, pending.connection):
+            return None
+        if stream is None or stream.model != publisher.model:
+            self._admission.check(worker, publisher.model, pending.connection)
         if stream is None or stream.source is not source:
             self._routes.clear()  # none may lead to a stream through a source that it has left
         if stream is not None:
-            if self._registry.reject_rival(stream, pending.connection):
-                return None
             if stream.model == publisher.model:
                 return self._registry.attach(source, worker, publisher.model)
             self._registry.forget(stream)
-        self._admission.check(worker, publisher.model, pending.connection)
         match self.ownership.owner_of(worker, publisher.model, source):
             case Owner.HERE:
                 if stream is None:
@@ -268,7 +265,7 @@ class FrameRouter:
                 stream.tick(now, self.policy.poll_seconds)
 
     def _depart(self, stream: WorkerStream) -> None:
-        _log.info("worker_departed", pod=stream.worker.pod, rank=stream.worker.rank)
+        self._registry.log.info("worker_departed", pod=stream.worker.pod, rank=stream.worker.rank)
         self.departed += 1
         self._registry.forget(stream)
 

@@ -81,6 +81,10 @@ class ConnectionTable:
         if connection not in self._lost:
             self._streams.setdefault(connection, set()).add(stream)
 
+    def users_of(self, connection: int) -> AbstractSet[WorkerStream]:
+        """The streams that have something to do with the connection."""
+        return self._streams.get(connection, frozenset())
+
     def count_users(self, connection: int) -> int:
         """How many streams have something to do with the connection."""
         return len(self._streams.get(connection, ()))

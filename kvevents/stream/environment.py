@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from indexer import Worker
     from kvevents.budget import Budget
+    from kvevents.limited_log import LimitedLog
     from kvevents.sequencing import ReplayRequest
     from kvevents.stream.unfinished import Unfinished
     from kvevents.stream.worker import WorkerStream
@@ -62,6 +63,7 @@ class StreamEnvironment:
     """Where each worker was last heard to connect from: an IP address."""
     live_connections: AbstractSet[int]
     """The connections that are up, of all sources."""
+    log: LimitedLog
     unfinished: Unfinished
     """Frames that are applied in slices."""
     request_replay: Callable[[WorkerStream, ReplayRequest], None]

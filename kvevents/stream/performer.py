@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from indexer import TrustState
 from kvevents.applying import is_short
 from kvevents.sequencing import Apply, EngineRestarted, ReplayRequest, StartOver
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from kvevents.stream.worker import WorkerStream
     from kvevents.trust import TrustChange
     from kvevents.wire import Batch
-
-_log = structlog.get_logger("kvatlas.kvevents")
 
 
 class Performer:
@@ -153,4 +149,4 @@ class Performer:
 
     def _log_event(self, event: str, **values: Any) -> None:
         worker = self._stream.worker
-        _log.info(event, pod=worker.pod, rank=worker.rank, **values)
+        self._environment.log.info(event, pod=worker.pod, rank=worker.rank, **values)

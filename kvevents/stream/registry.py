@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from kvevents.applying import Applier, Orphans
+from kvevents.limited_log import LimitedLog
 from kvevents.stream.connections import ConnectionTable
 from kvevents.stream.environment import StreamEnvironment
 from kvevents.stream.unfinished import Unfinished
@@ -58,6 +59,7 @@ class StreamRegistry:
     Attributes:
         connections: the connections of all sources.
         unfinished: frames that are applied in slices.
+        log: for what happens to the workers.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class StreamRegistry:
         self._peers: dict[Worker, str] = {}
         self.connections = ConnectionTable()
         self.unfinished = Unfinished()
+        self.log = LimitedLog(_log)
         self._environment = StreamEnvironment(
             policy,
             budget,
             self._peers,
             self.connections.live,
+            self.log,
             self.unfinished,
             replays.start,
             self.on_stream_changed,
@@ -152,7 +156,7 @@ class StreamRegistry:
         self._streams[worker] = stream
         self._pods.setdefault(worker.pod, {})[worker.rank] = stream
         self._models[model] += 1
-        _log.info("worker_joined", pod=worker.pod, rank=worker.rank, model=model)
+        self.log.info("worker_joined", pod=worker.pod, rank=worker.rank, model=model)
         return stream
 
     def forget(self, stream: WorkerStream) -> None:

@@ -117,3 +117,12 @@ def test_models_that_nobody_serves_any_more_make_room() -> None:
     fleet.router.forget_pod("pod-1")
     fleet.publish("new", connection=9, model="another")
     assert "new" in fleet.pods
+
+
+def test_a_pod_that_names_a_model_too_many_keeps_what_it_has() -> None:
+    fleet = Fleet()
+    for number in range(3):
+        fleet.publish(f"pod-{number}", connection=1 + number, model=f"m{number}")
+    fleet.publish("pod-0", connection=1, model="another", sequence=1)
+    assert fleet.router.skipped == Counter(too_many_models=1)
+    assert {blocks.model for blocks in fleet.index.workers()} == {"m0", "m1", "m2"}

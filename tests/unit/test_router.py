@@ -290,3 +290,16 @@ def test_the_last_frames_of_a_rival_that_has_gone_are_not_applied() -> None:
     assert (pod.blocks, pod.state()) == (1, (TrustState.EXACT, ""))
     assert pod.stream.sequencer.counts.rivals == 2
     assert pod.stream.model == "m"
+
+
+def test_a_heartbeat_costs_what_its_connection_has_and_no_more() -> None:
+    pod = RoutedPod()
+    for number in range(300):
+        pod.router.on_connected(BOUND, number + 1)
+        topic = f"kv@pod-{number}:1@m".encode()
+        pod.router.route(BOUND, [topic, bytes(8), payload_of(0)], number + 1)
+    told: list[str] = []
+    for worker, stream in pod.router.streams.items():
+        stream.on_heartbeat = lambda frame, pod=worker.pod: told.append(pod)  # type: ignore[method-assign, misc]
+    pod.router.route(BOUND, [b"", (1).to_bytes(8, "big"), b""], 7)
+    assert told == ["pod-6:1"]
