@@ -37,7 +37,7 @@ from indexer import Worker
 from service.replication import SharedReplica
 from service.replication.membership import Membership
 from service.replication.store_failures import StoreFailures
-from store import Server, Store, rendezvous_owner
+from store import Server, Store, StoreError, rendezvous_owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -213,6 +213,24 @@ async def test_replicas_stay_live_where_the_store_has_lost_their_leases(
         assert one.live_names == ["one", "two"]  # so that no worker of the other changes hands
         await two.deregister()
         assert (await store.heartbeat(one.identity, 60.0)).live == {one.identity}
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"x" * 2_000_000], ids=["bytes", "long"])
+async def test_replicas_stay_live_where_the_store_has_damaged_their_leases(
+    redis: StoreProcess, value: bytes
+) -> None:
+    async with Server(patient_address(redis.url)) as server:
+        store = Store(server, f"damaged_leases_{time.time_ns()}")
+        one, two = (Membership(store, name, 60.0, StoreFailures()) for name in ("one", "two"))
+        for membership in (one, two):
+            await membership.send_heartbeat()
+        with redis.client() as client:
+            for name in (two.identity, "nobody"):
+                client.hset(f"{store.layout.prefix(0)}replicas", name, value)
+        with pytest.raises(StoreError, match="MALFORMED replicas"):
+            await store.heartbeat(one.identity, 60.0)
+        heartbeat = await store.heartbeat(one.identity, 60.0)
+        assert heartbeat.live == {one.identity, two.identity}
 
 
 async def test_without_a_copy_a_replica_reports_at_once_that_the_store_is_away() -> None:
