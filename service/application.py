@@ -186,6 +186,7 @@ class Application:
     def _standalone_replica(self) -> tuple[Replica, Snapshots | None]:
         configuration, restored = self._configuration, restore_index(self._configuration)
         index = self.index = restored.index
+        index.table.ranks.pod_share = configuration.index.pod_share
         listener_of = partial(make_listener, configuration, self._scheme_of, index)
         replica = StandaloneReplica(index, partial(listener_of, restored.streams))
         written_at = restored.written_at
@@ -194,6 +195,7 @@ class Application:
     async def _shared_replica(self, stack: AsyncExitStack) -> Replica:
         configuration, section = self._configuration, self._configuration.store
         index = self.index = make_replicated_index(configuration)
+        index.table.ranks.pod_share = configuration.index.pod_share
         server = await stack.enter_async_context(Server(section.address))
         return SharedReplica(
             Store(server, section.namespace),

@@ -11,6 +11,9 @@ cdef class EvictionRanks:
     cdef list _blocks
     cdef Py_ssize_t _stores
     cdef dict _held
+    cdef dict _pods
+    cdef set _beyond_share
+    cdef public double pod_share
     cdef public unsigned char epoch
     cdef bint advance(self, Py_ssize_t stored, Py_ssize_t mappings) noexcept
     cdef int rank(self, Segment segment, Py_ssize_t offset)

@@ -11,7 +11,8 @@ from indexer.kernel.segment import Segment, segment_of
 
 _EPOCHS_PER_TABLE = cython.declare(cython.Py_ssize_t, 32)
 _LEAST_STORES = cython.declare(cython.Py_ssize_t, 4096)  # so that a small table ages slowly too
-_NOT_HELD = cython.declare(cython.int, 256)
+_BEYOND_SHARE = cython.declare(cython.int, 256)
+_NOT_HELD = cython.declare(cython.int, 512)
 
 
 @cython.cclass
@@ -24,6 +25,8 @@ class EvictionRanks:
 
     Attributes:
         epoch: the present epoch, modulo 256.
+        pod_share: the part of all slots from which on those that are of use to one pod alone are
+            evicted before the slots of others; 1 for no such part.
     """
 
     def __init__(self, sets: HolderSets, holders: Holders, blocks: list[Segment]) -> None:
@@ -32,7 +35,14 @@ class EvictionRanks:
         self._blocks = blocks
         self._stores = 0
         self.epoch = 0
+        self.pod_share = 1.0
+        self._pods = {}  # holder -> its pod
         self._held = {}  # set number -> whether it has a holder; of one segment's evictions
+        self._beyond_share = set()  # set numbers; of one segment's evictions
+
+    def set_pod(self, holder: int, pod: str) -> None:
+        """Count the slots of `holder` for the share of `pod`."""
+        self._pods[holder] = pod
 
     def advance(self, stored: cython.Py_ssize_t, mappings: cython.Py_ssize_t) -> cython.bint:
         """Count `stored` blocks in a table of `mappings`; True if a new epoch begins."""
@@ -46,7 +56,8 @@ class EvictionRanks:
     def rank(self, segment: Segment, offset: cython.Py_ssize_t) -> cython.int:
         """Return how soon to evict a used slot: the highest ranks go first.
 
-        The rank is the age of the slot in epochs, with two exceptions for mappings. One that no
+        The rank is the age of the slot in epochs. Slots of a pod that has more than its share go
+        before those of others, by their age. There are two exceptions for mappings. One that no
         worker holds a block by is only of use for a later bare announcement: it goes before
         everything else. One whose block is in use stays: requests look up blocks and touch those
         only, and a block without its mapping could not be removed any more.
@@ -55,6 +66,9 @@ class EvictionRanks:
         if segment.has_keys:
             if not self._is_held(segment.holder_set_at(offset)):
                 return _NOT_HELD
+        if self._beyond_share and segment.holder_set_at(offset) in self._beyond_share:
+            return _BEYOND_SHARE + age
+        if segment.has_keys:
             if age > 0 and self._is_recently_used(
                 segment.words[offset + 2], segment.holder_set_at(offset)
             ):
@@ -69,6 +83,8 @@ class EvictionRanks:
         """
         counts = [0] * (_NOT_HELD + 1)
         self._held.clear()
+        if self.pod_share < 1.0:
+            self._beyond_share = self._sets_beyond_share(segment)
         offset: cython.Py_ssize_t
         for offset in range(0, segment.size, segment.width):
             if segment.holder_set_at(offset) != 0:
@@ -81,6 +97,34 @@ class EvictionRanks:
                 break
             rank -= 1
         return rank
+
+    def _sets_beyond_share(self, segment: Segment) -> set:
+        """Return the sets with one pod's holders only, of pods with more than their share.
+
+        Names are spread evenly, so what a pod has of one segment is what it has of the table.
+        """
+        slots: dict = {}  # set number -> slots
+        pods: dict = {}  # pod -> slots that are of use to it alone
+        offset: cython.Py_ssize_t
+        for offset in range(0, segment.size, segment.width):
+            number = segment.holder_set_at(offset)
+            if number != 0:
+                slots[number] = slots.get(number, 0) + 1
+        only_pods = {number: self._only_pod(number) for number in slots}
+        for number, pod in only_pods.items():
+            pods[pod] = pods.get(pod, 0) + slots[number]
+        most = self.pod_share * segment.used
+        return {n for n, pod in only_pods.items() if pod is not None and pods[pod] > most}
+
+    def _only_pod(self, number: int) -> str | None:
+        """Return the pod of all holders of a set; None if there is not exactly one."""
+        retired = self._sets.retired
+        pods = {
+            self._pods.get(holder)
+            for holder in self._sets.holders[number]
+            if not self._holders.announcer[holder] and holder not in retired
+        }
+        return pods.pop() if len(pods) == 1 else None
 
     def _is_held(self, number: cython.uint) -> cython.bint:
         """Return whether a set has a holder that is neither retired nor an announcer."""

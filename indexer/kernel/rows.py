@@ -166,7 +166,7 @@ class RowTable(BlockTable):
             after = self.sets.with_holder(before, holder)
             segment.assign(offset, after, self.sets)
             segment.widen(offset, word & 0xFFFF)
-        segment.touch(offset, self._ranks.epoch)
+        segment.touch(offset, self.ranks.epoch)
         if self._holders.announcer[holder]:
             return
         if after != before:  # the holder is new to this mapping, not necessarily to the block

@@ -45,7 +45,7 @@ class BlockTable(TableStorage):
 
     def __init__(self, limit_bytes: int, count_copies: bool = True) -> None:
         super().__init__(limit_bytes, count_copies)
-        self.lookup = BlockLookup(self._blocks, self.sets, self._holders, self._ranks)
+        self.lookup = BlockLookup(self._blocks, self.sets, self._holders, self.ranks)
         self._meanings = Meanings(self.sets)
 
     # Events
@@ -248,7 +248,7 @@ class BlockTable(TableStorage):
             segment.assign(offset, after, self.sets)
         elif new_copies:
             self._copy_counts.incref(holder, segment.words[offset])
-        segment.touch(offset, self._ranks.epoch)
+        segment.touch(offset, self.ranks.epoch)
         self._add_block_holder(segment.words[offset + 2], holder, after != before)
 
     def _remove_one(self, engine_hash: cython.ulonglong, holder: cython.uint) -> cython.bint:

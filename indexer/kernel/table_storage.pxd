@@ -19,7 +19,7 @@ cdef class TableStorage:
     cdef public bint log_evictions
     cdef readonly list eviction_log
     cdef Holders _holders
-    cdef EvictionRanks _ranks
+    cdef readonly EvictionRanks ranks
     cdef Refcounts _copy_counts
     cdef Refcounts _hash_counts
     cdef Sweep _sweep

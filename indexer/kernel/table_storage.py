@@ -34,9 +34,9 @@ class TableStorage:
         sets: the pool of holder sets.
         slot_bytes: bytes of all segments.
         block_count, mapping_count: slots in use.
+        ranks: the order of eviction.
         evicted_blocks, evicted_mappings: evictions so far.
-        evicted_holders: holders that have lost their first block to an eviction. The caller
-            empties the list.
+        evicted_holders: those that lost their first block to an eviction. The caller empties it.
         log_evictions: whether to fill `eviction_log`.
         eviction_log: name, block key and holders of each evicted mapping. The caller empties it.
     """
@@ -54,7 +54,7 @@ class TableStorage:
         self.log_evictions = False
         self.eviction_log = []
         self._holders = Holders()
-        self._ranks = EvictionRanks(self.sets, self._holders, self._blocks)
+        self.ranks = EvictionRanks(self.sets, self._holders, self._blocks)
         self._copy_counts = Refcounts()  # by engine hash: physical copies beyond the first
         self._hash_counts = Refcounts()  # by block key: hashes that one holder holds it under
         self._sweep = Sweep(self._blocks, self._mappings, self.sets, self._holders)
@@ -105,7 +105,7 @@ class TableStorage:
         if segment.is_full():
             self._make_room(segment)
         self.sets.move_reference(0, number)
-        return segment.insert(name, number, self._ranks.epoch)
+        return segment.insert(name, number, self.ranks.epoch)
 
     def _add_block_holder(
         self, key: cython.ulonglong, holder: cython.uint, new_hash: cython.bint
@@ -125,7 +125,7 @@ class TableStorage:
             self.block_count += 1
             self._holders.held[holder] += 1
             return True
-        segment.touch(offset, self._ranks.epoch)
+        segment.touch(offset, self.ranks.epoch)
         before = segment.holder_set_at(offset)
         after = self.sets.with_holder(before, holder)
         if after != before:
@@ -178,7 +178,7 @@ class TableStorage:
         Each event calls this before it changes anything: `collect` must not run while a set
         number is on its way into a slot.
         """
-        is_new_epoch: cython.bint = self._ranks.advance(stored, self.mapping_count)
+        is_new_epoch: cython.bint = self.ranks.advance(stored, self.mapping_count)
         if (is_new_epoch and self.sets.has_many_unused()) or self.sets.wastes_memory():
             self.sets.collect()
         if self._bytes() > self.limit_bytes + self.limit_bytes // 16:
@@ -218,10 +218,10 @@ class TableStorage:
 
     def _evict_oldest(self, segment: Segment) -> cython.void:
         """Evict at least a sixteenth of a segment's slots."""
-        lowest: cython.int = self._ranks.lowest_to_evict(segment)
+        lowest: cython.int = self.ranks.lowest_to_evict(segment)
         offset: cython.Py_ssize_t = 0
         while offset < segment.size:
-            if segment.holder_set_at(offset) != 0 and self._ranks.rank(segment, offset) >= lowest:
+            if segment.holder_set_at(offset) != 0 and self.ranks.rank(segment, offset) >= lowest:
                 self._evict(segment, offset)  # another slot may have moved here: look again
             else:
                 offset += segment.width
@@ -281,7 +281,7 @@ class TableStorage:
             "shared": self._hash_counts.dump(),
             "blocks": self.block_count,
             "mappings": self.mapping_count,
-            "epoch": self._ranks.epoch,
+            "epoch": self.ranks.epoch,
         }
         for segment in [*self._blocks, *self._mappings]:
             yield segment.dump()
@@ -292,7 +292,7 @@ class TableStorage:
         self.sets.load(first["sets"])
         self._copy_counts.load(first["copies"])
         self._hash_counts.load(first["shared"])
-        self._ranks.epoch = first["epoch"]
+        self.ranks.epoch = first["epoch"]
         for segment in self._blocks + self._mappings:
             used = first["mappings"] if segment.has_keys else first["blocks"]
             self.slot_bytes -= 8 * segment.size

@@ -50,6 +50,7 @@ class HolderAllocator:
 
     def _place(self, entry: WorkerEntry, place: Place, holder: int) -> None:
         """Count blocks of `holder` for the worker, if its layout has the group of `place`."""
+        self._table.ranks.set_pod(holder, entry.worker.pod)
         self._plans.place(
             holder,
             entry.number,

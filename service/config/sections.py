@@ -57,6 +57,12 @@ class IndexSection(Section):
         validate_default=True,
         description="memory, such as 2GiB; beyond it the least recently used blocks are evicted",
     )
+    pod_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="part of a full index from which on a pod's own blocks are evicted first",
+    )
     tier_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         dict(DEFAULT_TIER_WEIGHTS), description="what a block adds to a score, by its tier"
     )

@@ -70,7 +70,7 @@ class HonestFleet:
         self._sequence += 1
         for number, socket in enumerate(self._sockets):
             new, old = 1_000 + self._sequence, 999 + self._sequence
-            events = [stored([new], [self._sequence % 1_000] * 16)]
+            events = [stored([new], [1_000_000 + self._sequence] * 16)]
             if self._sequence > 1:
                 events.append({"type": "BlockRemoved", "block_hashes": [old], "medium": "GPU"})
             socket.send_multipart(message(PODS[number], self._sequence, events))

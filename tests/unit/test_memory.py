@@ -254,3 +254,54 @@ def test_an_event_leaves_the_copies_of_a_block_that_its_limit_allows() -> None:
     assert [index.remove(POD, GPU, keys[:1]) for _ in range(3)] == [0, 0, 1]
     assert index.remove(POD, GPU, keys[1:2]) == 1
     assert [index.remove(POD, GPU, keys[2:]) for _ in range(6)] == [0, 0, 0, 0, 0, 1]
+
+
+def flooded(pod_share: float, shared_with: int = 1) -> tuple[MemoryIndex, array[int], array[int]]:
+    """An index that another pod has flooded, with the honest keys and the flood's last ones.
+
+    shared_with: pods that hold the honest blocks.
+    """
+    index = MemoryIndex(2 * 1024**2)
+    index.table.ranks.pod_share = pod_share
+    honest = numbers(4_000)
+    for number in range(shared_with):
+        index.join(Worker(f"honest{number}:1", 0), "m")
+        index.store(Worker(f"honest{number}:1", 0), GPU, honest, honest)
+    flood: array[int] = array("Q")
+    for rank in range(2):  # of one pod
+        index.join(Worker("flood:1", rank), "m")
+    for seed in range(400):
+        flood = numbers(500, seed + 2)
+        index.store(Worker("flood:1", seed % 2), (GPU, CPU)[seed // 2 % 2], flood, flood)
+    assert index.table.evicted_mappings > 100_000
+    return index, honest, flood
+
+
+@pytest.mark.parametrize("shared_with", [1, 3])
+def test_a_pod_beyond_its_share_evicts_its_own_blocks_oldest_first(shared_with: int) -> None:
+    index, honest, flood = flooded(0.5, shared_with)
+    for number in range(shared_with):
+        assert matched(index, honest, f"honest{number}:1") == len(honest)
+    assert matched(index, flood, "flood:1") == len(flood)
+    assert index.table.bytes_used <= index.table.limit_bytes * 17 // 16
+
+
+def test_without_a_share_a_flood_evicts_the_blocks_of_others() -> None:
+    index, honest, _ = flooded(1.0)
+    assert matched(index, honest, "honest0:1") < len(honest)
+
+
+def test_a_pod_within_its_share_is_not_evicted_first() -> None:
+    """Two pods that hold a half each: neither has more than 0.6, so the oldest blocks go."""
+    index = MemoryIndex(2 * 1024**2)
+    index.table.ranks.pod_share = 0.6
+    first, second = Worker("a:1", 0), Worker("b:1", 0)
+    index.join(first, "m")
+    index.join(second, "m")
+    old = numbers(4_000)
+    index.store(first, GPU, old, old)
+    for seed in range(100):
+        keys = numbers(500, seed + 2)
+        index.store((first, second)[seed % 2], GPU, keys, keys)
+    assert matched(index, old) == 0
+    assert index.table.evicted_mappings
