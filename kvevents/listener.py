@@ -116,8 +116,8 @@ class Listener:
                 self.router.restore(self._restored)
             for source in at_once:
                 await self.listen(source)
-            ticking = asyncio.create_task(self._tick(), name="tick")
-            stack.push_async_callback(_cancel, ticking)
+            for name, loop in (("tick", self._tick()), ("apply", self.router.unfinished.run())):
+                stack.push_async_callback(_cancel, asyncio.create_task(loop, name=name))
             self._stack = stack.pop_all()
         return self
 
@@ -185,9 +185,10 @@ class Listener:
             self.recorders.record(source.endpoint, parts)
         self.router.route(source, parts, connection)
 
-    def go_on(self, deadline: float) -> bool:
-        """Apply more of long frames until `deadline`; returns whether something remains."""
-        return self.router.unfinished.go_on(deadline)
+    @property
+    def is_busy(self) -> bool:
+        """Whether a long frame was begun: what comes after it waits."""
+        return bool(self.router.unfinished)
 
     def on_connected(self, source: Source, connection: int) -> None:
         """A connection was made."""

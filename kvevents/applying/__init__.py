@@ -2,15 +2,16 @@
 
 In path order:
 
-    applier       one worker's events, batch by batch
-    pieces        events with many hashes, divided
-    index_writer  blocks with and without tokens, and what engine hashes mean
-    orphans       blocks that wait for their parents or their meaning
-    cache_groups  the KV-cache groups that a worker's events announce
-    block_parts   engine blocks longer than a block key's
-    places        medium and group of an event -> tier and group
-    other_cache   blocks in another cache than their group's
-    event_counts  what happened to the events, by type and reason
+    applier        one worker's events, batch by batch
+    pieces         events with many hashes, divided
+    event_applier  one event
+    index_writer   blocks with and without tokens, and what engine hashes mean
+    orphans        blocks that wait for their parents or their meaning
+    cache_groups   the KV-cache groups that a worker's events announce
+    block_parts    engine blocks longer than a block key's
+    places         medium and group of an event -> tier and group
+    other_cache    blocks in another cache than their group's
+    event_counts   what happened to the events, by type and reason
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from kvevents.applying.applier import Applier
 from kvevents.applying.cache_groups import EngineSettings
 from kvevents.applying.event_counts import EventCounts
 from kvevents.applying.orphans import Orphans
-from kvevents.applying.pieces import is_short
+from kvevents.applying.pieces import PIECE_KEYS, weight_of
 
-__all__ = ["Applier", "EngineSettings", "EventCounts", "Orphans", "is_short"]
+__all__ = [
+    "PIECE_KEYS",
+    "Applier",
+    "EngineSettings",
+    "EventCounts",
+    "Orphans",
+    "weight_of",
+]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvevents.wire import Event
 
 _MAX_GROUPS = 32
+_MAX_OFFLOAD_TIERS = 64  # as many as the index has
 _HIGHEST_GROUP = 65_535
 _LARGEST_BLOCK = 65_536
 _UNKNOWN = "unknown"
@@ -137,6 +138,8 @@ class CacheGroups:
         """Several hashes with tokens in an offload tier are a chunk, or one long block."""
         tier, size, count = tier_of(event.medium), event.block_size, len(event.block_hashes)
         if not event.token_ids or not count:
+            return False
+        if tier not in self._offload_sizes and len(self._offload_sizes) >= _MAX_OFFLOAD_TIERS:
             return False
         before = (self._offload_hashes.get(tier), self._offload_sizes.get(tier))
         if event.medium != _SELF_DESCRIBING or event.extra_keys:

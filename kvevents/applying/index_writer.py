@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from indexer import BlockKey, EngineHash, Place, TrustState
 from kvevents.applying.block_parts import find_positions, spread_extras
 from kvevents.applying.event_counts import EventCounts
+from kvevents.applying.pieces import EVENT_WEIGHT, PIECE_KEYS, hash_count
 from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared, OrphansChanged
 from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of, parse_extra_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from indexer import Hashes, Index, KeyScheme, Worker
     from kvevents.applying.cache_groups import CacheGroups
@@ -65,6 +66,7 @@ class IndexWriter:
         self._trust_changes: list[TrustChange] = []
         self.has_resolved = False
         self._had_orphans = False
+        self._adopted: list[Iterator[BlockStored]] = []  # orphans whose parents have come
         self._has_reported_extras = False
 
     def use_key_size(self, block_size: int) -> None:
@@ -243,15 +245,32 @@ class IndexWriter:
         self.report_orphans()
 
     def _index_waiting_children(self, hashes: Hashes) -> None:
-        """Store the orphans that wait for these hashes, then those that wait for the orphans."""
-        ready = [hashes]
-        while ready:
-            hashes = ready.pop()
-            for engine_hash, place, copies in self.orphans.pop_copies(hashes):
-                for _ in range(copies):
-                    self._add_copies(place, array("Q", [engine_hash]))
-            for event in self.orphans.pop_children(hashes):
-                children = self._index_blocks(event, _SCRATCH_PLACE)
-                self._index.remove(self._worker, _SCRATCH_PLACE, children)
-                ready.append(children)
+        """Store some of the orphans that wait for these hashes; see `go_on`."""
+        self._adopt(hashes)
+        self.go_on()
+
+    @property
+    def has_adopted(self) -> bool:
+        """Whether there may be orphans whose parents have come: any number may have waited."""
+        return bool(self._adopted)
+
+    def go_on(self) -> None:
+        """Store some of the orphans whose parents have come, then those that wait for them."""
+        room = PIECE_KEYS
+        while self._adopted and room > 0:
+            event = next(self._adopted[-1], None)
+            if event is None:
+                self._adopted.pop()
+                continue
+            room -= EVENT_WEIGHT + hash_count(event) * self._groups.span
+            children = self._index_blocks(event, _SCRATCH_PLACE)
+            self._index.remove(self._worker, _SCRATCH_PLACE, children)
+            self._adopt(children)
         self.report_orphans()
+
+    def _adopt(self, hashes: Hashes) -> None:
+        """Store the copies that wait for the meaning of these hashes, and then their children."""
+        for engine_hash, place, copies in self.orphans.pop_copies(hashes):
+            self._add_copies(place, array("Q", [engine_hash]) * copies)
+        if self.orphans:
+            self._adopted.append(self.orphans.pop_children(hashes))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from indexer import EngineHash
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from indexer import Place
     from kvevents.budget import Budget
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EVENT_BYTES = 600
 _COPIES_BYTES = 250  # of the copies of one hash in one place
+_MOST_COPIES = 1024  # no engine has so many; whoever announces more loses the block too early
 
 
 class Adopted(NamedTuple):
@@ -94,7 +95,7 @@ class Orphans:
             if not self._budget.reserve(_COPIES_BYTES):
                 return False
             copies = self._copies.setdefault(engine_hash, Counter())
-        copies[place] = copies[place] + 1 if self._count_copies else 1
+        copies[place] = min(copies[place] + 1, _MOST_COPIES) if self._count_copies else 1
         return True
 
     def remove_copy(self, engine_hash: EngineHash, place: Place, limit: int | None = None) -> bool:
@@ -115,15 +116,13 @@ class Orphans:
             for place in [place for place in copies if tiers is None or place.tier in tiers]:
                 self._forget_place(engine_hash, place)
 
-    def pop_children(self, hashes: Iterable[int]) -> list[BlockStored]:
-        """Remove and return the events that wait for one of `hashes`."""
-        events = []
+    def pop_children(self, hashes: Iterable[int]) -> Iterator[BlockStored]:
+        """Remove and yield the events that wait for one of `hashes`, one by one."""
         for parent in map(EngineHash, hashes):
-            for waiting in self._children.pop(parent, ()):
-                del self._waiting[waiting]
-                self._budget.release(waiting.size)
-                events.append(waiting.event)
-        return events
+            while (siblings := self._children.get(parent)) is not None:
+                waiting = next(iter(siblings))
+                self._forget_event(waiting)
+                yield waiting.event
 
     def pop_copies(self, hashes: Iterable[int]) -> list[Adopted]:
         """Remove and return the copies of `hashes` that wait."""
@@ -149,14 +148,17 @@ class Orphans:
             for waiting in list(self._waiting):
                 self._drop(waiting)
 
-    def _drop(self, waiting: _Waiting) -> int:
-        """Drop a waiting event; returns how many of its blocks are still cached."""
+    def _forget_event(self, waiting: _Waiting) -> None:
         del self._waiting[waiting]
         self._budget.release(waiting.size)
         siblings = self._children[waiting.parent]
         del siblings[waiting]
         if not siblings:
             del self._children[waiting.parent]
+
+    def _drop(self, waiting: _Waiting) -> int:
+        """Drop a waiting event; returns how many of its blocks are still cached."""
+        self._forget_event(waiting)
         lost = [h for h in map(EngineHash, waiting.event.block_hashes) if h in self._copies]
         for engine_hash in lost:
             self._budget.release(_COPIES_BYTES * len(self._copies.pop(engine_hash)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvevents.wire import Batch, Event
 
 PIECE_KEYS = 512
+EVENT_WEIGHT = 16  # an event without hashes takes as long as so many hashes
 _SHORT_BATCH = 32  # events
 _MOST_INDIVISIBLE = 4096  # hashes of an event that cannot be divided
 
@@ -20,6 +21,17 @@ _MOST_INDIVISIBLE = 4096  # hashes of an event that cannot be divided
 def is_short(batch: Batch, span: int) -> bool:
     """Whether a batch has so little in it that it is applied at once; see `pieces_of`."""
     return len(batch.events) <= _SHORT_BATCH and batch.hashes * span <= PIECE_KEYS
+
+
+def exhaust(slices: Iterator[None]) -> None:
+    """Do all the slices of some work at once."""
+    for _ in slices:
+        pass
+
+
+def weight_of(batch: Batch, span: int) -> int:
+    """How long it takes to apply a batch, in block keys; see `pieces_of`."""
+    return EVENT_WEIGHT * len(batch.events) + batch.hashes * span
 
 
 def hash_count(event: Event) -> int:

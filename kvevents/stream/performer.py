@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from indexer import TrustState
-from kvevents.applying import is_short
+from kvevents.applying import PIECE_KEYS, weight_of
 from kvevents.sequencing import Apply, EngineRestarted, ReplayRequest, StartOver
 from kvevents.wire import ALL_TIER_CLASSES
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Performer:
     """Performs the actions of one worker's stream, in order.
 
-    A frame with many events is begun at once, and gone on with in slices, so that requests are
-    answered in between; see `Unfinished`.
+    Frames with many events, and many frames, are begun at once, and gone on with in slices, so that
+    requests are answered in between; see `Unfinished`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Performer:
         """Apply the frame that is next."""
         if self._steps is not None:
             self.finish()
-        if is_short(batch, self._applier.groups.span):
+        if self._applier.is_short(batch):
             self.follow(self._applier.apply_batch(batch))
             self.conclude()
         else:
@@ -89,10 +89,16 @@ class Performer:
         self.conclude()
 
     def _perform(self, actions: Sequence[Action]) -> Iterator[None]:
+        weight = 0
         for action in actions:
             match action:
                 case Apply():
-                    yield from self._apply(action.frame.batch)
+                    if weight >= PIECE_KEYS:
+                        yield
+                        weight = 0
+                    if (batch := action.frame.batch) is not None:
+                        weight += weight_of(batch, self._applier.groups.span)
+                    yield from self._apply(batch)
                 case ReplayRequest():
                     self._environment.request_replay(self._stream, action)
                 case EngineRestarted():

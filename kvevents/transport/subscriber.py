@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("kvatlas.kvevents")
 
 _SLICE_SECONDS = 0.0005  # how long events may keep requests waiting
+_FETCH_SECONDS = 0.0002  # besides, for fetching them
 _RECONNECT_FIRST_MS = 100
 _RECONNECT_MAX_MS = 2_000
 _RECONNECT_AGAIN_SECONDS = 0.5
@@ -32,7 +33,7 @@ _HANDSHAKE_MS = 10_000
 _KEEPALIVE_IDLE_SECONDS, _KEEPALIVE_PROBE_SECONDS, _KEEPALIVE_PROBES = 3, 1, 3
 _QUEUED_IN_ZMQ = 16  # messages of one connection
 _MESSAGES_AHEAD = 8  # so many of the largest may have come, and not be here
-_FETCH_MESSAGES, _FETCH_ROUNDS = 16, 4  # at a time
+_FETCH_MESSAGES = 16  # at a time
 
 
 class SocketLimits(NamedTuple):
@@ -62,11 +63,9 @@ class MessageHandler(Protocol):
         """A message has come through `connection`."""
         ...
 
-    def go_on(self, deadline: float) -> bool:
-        """Handle more of the messages that were begun; returns whether something remains.
-
-        deadline: by `time.perf_counter`.
-        """
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message was begun that must be finished before another one is handled."""
         ...
 
     def on_connected(self, source: Source, connection: int) -> None:
@@ -211,15 +210,12 @@ class Subscriber:
         if self._next_drain is not None:
             self._next_drain.cancel()
             self._next_drain = None
-        inbox, deadline = self._inbox, time.perf_counter() + _SLICE_SECONDS
-        is_empty = self._fetch()
-        go_on, unfinished = self._handler.go_on, False
-        while not self._paused:
-            unfinished = go_on(deadline)
-            if unfinished or not inbox or time.perf_counter() > deadline:
-                break
+        inbox, handler = self._inbox, self._handler
+        is_empty = self._fetch(time.perf_counter() + _FETCH_SECONDS)
+        deadline = time.perf_counter() + _SLICE_SECONDS
+        while inbox and not (self._paused or handler.is_busy or time.perf_counter() > deadline):
             self._handle_next()
-        can_go_on = not inbox.is_full if self._paused else bool(inbox) or unfinished
+        can_go_on = not inbox.is_full if self._paused else bool(inbox)
         if can_go_on or not (is_empty or inbox.is_full):
             self._next_drain = self._loop.call_soon(self._drain)
 
@@ -230,16 +226,16 @@ class Subscriber:
         elif item in self._live_connections:
             self._handler.on_connected(self._source, item)
 
-    def _fetch(self) -> bool:
-        """Fetch some messages, and notice changes of connections; True if there is nothing more."""
-        for _ in range(_FETCH_ROUNDS):
+    def _fetch(self, deadline: float) -> bool:
+        """Fetch messages, and notice changes of connections; True if there is nothing more."""
+        while True:
             if self._inbox.is_full:
                 self._notice_connections([], drained=False)
                 return False
             fetched: list[ReceivedMessage] = []
             is_drained = False
             try:
-                for _ in range(_FETCH_MESSAGES):
+                while len(fetched) < _FETCH_MESSAGES and time.perf_counter() < deadline:
                     message = self._reader.receive()
                     if message is not None:
                         fetched.append(message)
@@ -249,7 +245,8 @@ class Subscriber:
                 self._connections.on_drained()
             if not self._notice_connections(fetched, drained=is_drained) and is_drained:
                 return True
-        return False
+            if time.perf_counter() > deadline:
+                return False
 
     def _notice_connections(self, fetched: list[ReceivedMessage], *, drained: bool) -> bool:
         """Add to the inbox what has come; returns whether there are more new connections.

@@ -37,9 +37,7 @@ class RecordingListener:
         self.messages.append((parts[0], connection))
         self.changed.set()
 
-    def go_on(self, deadline: float) -> bool:
-        del deadline
-        return False
+    is_busy = False
 
     def on_connected(self, source: Source, connection: int) -> None:
         del source

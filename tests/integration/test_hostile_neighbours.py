@@ -32,6 +32,7 @@ BOUND_BYTES = (64 + 16 + 32 + 2 * 16 * 2) * MIB
 SETTINGS = """
 [index]
 limit = "64MiB"
+pod_share = 0.5
 [events]
 queue_bytes = "16MiB"
 waiting_limit = "32MiB"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections import Counter
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -14,6 +15,10 @@ import pytest
 from indexer import KeyScheme, MemoryIndex, PromptKeys, TrustState, Worker
 from kvevents import BlockRemoved, BlockStored, FrameRouter, Source, dump_stream
 from kvevents.applying.pieces import PIECE_KEYS, pieces_of
+from kvevents.stream import Unfinished
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 POD = Worker("a:1", 0)
 BOUND = Source("tcp://*:5557", bind=True)
@@ -30,10 +35,10 @@ class NoReplays:
 
 
 class RoutedPod:
-    def __init__(self) -> None:
+    def __init__(self, replays: NoReplays | None = None) -> None:
         self.index = MemoryIndex(256 * 1024**2)
         self.scheme_of = cache(lambda model: KeyScheme(model, 16, ""))
-        self.router = FrameRouter(self.index, self.scheme_of, NoReplays())
+        self.router = FrameRouter(self.index, self.scheme_of, replays or NoReplays())
         self.router.on_connected(BOUND, 1)
         self._sequence = 0
 
@@ -42,6 +47,10 @@ class RoutedPod:
         frame = [b"kv@a:1@m", self._sequence.to_bytes(8, "big"), payload]
         self._sequence += 1
         self.router.route(BOUND, frame, 1)
+
+    def skip(self) -> None:
+        """Lose the next frame."""
+        self._sequence += 1
 
     @property
     def state(self) -> tuple[TrustState, str]:
@@ -90,7 +99,80 @@ def test_a_long_event_is_applied_in_slices_and_is_not_exact_until_all_of_it_is()
     assert pod.state == (TrustState.EXACT, "")
     assert pod.matched(TOKENS) == BLOCKS
     assert pod.router.streams[POD].applier.counts.events == Counter(BlockStored=1)
-    assert not pod.router.unfinished.go_on(time.perf_counter() + 1.0)
+    assert not pod.router.unfinished
+
+
+@pytest.mark.parametrize("siblings", [False, True])
+def test_blocks_that_have_waited_for_one_block_are_applied_in_slices(*, siblings: bool) -> None:
+    """A chain of blocks in reverse order, or thousands of children of one block."""
+    pod = RoutedPod()
+    for number in reversed(range(1, 2_000)):
+        pod.publish(stored(number, 1, **({"parent_block_hash": 1} if siblings else {})))
+    pod.slices()
+    assert pod.matched(TOKENS) == 0
+    pod.publish(stored(0, 1))
+    assert pod.slices() >= 2_000 // 32
+    assert pod.matched(TOKENS) == (2 if siblings else 2_000)
+    assert not pod.router.streams[POD].applier.orphans
+
+
+def test_a_block_that_was_announced_often_before_it_was_understood_is_stored_at_once() -> None:
+    pod = RoutedPod()
+    for _ in range(100):
+        pod.publish({**stored(0, 1), "token_ids": [], "block_hashes": [1] * 300})
+        pod.slices()
+    pod.publish(stored(0, 1))
+    assert pod.slices() <= 1
+    assert pod.matched(TOKENS) == 1
+
+
+class RequestedReplays(NoReplays):
+    """Notes what is requested; nothing answers."""
+
+    def __init__(self) -> None:
+        self.requested: list[tuple[Any, Any]] = []
+
+    def start(self, stream: object, request: object) -> None:
+        self.requested.append((stream, request))
+
+
+def test_frames_that_have_waited_are_applied_in_slices() -> None:
+    replays = RequestedReplays()
+    pod = RoutedPod(replays)
+    pod.publish(stored(0, 1))
+    pod.skip()
+    for number in range(1, 3_000):
+        pod.publish(stored(number, 1))
+    [(stream, request)] = replays.requested
+    stream.on_replay_finished(request, complete=False)
+    assert pod.state == (TrustState.RECOVERING, "applying")
+    assert pod.slices() >= 3_000 // 32
+    assert pod.state == (TrustState.DEGRADED, "frames_lost")
+    assert pod.matched(TOKENS[: 16 * 3_000]) == 3_000
+
+
+async def test_slices_go_on_by_themselves_and_let_others_run() -> None:
+    unfinished, done, turns = Unfinished(), asyncio.Event(), 0
+
+    def slices() -> Iterator[bool]:
+        end = time.perf_counter() + 0.02
+        while time.perf_counter() < end:
+            yield True
+        done.set()
+
+    def fails() -> bool:
+        raise ValueError("one piece of work")
+
+    steps = slices()
+    running = asyncio.create_task(unfinished.run())
+    unfinished.add(fails)
+    unfinished.add(lambda: next(steps, False))
+    while not done.is_set():
+        await asyncio.sleep(0)
+        turns += 1
+    assert not unfinished
+    assert turns > 10
+    running.cancel()
 
 
 def test_many_short_events_are_applied_in_slices() -> None:
