@@ -1,4 +1,7 @@
-"""What holds for all tests: coroutines run on asyncio, and skips can be forbidden."""
+"""What holds for all tests: coroutines run on asyncio, and skips can be forbidden.
+
+Whenever a test asks for a remembered trust status, it is compared with a new one.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvevents.stream import WorkerStream
+from kvevents.stream.report import trust_status_of
+
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from indexer import TrustStatus
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +33,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     if report.skipped and os.environ.get("NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _remembered_trust_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = WorkerStream.trust_status
+
+    def checked(stream: WorkerStream, now: float) -> TrustStatus:
+        status = remembered(stream, now)
+        stale_after = stream._environment.policy.stale_after
+        assert status == trust_status_of(stream, now, stale_after)
+        return status
+
+    monkeypatch.setattr(WorkerStream, "trust_status", checked)

@@ -47,6 +47,7 @@ class Performer:
     def go_on(self) -> bool:
         """Apply one slice of what was begun; returns whether something remains."""
         if self._steps is not None:
+            self._stream.forget_status()
             try:
                 next(self._steps)
             except StopIteration:
@@ -127,6 +128,7 @@ class Performer:
 
     def conclude(self) -> None:
         """Act on changes of trust, then report that something may have changed."""
+        self._stream.forget_status()
         if self.has_news:
             self._on_trust_changed()
         self._environment.on_change()

@@ -72,11 +72,14 @@ class WorkerStream:
         self._is_connection_lost = False
         self._polls = PollSchedule()
         self._performer = Performer(self, environment, self._polls)
+        self._status: TrustStatus | None = None  # as last asked for, while it holds
+        self._trust_version = 0
 
     # Where frames come from
 
     def attach(self, source: Source, connections: SourceConnections) -> None:
         """Expect the worker's frames from `source` from now on."""
+        self._status = None
         self.source = source
         self.applier.read_extra_strings_as(source.extra_strings)
         self.look_for_replay_socket()
@@ -87,6 +90,7 @@ class WorkerStream:
 
     def look_for_replay_socket(self) -> None:
         """Find out whether there is a replay socket; its address may follow from the peer's."""
+        self._status = None
         self.sequencer.on_source_changed(can_replay=self.replay_endpoint is not None)
 
     @property
@@ -97,6 +101,7 @@ class WorkerStream:
 
     def close(self) -> None:
         """Release the memory of everything that waits; the stream is not used any more."""
+        self._status = None
         self.is_closed = True
         self._performer.close()
         self.sequencer.close()
@@ -116,6 +121,7 @@ class WorkerStream:
 
         is_lost: whether that connection is lost by now.
         """
+        self._status = None
         if connection == self.connection:
             return
         suspicion = "reconnected"
@@ -128,6 +134,7 @@ class WorkerStream:
 
     def on_rival(self, connection: int, *, is_lost: bool) -> None:
         """A frame in the worker's name has come through another connection, which may be lost."""
+        self._status = None
         self.sequencer.counts.rivals += 1
         if not is_lost and connection not in self.rivals:
             self.rivals.add(connection)
@@ -135,6 +142,7 @@ class WorkerStream:
 
     def on_disconnected(self, connection: int) -> None:
         """A connection was lost: the worker's, or a rival's."""
+        self._status = None
         if connection == self.connection:
             self._is_connection_lost = True
             self.signs_of_life.on_disconnected()
@@ -148,6 +156,7 @@ class WorkerStream:
 
     def on_live_frame(self, frame: Frame, batch: Batch | None) -> None:
         """A frame was published; `batch` is None if its payload could not be decoded."""
+        self._status = None
         self.live_frames += 1
         self.signs_of_life.on_frame()
         accept_next, fingerprint = self.sequencer.accept_next, fingerprint_of(frame.payload)
@@ -164,6 +173,7 @@ class WorkerStream:
 
     def on_heartbeat(self, frame: Frame) -> None:
         """The publisher is alive, and says how far it has got."""
+        self._status = None
         self.signs_of_life.on_heartbeat()
         actions = self.sequencer.on_heartbeat(frame.sequence, frame.epoch)
         if not actions and self.sequencer.may_have_missed(frame.sequence, frame.epoch):
@@ -172,6 +182,7 @@ class WorkerStream:
 
     def on_replayed_frame(self, request: ReplayRequest, frame: Frame, batch: Batch | None) -> None:
         """A frame has come in answer to `request`."""
+        self._status = None
         self.foreign_replay = ""
         self.signs_of_life.on_answer()
         received = received_frame(frame, batch, fingerprint_of(frame.payload))
@@ -183,6 +194,7 @@ class WorkerStream:
 
     def on_replay_finished(self, request: ReplayRequest, *, complete: bool) -> None:
         """The answer to `request` is over; complete: the engine itself said so."""
+        self._status = None
         if complete:
             self.signs_of_life.on_answer()
             if not self.is_connected:
@@ -193,6 +205,7 @@ class WorkerStream:
 
     def resync(self) -> None:
         """Learn the worker's blocks again, as an operator asked."""
+        self._status = None
         self._performer.perform(self.sequencer.on_resync())
 
     def on_evicted(self, tier: str) -> None:
@@ -216,6 +229,7 @@ class WorkerStream:
 
     def tick(self, now: float, poll_seconds: float) -> None:
         """Poll the replay socket if it is time to."""
+        self._status = None
         if self.is_applying:
             return
         if self._performer.has_news:
@@ -238,8 +252,24 @@ class WorkerStream:
         return self.signs_of_life.silent_for(now)
 
     def trust_status(self, now: float) -> TrustStatus:
-        """How far what is claimed of the worker can be trusted at `now` (`time.monotonic`)."""
-        return trust_status_of(self, now, self._environment.policy.stale_after)
+        """How far what is claimed of the worker can be trusted at `now` (`time.monotonic`).
+
+        Each scored prompt asks for it. It depends on the time only while nobody is connected.
+        """
+        status, environment = self._status, self._environment
+        if (
+            status is None
+            or self._trust_version != self.trust.version
+            or self.connection not in environment.live_connections
+        ):
+            status = trust_status_of(self, now, environment.policy.stale_after)
+            self._trust_version = self.trust.version
+            self._status = status if status.silent == 0.0 else None
+        return status
+
+    def forget_status(self) -> None:
+        """Something has changed that the trust status depends on."""
+        self._status = None
 
     # Snapshots and hand-over; see `kvevents.stream.dump`
 
@@ -248,6 +278,7 @@ class WorkerStream:
 
         dumped: as `dump_stream` returned it; the index must hold what it held then.
         """
+        self._status = None
         self.signs_of_life.on_restored()
         self.connection, self._is_connection_lost = connection, False
         self._performer.follow(self.applier.restore(dumped["tiers"]))

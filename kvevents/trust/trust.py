@@ -135,6 +135,7 @@ class Trust:
         reason: one of a few words, empty if the state is exact.
         recovering: why a replay is awaited, empty if none is.
         classes: the classes of tiers in use, shared by the workers of a model.
+        version: another number whenever state or reason may have changed.
     """
 
     __slots__ = (
@@ -147,6 +148,7 @@ class Trust:
         "reason",
         "recovering",
         "state",
+        "version",
     )
 
     def __init__(self, classes: ClassesInUse | None = None) -> None:
@@ -158,6 +160,7 @@ class Trust:
         self._has_orphans = False
         self._extras_not_sent = False
         self._own_classes: set[TierClass] = set()
+        self.version = 0
         self.recompute()
 
     def use_class(self, tier_class: TierClass) -> None:
@@ -255,6 +258,7 @@ class Trust:
 
     def recompute(self) -> None:
         """Compute state and reason again."""
+        self.version += 1
         doubts = self._doubts_that_count()
         self.state, self.reason = TrustState.EXACT, ""
         if self.recovering:
