@@ -8,6 +8,7 @@ In path order:
     assembly       makes the parts that application wires from the configuration
     listening      gRPC servers: addresses, credentials, connections, start and stop
     rpc            gRPC calls: requests in, answers out
+    kernel         answers, encoded
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured
     snapshot       the index in a file, across restarts

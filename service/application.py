@@ -45,6 +45,7 @@ from service.rpc import (
     FleetServicer,
     LlmdTokenizationServicer,
     PromptReader,
+    Scorer,
     ScoringServicer,
     TokenizationServicer,
     add_service,
@@ -230,16 +231,16 @@ class Application:
         """Divide the services among two listeners: for those who ask, and those who operate."""
         calls, refused = CallMetrics(registry), RefusedCalls(registry)
         limits, section = self._configuration.limits, self._configuration.grpc
-        bounds = CallBounds(limits)
+        bounds = CallBounds(limits, calls)
         longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
         prompts = PromptReader(self.tokenizers, limits)
         models = [model.name for model in self._configuration.models]
-        scoring = ScoringServicer(
-            *(self.index, self.replica, prompts, self._scheme_of, models),
-            *(unmatched, AnswerMetrics(registry), bounds),
+        answers = AnswerMetrics(registry)
+        scorer = Scorer(
+            self.index, self.replica, prompts, self._scheme_of, models, unmatched, answers
         )
         self._scoring = GrpcServer("grpc", section, section, longest, refused.counter("grpc"))
-        add_service(self._scoring, _SCORING, scoring, calls, bounds)
+        add_service(self._scoring, _SCORING, ScoringServicer(scorer, bounds), calls, bounds)
         add_service(self._scoring, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
         add_service(self._scoring, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
         admin = self._configuration.admin
@@ -249,7 +250,7 @@ class Application:
         )
         fleet = FleetServicer(self.index, self.replica, diagnostics)
         # Operators are answered while callers have used up their share.
-        add_service(self._admin, _FLEET, fleet, calls, CallBounds(limits))
+        add_service(self._admin, _FLEET, fleet, calls, CallBounds(limits, calls))
         if not (admin.is_local or admin.knows_its_clients):
             _log.warning(
                 "admin_unprotected",

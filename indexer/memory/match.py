@@ -63,7 +63,7 @@ class Walk(NamedTuple):
 class MemoryPrefixMatch(PrefixMatch):
     """The outcome of a prompt's walks, one for each size of keys. Read it before the next event."""
 
-    __slots__ = ("_pods", "_tiers", "_walks")
+    __slots__ = ("pods", "tiers", "walks")
 
     def __init__(
         self,
@@ -72,48 +72,44 @@ class MemoryPrefixMatch(PrefixMatch):
         walks: Mapping[int, Walk],
     ) -> None:
         """Take the ranks of each pod, the names of tiers, and the walks by `key_block_size`."""
-        self._pods = pods
-        self._tiers = tiers
-        self._walks = walks
+        self.pods = pods
+        self.tiers = tiers
+        self.walks = walks
 
     @override
     def best_of(self, pod: str) -> WorkerMatch | None:
-        ranks = self._pods.get(pod)
-        if ranks is None:
-            return None
-        best = ranks[0]
-        if len(ranks) > 1:
-            best = max(ranks, key=self._order)  # the first of equals
-        return self._match_of(best)
+        ranks = self.pods.get(pod)
+        return None if ranks is None else self._match_of(self.best_rank(ranks))
+
+    def best_rank(self, ranks: Sequence[WalkedWorker]) -> WalkedWorker:
+        """Return the best-scored of a pod's ranks, the first of equals."""
+        return ranks[0] if len(ranks) == 1 else max(ranks, key=self._order)
 
     def _order(self, rank: WalkedWorker) -> tuple[float, int]:
-        walk = self._walks[rank.key_block_size]
+        walk = self.walks[rank.key_block_size]
         return walk.scores[rank.number], walk.matched[rank.number]
 
     def match_of(self, worker: Worker) -> WorkerMatch | None:
         """Return how much `worker` itself holds; None if the index does not know it."""
-        for rank in self._pods.get(worker.pod, ()):
+        for rank in self.pods.get(worker.pod, ()):
             if rank.worker == worker:
                 return self._match_of(rank)
         return None
 
     def _match_of(self, rank: WalkedWorker) -> WorkerMatch:
-        number = rank.number
-        matched_by_worker, scores, tiers, ends, tokens, ratio = self._walks[rank.key_block_size]
-        matched = matched_by_worker[number]
-        by_tier = {}
-        if matched:
-            cell = number * len(self._tiers)
-            for tier in self._tiers:
-                blocks = tiers[cell] // ratio
-                if blocks:
-                    by_tier[tier] = blocks
-                cell += 1
+        number, walk = rank.number, self.walks[rank.key_block_size]
+        matched = walk.matched[number]
         return WorkerMatch(
             rank.worker,
-            scores[number],
-            matched // ratio,
-            by_tier,
-            ends[number] * tokens,
+            walk.scores[number],
+            matched // walk.ratio,
+            self.by_tier(walk, number) if matched else {},
+            walk.ends[number] * walk.tokens,
             rank.plan.is_bound,
         )
+
+    def by_tier(self, walk: Walk, number: int) -> dict[str, int]:
+        """Return the leading blocks that a worker holds, by tier, without those of none."""
+        first = number * len(self.tiers)
+        cells = zip(self.tiers, walk.tiers[first : first + len(self.tiers)], strict=True)
+        return {tier: blocks for tier, cell in cells if (blocks := cell // walk.ratio)}

@@ -27,6 +27,9 @@ class LimitsSection(Section):
     call_tokens: int = Field(
         2_097_152, ge=1, le=2**31 - 1, description="tokens of all prompts of a ScoreMany"
     )
+    stream_requests: int = Field(
+        64, ge=1, le=100_000, description="requests of a ScoreStream under way at the same time"
+    )
     pods: int = Field(4096, ge=1, le=1_000_000, description="pods that a prompt is scored for")
     multimodal_items: int = Field(
         4096, ge=1, le=1_000_000, description="multimodal items of a prompt"

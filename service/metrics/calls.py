@@ -73,9 +73,11 @@ class CallMetrics(Collector):
         self._limits: Counter[str] = Counter()
         registry.register(self)
 
-    def method(self, service: str, method: str, *, streams: bool = False) -> MethodCalls:
-        """Return what counts the calls of a method of a service, given its full name."""
-        kind = "server_stream" if streams else "unary"
+    def method(self, service: str, method: str, kind: str) -> MethodCalls:
+        """Return what counts the calls of a method of a service, given its full name.
+
+        kind: unary, server_stream or bidi_stream.
+        """
         calls = MethodCalls(service, method, kind)
         self._methods.append(calls)
         return calls

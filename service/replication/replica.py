@@ -96,6 +96,11 @@ class Replica(Protocol):
         """Wait for a complete copy of other replicas' blocks, at most `ready_seconds`."""
         ...
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether `match` may have to wait, for the store."""
+        ...
+
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
         """Return how much of a prompt each worker holds.
 
@@ -135,6 +140,11 @@ class StandaloneReplica(Replica):
     @override
     def workers(self) -> Workers:
         return self._workers
+
+    @property
+    @override
+    def may_wait(self) -> bool:
+        return False
 
     @override
     def status(self, now: float) -> ReplicationStatus | None:

@@ -243,6 +243,11 @@ class SharedReplica(Replica):
 
     # Requests
 
+    @property
+    @override
+    def may_wait(self) -> bool:
+        return not self.lookup.is_copy_fresh(time.monotonic())
+
     @override
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
         return await self.lookup.match(model, prompt)

@@ -57,14 +57,18 @@ class StoreLookup:
         """Return how far the copy lags; None if there is none or it was never complete."""
         return self._follower.seconds_behind(now) if self._section.copy_blocks else None
 
+    def is_copy_fresh(self, now: float) -> bool:
+        """Whether the copy answers, rather than the store."""
+        behind = self.seconds_behind(now)
+        return behind is not None and behind <= self._section.max_lag_seconds
+
     async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
         """Return how much of a prompt each worker holds.
 
         Raises StoreError if the store fails and there is no copy.
         """
         now = time.monotonic()
-        behind = self.seconds_behind(now)
-        if behind is not None and behind <= self._section.max_lag_seconds:
+        if self.is_copy_fresh(now):
             return self._match_copy(model, prompt, now)
         try:
             result = await self._ask_store(model, prompt)

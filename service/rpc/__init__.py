@@ -7,6 +7,7 @@ In path order:
     tokenization    TokenizationService: prompts -> token ids
     fleet           FleetService: what is known about each pod, and what an operator may do to it
     llmd            the tokenization service of llm-d-kv-cache, under its own name
+    exchange        the messages of a call that both sides send
     prompts         requests -> prompts -> tokens, within the limits
     llmd_prompts    requests of that service -> prompts
     trust_states    trust states of the index -> those of the protocol
@@ -24,7 +25,7 @@ from service.rpc.handlers import add_service
 from service.rpc.llmd import LlmdTokenizationServicer
 from service.rpc.prompts import PromptReader
 from service.rpc.reflection import enable_reflection
-from service.rpc.scoring import ScoringServicer
+from service.rpc.scoring import Scorer, ScoringServicer
 from service.rpc.tokenization import TokenizationServicer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "FleetServicer",
     "LlmdTokenizationServicer",
     "PromptReader",
+    "Scorer",
     "ScoringServicer",
     "TokenizationServicer",
     "add_service",

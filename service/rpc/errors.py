@@ -94,6 +94,10 @@ class TooLargeError(LimitError):
     """The request, or its answer, is beyond a limit; sent again it would be so again."""
 
 
+class CallTooLargeError(TooLargeError):
+    """All prompts of a call together, or their answers, are beyond a limit."""
+
+
 class TooBusyError(LimitError):
     """Too many requests are under way; sent again later it may be answered."""
 
@@ -103,14 +107,6 @@ class DeadlineOverError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the deadline of the call is over")
-
-
-class NthRequestError(RequestError):
-    """One of several requests failed, with the status that it would have had alone."""
-
-    def __init__(self, index: int, cause: Exception) -> None:
-        super().__init__(f"requests[{index}]: {cause}")
-        self.cause = cause
 
 
 class ErrorKind(NamedTuple):
@@ -146,13 +142,7 @@ KNOWN_ERRORS = (RequestError, StoreError, TokenizationError, TooManyRecordersErr
 
 def kind_of(error: Exception) -> ErrorKind:
     """Return what callers are told of `error`."""
-    error = cause_of(error)
     for kind, status, reason in _KINDS:
         if isinstance(error, kind):
             return ErrorKind(status, reason)
     return ErrorKind(grpc.StatusCode.INTERNAL, "INTERNAL")
-
-
-def cause_of(error: Exception) -> Exception:
-    """Return the error itself or, if it is one of several requests' error, its cause."""
-    return error.cause if isinstance(error, NthRequestError) else error

@@ -12,11 +12,11 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
-import structlog
 from google.protobuf.message_factory import GetMessageClass
 
 from service.rpc.bounds.call_admission import LARGE_BYTES
-from service.rpc.bounds.refusal import Refusal, refusal_of
+from service.rpc.bounds.refusal import Refusal
+from service.rpc.exchange import MessageExchange
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _LATE_SECONDS = 0.005
-_log = structlog.get_logger("kvatlas.service")
 
 
 class MethodRegistry(Protocol):
@@ -61,11 +60,20 @@ def add_service(
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
         call = _Call(method, getattr(servicer, method.name), metrics, bounds)
-        if method.server_streaming:
+        if method.client_streaming:
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(call.exchange)
+        elif method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(call.stream)
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(call.answer)
     server.add_registered_method_handlers(service.full_name, handlers)
+
+
+def kind_of_method(method: MethodDescriptor) -> str:
+    """Return the type of a method, as `grpc_server_...` metrics name it."""
+    if method.client_streaming:
+        return "bidi_stream"
+    return "server_stream" if method.server_streaming else "unary"
 
 
 class _Call:
@@ -80,12 +88,11 @@ class _Call:
     ) -> None:
         self._name = method.full_name
         self._implementation = implementation
-        self._metrics = metrics
         self._bounds = bounds
         self._request = GetMessageClass(method.input_type)
         self._may_fail_in_answer = "success" in method.output_type.fields_by_name
         self._calls = metrics.method(
-            method.containing_service.full_name, method.name, streams=method.server_streaming
+            method.containing_service.full_name, method.name, kind_of_method(method)
         )
 
     async def answer(self, raw: bytes, context: Context) -> bytes:
@@ -155,19 +162,33 @@ class _Call:
         finally:
             self._end(code, start, context)
 
+    async def exchange(self, requests: object, context: Context) -> None:
+        """Exchange messages with a caller, as the implementation does with a `MessageExchange`."""
+        del requests  # read through the context
+        method: Callable[[MessageExchange, Context], Awaitable[None]] = self._implementation
+        admission, start, code = self._bounds.admission, time.perf_counter(), "OK"
+        self._calls.begin()
+        try:
+            tenant = admission.tenant_of(context)
+            admission.enter(0, tenant)
+            try:
+                await method(MessageExchange(context, tenant, self._name), context)
+            finally:
+                admission.leave(0, tenant)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001 - a failed call does not end the service
+            refusal = await self._refusal(error, 0)
+            code = refusal.status.name
+            await context.abort(refusal.status, refusal.text, refusal.metadata)
+        finally:
+            self._end(code, start, context)
+
     async def _refusal(self, error: Exception, size: int) -> Refusal:
         if size > LARGE_BYTES:
             await self._bounds.turns.slow_down()
-        refusal = refusal_of(error, self._name)
-        first = self._metrics.refused(refusal.reason, refusal.limit)
-        if first and refusal.limit:
-            _log.warning(
-                "limit_exceeded",
-                limit=f"limits.{refusal.limit}",
-                method=self._name,
-                detail="said once; kvatlas_limits_exceeded counts how often",
-            )
-        return refusal
+        return self._bounds.refuse(error, self._name)
 
     def _end(self, code: str, start: float, context: Context) -> None:
         seconds = time.perf_counter() - start

@@ -103,11 +103,13 @@ async def test_several_prompts_are_scored_in_one_call(files: Path) -> None:
             each.prompt.token_ids.ids.extend(ids[:count])
         answer = await stub.ScoreMany(request)
         assert [each.pods[0].matched_blocks for each in answer.responses] == [2, 1, 0]
-        request.requests.add(model=MODEL)
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stub.ScoreMany(request)
-        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "requests[3]: prompt is empty" in str(raised.value.details())
+        request.requests.insert(1, scoring_pb2.ScoreRequest(model=MODEL))
+        answer = await stub.ScoreMany(request)
+        assert [len(each.pods) for each in answer.responses] == [1, 0, 1, 1]
+        assert list(answer.errors) == [1]
+        assert answer.errors[1].code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert answer.errors[1].reason == "REQUEST_INVALID"
+        assert "prompt is empty" in answer.errors[1].message
 
 
 async def test_the_salt_of_a_request_is_part_of_its_first_block(files: Path) -> None:

@@ -66,7 +66,6 @@ def with_items(count: int) -> scoring_pb2.ScoreRequest:
     [
         (SCORE_MANY, many(*[prompt_of(1)] * 4), "prompts"),
         (SCORE_MANY, many(prompt_of(200), prompt_of(101)), "call_tokens"),
-        (SCORE_MANY, many(prompt_of(1), prompt_of(1, pods=["p"] * 5)), "pods"),
         (SCORE_MANY, many(*[prompt_of(1)] * 400_000), "prompts"),
         (SCORE, prompt_of(1, pods=["p"] * 500_000).SerializeToString(), "pods"),
         (SCORE, with_items(600_000).SerializeToString(), "multimodal_items"),
@@ -83,6 +82,17 @@ async def test_a_request_beyond_a_limit_is_refused_by_the_limit_s_name(
     assert (found.code, found.reason) == (EXHAUSTED, "LIMIT_EXCEEDED")
     assert found.metadata == {"limit": f"limits.{limit}"}
     assert f"(limits.{limit})" in found.text
+
+
+@pytest.mark.settings(models=[{"name": MODEL}], limits={"pods": 4})
+async def test_one_prompt_beyond_a_limit_does_not_cost_the_others(service: RunningService) -> None:
+    stub = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+    prompts = [prompt_of(1), prompt_of(2, pods=["p"] * 5), prompt_of(3)]
+    answer = await stub.ScoreMany(scoring_pb2.ScoreManyRequest(requests=prompts))
+    assert [one.total_tokens for one in answer.responses] == [1, 0, 3]
+    ((index, error),) = answer.errors.items()
+    assert (index, error.code) == (1, EXHAUSTED.value[0])
+    assert (error.reason, error.limit) == ("LIMIT_EXCEEDED", "limits.pods")
 
 
 @pytest.mark.settings(

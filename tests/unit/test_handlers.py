@@ -77,7 +77,8 @@ async def served(
     *methods: tuple[Any, Callable[[Any, Any], Awaitable[Any]]], limits: LimitsSection = LIMITS
 ) -> AsyncIterator[Served]:
     registry = CollectorRegistry()
-    metrics, bounds = CallMetrics(registry), CallBounds(limits)
+    metrics = CallMetrics(registry)
+    bounds = CallBounds(limits, metrics)
     server = grpc.aio.server()
     for service, method in methods:
         add_service(server, service, Servicer(method), metrics, bounds)

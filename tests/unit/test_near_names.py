@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import grpc
 import pytest
 
 from service.rpc.bounds.refusal import plain, refusal_of
 from service.rpc.errors import (
     InvalidRequestError,
-    NthRequestError,
-    TooLargeError,
     UnknownModelError,
     UnknownPodError,
 )
@@ -60,7 +57,7 @@ def test_a_caller_is_told_at_most_a_kilobyte_without_control_characters(name: st
         UnknownModelError(name, MODELS),
         UnknownModelError("x", [name] * 8),
         UnknownPodError(name, [name]),
-        NthRequestError(3, InvalidRequestError(name)),
+        InvalidRequestError(name),
     ):
         refusal = refusal_of(error, "Method")
         assert refusal.text.isprintable()
@@ -73,10 +70,3 @@ def test_a_caller_is_told_at_most_a_kilobyte_without_control_characters(name: st
 def test_a_text_that_is_cut_ends_in_dots() -> None:
     assert plain("x" * 1024) == "x" * 1024
     assert plain("x" * 1025) == "x" * 1021 + "..."
-
-
-def test_one_of_several_requests_has_the_status_and_reason_of_its_error() -> None:
-    refusal = refusal_of(NthRequestError(3, TooLargeError("too long", "pods")), "Method")
-    assert refusal.status is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (refusal.reason, refusal.limit) == ("LIMIT_EXCEEDED", "pods")
-    assert refusal.text == "requests[3]: too long (limits.pods)"

@@ -45,6 +45,11 @@ class ScoringServiceStub:
                 request_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.SerializeToString,
                 response_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/kvatlas.v1.ScoringService/ScoreStream',
+                request_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ScoringServiceServicer:
@@ -71,8 +76,22 @@ class ScoringServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScoreMany(self, request, context):
-        """Scores several prompts as Score does, for example those of one request with several prompts. If
-        one of them cannot be scored the call fails as Score would, and the message says which one.
+        """Scores several prompts as Score does, for example those of one request with several prompts. A
+        prompt that cannot be scored has an error in place of its scores; the others are answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreStream(self, request_iterator, context):
+        """Scores prompts as they come, each as Score does, for as long as the stream is open: the cheapest
+        way to ask. Answers carry the ids of their requests and may come in another order. A request
+        that fails has an error for an answer, and the stream goes on. It ends with a status of its own
+        only if a message cannot be decoded (INVALID_ARGUMENT) or the service stops (UNAVAILABLE: open
+        it again, and repeat what was not answered).
+
+        At most `limits.stream_requests` requests of a stream are under way; the others are not read
+        until answers are, so that a caller who does not read waits for itself alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +109,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.ScoreMany,
                     request_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.FromString,
                     response_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
+                    request_deserializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -147,6 +171,33 @@ class ScoringService:
             '/kvatlas.v1.ScoringService/ScoreMany',
             kvatlas_dot_v1_dot_scoring__pb2.ScoreManyRequest.SerializeToString,
             kvatlas_dot_v1_dot_scoring__pb2.ScoreManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/kvatlas.v1.ScoringService/ScoreStream',
+            kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamRequest.SerializeToString,
+            kvatlas_dot_v1_dot_scoring__pb2.ScoreStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

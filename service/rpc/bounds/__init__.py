@@ -12,6 +12,9 @@ turns            long work in slices, with other calls in between
 
 from __future__ import annotations
 
+from service.rpc.bounds.call_admission import LARGE_BYTES
 from service.rpc.bounds.call_bounds import CallBounds
+from service.rpc.bounds.refusal import Refusal
+from service.rpc.bounds.turns import LongWork
 
-__all__ = ["CallBounds"]
+__all__ = ["LARGE_BYTES", "CallBounds", "LongWork", "Refusal"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
-from service.rpc.errors import KNOWN_ERRORS, LimitError, cause_of, kind_of
+from service.rpc.errors import KNOWN_ERRORS, LimitError, kind_of
 
 if TYPE_CHECKING:
     import grpc
@@ -47,8 +47,7 @@ def refusal_of(error: Exception, method: str) -> Refusal:
     if not isinstance(error, KNOWN_ERRORS):
         _log.error("call_failed", method=method, exc_info=error)
         return Refusal(status, "internal error; see the service's log", reason, "")
-    cause = cause_of(error)
-    limit = cause.limit if isinstance(cause, LimitError) else ""
+    limit = error.limit if isinstance(error, LimitError) else ""
     return Refusal(status, plain(str(error)), reason, limit)
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from service.rpc.errors import DeadlineOverError
-
-if TYPE_CHECKING:
-    import grpc
 
 SLICE_SECONDS = 0.002
 """How long a call works before it lets others go first."""
@@ -74,10 +71,17 @@ class Turns:
         return _GAP_SECONDS if len(self._waiting) <= _CROWD else _CROWDED_GAP_SECONDS
 
 
+class HasDeadline(Protocol):
+    """A call, or a part of one, that somebody waits for."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the caller gives it up; None if it never does."""
+
+
 class LongWork:
     """The work of one call, which begins with its first slice."""
 
-    def __init__(self, turns: Turns, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, turns: Turns, context: HasDeadline) -> None:
         self._turns = turns
         self._context = context
         self._began = time.perf_counter()

@@ -1,0 +1,14 @@
+"""ScoringService: prompts -> scores of pods, whether one comes with a call, several, or a stream.
+
+servicer  the methods of the service
+scorer    one prompt -> an encoded answer
+stream    the requests and answers of one stream
+    errors    why one of several prompts could not be scored
+"""
+
+from __future__ import annotations
+
+from service.rpc.scoring.scorer import Scorer
+from service.rpc.scoring.servicer import ScoringServicer
+
+__all__ = ["Scorer", "ScoringServicer"]

@@ -1,0 +1,149 @@
+"""The requests and answers of one ScoreStream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from kvatlas.v1 import scoring_pb2
+
+from service.kernel import length_delimited, varint
+from service.rpc.bounds import LARGE_BYTES, LongWork
+from service.rpc.errors import DeadlineOverError, InvalidRequestError, TooLargeError
+from service.rpc.scoring.errors import score_error
+
+if TYPE_CHECKING:
+    import grpc
+
+    from service.rpc.bounds import CallBounds
+    from service.rpc.exchange import MessageExchange
+    from service.rpc.scoring.scorer import Scorer
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_ID_TAG = b"\x08"
+_RESPONSE = scoring_pb2.ScoreStreamResponse.RESPONSE_FIELD_NUMBER
+_ERROR = scoring_pb2.ScoreStreamResponse.ERROR_FIELD_NUMBER
+
+
+class _Deadline:
+    """When the caller gives up one request: by its own time, or by the stream's."""
+
+    def __init__(self, context: Context, timeout_ms: int) -> None:
+        self._context = context
+        loop = asyncio.get_running_loop()
+        self._time = loop.time
+        self._ends_at = loop.time() + timeout_ms / 1000 if timeout_ms else None
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until then; None for no deadline."""
+        of_stream = self._context.time_remaining()
+        if self._ends_at is None:
+            return of_stream
+        own = max(0.0, self._ends_at - self._time())
+        return own if of_stream is None else min(own, of_stream)
+
+
+class ScoreStream:
+    """Answers the requests of one stream, several at a time.
+
+    A prompt of token ids is scored at once. What has to be tokenized, or asked of the store, is
+    done in a task of its own, so that the requests after it need not wait for it. A request is
+    under way until its answer is written.
+    """
+
+    def __init__(
+        self, scorer: Scorer, bounds: CallBounds, exchange: MessageExchange, context: Context
+    ) -> None:
+        self._scorer = scorer
+        self._bounds = bounds
+        self._exchange = exchange
+        self._context = context
+        self._limits = scorer.limits
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # by the id of the request
+
+    async def run(self) -> None:
+        """Answer until the caller sends no more. Raises KNOWN_ERRORS, which end the stream."""
+        try:
+            while (raw := await self._exchange.read()) is not None:
+                await self._take(raw)
+            while self._tasks:
+                await asyncio.wait(self._tasks.values())
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    async def _take(self, raw: bytes) -> None:
+        """Answer one message of the caller, or begin to."""
+        try:
+            if len(raw) > LARGE_BYTES:
+                kind = scoring_pb2.ScoreStreamRequest
+                await self._bounds.check_large(kind, raw, self._context)
+        except TooLargeError as error:
+            await self._bounds.turns.slow_down()
+            await self._exchange.write(self._failed(_id_of(raw), error))
+            return
+        request = self._bounds.read(scoring_pb2.ScoreStreamRequest, raw)
+        if request.WhichOneof("action") == "cancel":
+            if (task := self._tasks.get(request.id)) is not None:
+                task.cancel()
+        elif request.id not in self._tasks and self._scorer.is_immediate(request.score):
+            await self._exchange.write(await self._answer(request, len(raw)))
+        else:
+            await self._begin(request, len(raw))
+
+    async def _begin(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> None:
+        """Answer a request in a task, once fewer than the limit are under way."""
+        if request.id in self._tasks:
+            error = InvalidRequestError(f"the request with id {request.id} is still under way")
+            await self._exchange.write(self._failed(request.id, error))
+            return
+        while len(self._tasks) >= self._limits.stream_requests:
+            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._answer_later(request, size), name="stream request")
+        self._tasks[request.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request.id))
+
+    async def _answer_later(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> None:
+        await self._exchange.write(await self._answer(request, size))
+
+    async def _answer(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> bytes:
+        """Return the encoded `ScoreStreamResponse` to a request of `size` bytes."""
+        admission, tenant = self._bounds.admission, self._exchange.tenant
+        deadline = _Deadline(self._context, request.timeout_ms)
+        try:
+            if request.WhichOneof("action") is None:
+                raise InvalidRequestError("set one of score, cancel")
+            admission.enter(size, tenant)
+            try:
+                async with asyncio.timeout(deadline.time_remaining()):
+                    work = LongWork(self._bounds.turns, deadline)
+                    encoded, _ = await self._scorer.score(
+                        request.score, work, self._limits.call_tokens
+                    )
+            finally:
+                admission.leave(size, tenant)
+            self._bounds.check_answer(encoded)
+        except TimeoutError:
+            return self._failed(request.id, DeadlineOverError())
+        except Exception as error:  # noqa: BLE001 - the stream goes on
+            return self._failed(request.id, error)
+        return _ID_TAG + varint(request.id) + length_delimited(_RESPONSE, encoded)
+
+    def _failed(self, request_id: int, error: Exception) -> bytes:
+        """Return the encoded answer to a request that has failed."""
+        refusal = self._bounds.refuse(error, self._exchange.method)
+        encoded = score_error(refusal).SerializeToString()
+        return _ID_TAG + varint(request_id) + length_delimited(_ERROR, encoded)
+
+
+def _id_of(raw: bytes) -> int:
+    """Return the id of a request that is too large to be decoded; 0 if it does not come first."""
+    if not raw.startswith(_ID_TAG):
+        return 0
+    value = 0
+    for shift, byte in enumerate(raw[1:11]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            break
+    return value & (2**64 - 1)
