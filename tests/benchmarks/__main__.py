@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, service, stores, tokens
+from benchmarks import kernel, service, stores, streams, tokens
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -30,6 +30,9 @@ def main() -> None:
         "memory": kernel.memory_rows,
         "events": service.event_rows,
         "rpc": service.rpc_rows,
+        "stream": streams.stream_rows,
+        "many": streams.many_row,
+        "holders": streams.holders_row,
         "storm": service.storm_row,
         "store": stores.store_rows,
         "tokens": tokens.token_rows,

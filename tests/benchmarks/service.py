@@ -188,14 +188,16 @@ def _requests(packed: bool) -> list[bytes]:
     return made
 
 
-def fill(service: Process, pods: int) -> None:
-    """Every pod holds all 16 prompts."""
+@contextmanager
+def filled(service: Process, pods: int) -> Iterator[None]:
+    """Within this block the pods are connected, and each holds all 16 prompts."""
     with publisher(service) as socket:
         for pod in range(pods):
             for number, tokens in enumerate(prompts(8192)):
                 hashes = array("Q", random.Random(number).randbytes(8 * 512)).tolist()
                 socket.send_multipart(frame(pod, number, stored(tokens.tolist(), hashes)))
         wait_for(service, dict.fromkeys(range(pods), PROMPTS - 1))
+        yield
 
 
 def _cpu_us(service: Process, call: Callable[[bytes], object], requests: list[bytes]) -> float:
@@ -218,8 +220,7 @@ def rpc_rows() -> None:
     finally:
         empty.stop()
     for packed, pods, target in ((True, 8, 1.35), (False, 8, 1.6), (True, 64, 1.7)):
-        with kvatlas() as service:
-            fill(service, pods)
+        with kvatlas() as service, filled(service, pods):
             call = service.channel.unary_unary("/kvatlas.v1.ScoringService/Score")
             used = _cpu_us(service, call, _requests(packed))
         form = "packed ids" if packed else "repeated uint32"
@@ -236,8 +237,7 @@ def storm_row() -> None:
     """Score latency while 50,000 blocks a second arrive, against the same service idle."""
     frames = chain(random.Random(4), 8_000, 64)
     requests = _requests(packed=True)
-    with kvatlas() as service, publisher(service) as socket:
-        fill(service, 8)
+    with kvatlas() as service, publisher(service) as socket, filled(service, 8):
         call: Any = service.channel.unary_unary("/kvatlas.v1.ScoringService/Score")
 
         def latencies(seconds: float) -> list[float]:
