@@ -3,13 +3,11 @@
 In path order:
 
     server          one listener: addresses, services, start and stop
-    options         bounds of its connections
-    credentials     TLS, with certificates that may change
-    tokens          bearer tokens, which may change too
+    transport       what it needs of a transport
+    grpcio          gRPC's own core
+    tokens          bearer tokens, which may change
     watched         files that are read again when they change
-    tolerant        a server that a malformed method name does not end
     calls           the calls in progress, and their end when the server stops
-    connections     the sockets behind them
     health          whether the service is ready, as load balancers ask
 """
 

@@ -12,16 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from service.listening.connections import Connections, client_of, refuse_connections
+from service.listening.grpcio.connections import client_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from service.listening.grpcio.connections import Connections
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 _STOPPING = "the service is stopping"
 _END_SECONDS = 1.0  # for calls to end that were told to
+
+
+class NoConnections:
+    """In the place of `Connections`, where the transport closes its connections itself."""
+
+    clients: tuple[str, ...] = ()
+
+    def close(self, client: str) -> None:
+        """Leave a connection alone."""
+
+    def release(self) -> None:
+        """There is nothing to let go."""
 
 
 class Calls:
@@ -34,7 +48,7 @@ class Calls:
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended_by_us: set[asyncio.Task[Any]] = set()
         self._clients: dict[asyncio.Task[Any], str] = {}
-        self._connections: Connections | None = None
+        self._connections: Connections | NoConnections | None = None
         self._changed = asyncio.Event()
 
     def watched(self, handler: Handler) -> Handler:
@@ -48,16 +62,15 @@ class Calls:
             return grpc.unary_stream_rpc_method_handler(self._stream(method), read, write)
         return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary), read, write)
 
-    async def end(self, seconds: float, addresses: list[str]) -> None:
-        """Refuse connections and calls, let calls in progress end, and close their connections.
+    async def end(self, seconds: float, connections: Connections | NoConnections) -> None:
+        """Refuse further calls, let calls in progress end, and close their connections.
 
         Args:
             seconds: how long calls in progress may take; streams end at once.
-            addresses: where the clients are connected.
+            connections: those of the callers.
         """
-        refuse_connections(addresses)
         self._clients = {task: client_of(call.peer()) for task, call in self._running.items()}
-        self._connections = Connections(addresses)
+        self._connections = connections
         for task in list(self._streams):
             self._end(task)
         self._close_idle()
@@ -66,9 +79,6 @@ class Calls:
             self._end(task)
         await self._until_none(_END_SECONDS)
         self._connections.release()
-        rest = Connections(addresses)  # also those that have been opened since
-        for client in rest.clients:
-            rest.close(client)
 
     def _unary(self, method: Any) -> Any:
         async def call(request: Any, context: Context) -> Any:

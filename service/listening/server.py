@@ -9,11 +9,8 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from service.listening import health
-from service.listening.calls import Calls
-from service.listening.credentials import server_credentials
-from service.listening.options import server_options
-from service.listening.tokens import TokenInterceptor
-from service.listening.tolerant import tolerant_server
+from service.listening.grpcio import GrpcioTransport
+from service.listening.tokens import TokenCheck
 from service.rpc import enable_reflection
 
 if TYPE_CHECKING:
@@ -22,8 +19,7 @@ if TYPE_CHECKING:
     import grpc
 
     from service.config import GrpcSection, ListenerSection
-
-_LOOK_SECONDS = 5.0
+    from service.listening.transport import Handlers, Transport
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -61,13 +57,12 @@ class GrpcServer:
         self._name = name
         self._may_move = may_move
         self._section = section
-        self._drain_seconds = bounds.drain_seconds
-        self._options = server_options(bounds, request_bytes, ages=section is bounds)
+        self._bounds = bounds
+        self._request_bytes = request_bytes
         self._on_refused = on_refused
-        self._calls = Calls(on_refused)
-        self._services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        self._services: Handlers = {}
         self._health = health.HealthServicer(self._services.keys())
-        self._server: grpc.aio.Server | None = None
+        self._transport: Transport | None = None
         self._stop: asyncio.Task[None] | None = None
         self.addresses: list[str] = []
         """Where it listens, with the port chosen where 0 was asked for."""
@@ -76,8 +71,7 @@ class GrpcServer:
         self, service_name: str, method_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
         """Serve a service, as generated code and `add_service` ask for it."""
-        handlers = {name: self._calls.watched(each) for name, each in method_handlers.items()}
-        self._services[service_name] = handlers
+        self._services[service_name] = method_handlers
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Nothing: generated code adds every service in both ways."""
@@ -88,22 +82,12 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]
         if self._section.reflection:
             enable_reflection(self, described)
-        tokens = self._section.token_file
-        interceptors = (
-            [] if tokens is None else [TokenInterceptor(self._name, tokens, self._on_refused)]
-        )
-        credentials = server_credentials(self._name, self._section)
-        server = tolerant_server(self._options, interceptors)
-        for name, handlers in self._services.items():
-            server.add_registered_method_handlers(name, handlers)
-        for address in self._section.listen:
-            self.addresses.append(self._bind(server, address, credentials))
-        self._server = server
-        starting = asyncio.create_task(server.start())
+        transport = self._transport = self._make_transport()
         try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:  # gRPC can neither start half nor be left half started
-            await starting
+            for address in self._section.listen:
+                self.addresses.append(self._bind(transport, address))
+            await transport.start()
+        except (ListenError, asyncio.CancelledError):
             await self.stop()
             raise
         return self
@@ -122,11 +106,8 @@ class GrpcServer:
     async def until_it_dies(self) -> None:
         """Wait for an end that `stop` did not bring about. Raises ListenerDiedError."""
         try:
-            # Without a timeout, to cancel this would cancel what `stop` waits for.
-            while self._server is not None and await self._server.wait_for_termination(
-                _LOOK_SECONDS
-            ):
-                pass
+            if self._transport is not None:
+                await self._transport.until_it_dies()
         except Exception as error:
             raise ListenerDiedError(f"the listener of [{self._name}] died: {error!r}") from error
         if self._stop is None:
@@ -134,30 +115,33 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """End in order: not ready, no further calls, calls in progress, connections, server."""
-        if self._server is None:
+        if self._transport is None:
             return
         if self._stop is None:
-            self._stop = asyncio.create_task(self._end(self._server), name=f"stop {self._name}")
+            self._stop = asyncio.create_task(self._end(self._transport), name=f"stop {self._name}")
         await self._stop
 
-    async def _end(self, server: grpc.aio.Server) -> None:
+    async def _end(self, transport: Transport) -> None:
         self._health.set(is_serving=False)
-        await self._calls.end(self._drain_seconds, self.addresses)
-        await server.stop(None)
-        self._server = None  # what it still has to do as it is deleted needs a running loop
+        await transport.stop(self._bounds.drain_seconds)
+        self._transport = None
 
-    def _bind(
-        self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
-    ) -> str:
+    def _make_transport(self) -> Transport:
+        """Raises OSError, ValueError."""
+        file = self._section.token_file
+        tokens = None if file is None else TokenCheck(self._name, file, self._on_refused)
+        return GrpcioTransport(
+            *(self._name, self._section, self._bounds, self._request_bytes),
+            *(self._services, tokens, self._on_refused),
+        )
+
+    def _bind(self, transport: Transport, address: str) -> str:
         try:
-            if credentials is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(address, credentials)
-        except RuntimeError as error:
+            port = transport.bind(address)
+        except OSError as error:
             host, _, port_text = address.rpartition(":")
             if self._may_move and port_text != "0":
-                moved = self._bind(server, f"{host}:0", credentials)
+                moved = self._bind(transport, f"{host}:0")
                 _log.warning("port_in_use", listener=self._name, address=address, instead=moved)
                 return moved
             raise ListenError(f"{self._name}.listen: cannot bind {address}") from error

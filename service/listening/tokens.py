@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _OPEN = "/grpc.health.v1.Health/"  # the probes of Kubernetes can send no token
 
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses a call before its message is read.
+class TokenCheck:
+    """Knows which calls have a token.
 
     Args:
         name: of the listener, for the log.
@@ -31,27 +31,40 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         self._tokens = WatchedFiles(f"{name}.token_file", [file], lambda: read_tokens(file), 1.0)
         self._on_refused = on_refused
 
+    def refusal_of(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+        """Return why a call of /service/method with this metadata is refused; None: it is not."""
+        if method.startswith(_OPEN):
+            return None
+        given = _bearer(metadata)
+        if given is None:
+            self._on_refused("no_token")
+            return "this listener needs a bearer token: authorization: Bearer <token>"
+        if not self._is_known(given):
+            self._on_refused("unknown_token")
+            return "the bearer token is not known"
+        return None
+
+    def _is_known(self, given: bytes) -> bool:
+        """Compare with every token, in a time that tells nothing about them."""
+        known = [hmac.compare_digest(given, token) for token in self._tokens.content]
+        return any(known)
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses a call before its message is read. Args: tokens: decide."""
+
+    def __init__(self, tokens: TokenCheck) -> None:
+        self._tokens = tokens
+
     @override
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        if handler_call_details.method.startswith(_OPEN):
-            return await continuation(handler_call_details)
-        given = _bearer(handler_call_details.invocation_metadata)
-        if given is None:
-            self._on_refused("no_token")
-            return _refusal("this listener needs a bearer token: authorization: Bearer <token>")
-        if not self._is_known(given):
-            self._on_refused("unknown_token")
-            return _refusal("the bearer token is not known")
-        return await continuation(handler_call_details)
-
-    def _is_known(self, given: bytes) -> bool:
-        """Compare with every token, in a time that tells nothing about them."""
-        known = [hmac.compare_digest(given, token) for token in self._tokens.content]
-        return any(known)
+        details = handler_call_details
+        refusal = self._tokens.refusal_of(details.method, details.invocation_metadata)
+        return await continuation(details) if refusal is None else _refusal(refusal)
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> bytes | None:

@@ -24,6 +24,7 @@ from support.services.running import local_configuration
 
 from service.application import Application
 from service.listening import ListenerDiedError
+from service.listening.grpcio import GrpcioTransport
 
 RETRIES = json.dumps(
     {
@@ -267,9 +268,9 @@ def test_children_are_killed_with_the_process() -> None:
 async def test_a_listener_that_dies_is_noticed() -> None:
     async with Application(local_configuration()) as application:
         watching = asyncio.create_task(application.until_a_listener_dies())
-        server = application._admin._server
-        assert server is not None
-        await server.stop(None)
+        transport = application._admin._transport
+        assert isinstance(transport, GrpcioTransport)
+        await transport._server.stop(None)
         with pytest.raises(ListenerDiedError, match=r"the listener of \[admin\] died"):
             await watching
 

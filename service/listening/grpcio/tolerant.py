@@ -11,11 +11,12 @@ import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from service.listening.transport import NO_METHOD
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OVERRIDDEN = ("_make_request_call_future", "_request_call")
-_NO_METHOD = "there is no such method at this address; FleetService is at admin.listen"
 _exchange = Lock()
 
 _log = structlog.get_logger("kvatlas.service")
@@ -55,4 +56,4 @@ class _TolerantServer(cygrpc.AioServer):  # type: ignore[misc]
             state = await self._request_call()
             context = cygrpc._ServicerContext(state, None, None, loop)  # noqa: SLF001
             with suppress(cygrpc.AbortError, cygrpc.ExecuteBatchError):
-                await context.abort(grpc.StatusCode.UNIMPLEMENTED, _NO_METHOD)
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_METHOD)
