@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -79,6 +80,10 @@ class GrpcSection(ListenerSection):
     listen: tuple[str, ...] = Field(
         ("0.0.0.0:50051",),
         description="addresses: host:port (port 0: any free port) or unix:/path",
+    )
+    transport: Literal["http2", "grpcio"] = Field(
+        "grpcio" if sys.platform == "win32" else "http2",
+        description="http2: in the service's event loop; grpcio: gRPC's core",
     )
     lame_duck_seconds: float = Field(
         3.0, ge=0, le=3600, description="after SIGTERM, how long to answer while not ready"

@@ -4,6 +4,8 @@ In path order:
 
     server          one listener: addresses, services, start and stop
     transport       what it needs of a transport
+    native          gRPC in the event loop of the service
+    http2           the HTTP/2 below it
     grpcio          gRPC's own core
     tokens          bearer tokens, which may change
     watched         files that are read again when they change

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from service.listening import health
 from service.listening.grpcio import GrpcioTransport
+from service.listening.native import NativeTransport
 from service.listening.tokens import TokenCheck
 from service.rpc import enable_reflection
 
@@ -130,7 +131,8 @@ class GrpcServer:
         """Raises OSError, ValueError."""
         file = self._section.token_file
         tokens = None if file is None else TokenCheck(self._name, file, self._on_refused)
-        return GrpcioTransport(
+        kind = GrpcioTransport if self._bounds.transport == "grpcio" else NativeTransport
+        return kind(
             *(self._name, self._section, self._bounds, self._request_bytes),
             *(self._services, tokens, self._on_refused),
         )

@@ -1,4 +1,4 @@
-"""What a listener needs of a transport."""
+"""What a listener needs of a transport, of which there are two: see `grpc.transport`."""
 
 from __future__ import annotations
 

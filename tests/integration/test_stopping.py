@@ -266,7 +266,8 @@ def test_children_are_killed_with_the_process() -> None:
 
 
 async def test_a_listener_that_dies_is_noticed() -> None:
-    async with Application(local_configuration()) as application:
+    grpc_section = {"listen": ["127.0.0.1:0"], "transport": "grpcio"}
+    async with Application(local_configuration(grpc=grpc_section)) as application:
         watching = asyncio.create_task(application.until_a_listener_dies())
         transport = application._admin._transport
         assert isinstance(transport, GrpcioTransport)

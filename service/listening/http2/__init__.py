@@ -1,0 +1,23 @@
+"""HTTP/2 for a server, in the event loop; it knows nothing of gRPC.
+
+In path order:
+
+    server          sockets that accept, and the connections behind them
+    sockets         how an address is bound
+    connection      one connection: what its frames mean
+    frame_reader    octets -> frames
+    frames          frames -> octets, and their numbers
+    header_blocks   HPACK
+    outbox          what is written together; room that the peer has
+    lifetime        how long a connection lasts, and what idle talk its peer may make
+    stream          one request and its response, with flow control
+"""
+
+from __future__ import annotations
+
+from service.listening.http2.header_blocks import Headers, encode
+from service.listening.http2.lifetime import Bounds
+from service.listening.http2.server import Http2Server
+from service.listening.http2.stream import PeerLeftError, Stream
+
+__all__ = ["Bounds", "Headers", "Http2Server", "PeerLeftError", "Stream", "encode"]

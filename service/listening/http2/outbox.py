@@ -1,0 +1,105 @@
+"""What is written to a peer: together what one round of the event loop writes, within its room."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING
+
+from service.listening.http2 import frames
+from service.listening.http2.frame_reader import FRAME_BYTES
+from service.listening.http2.frames import ConnectionFaultError, Fault
+
+if TYPE_CHECKING:
+    from service.listening.http2.stream import Stream
+
+
+class Outbox:
+    """The frames for one peer, and how much it takes.
+
+    Attributes:
+        is_full: whether the operating system takes no more for now.
+        window: bytes of data that the peer takes on all streams together.
+        frame_bytes: of the longest frame that the peer takes.
+        stream_window: bytes that it takes on a new stream.
+        waiting: streams that wait for room.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._out: list[bytes] = []
+        self._is_closed = False
+        self.is_full = False
+        self.window = frames.DEFAULT_WINDOW
+        self.frame_bytes = frames.DEFAULT_FRAME
+        self.stream_window = frames.DEFAULT_WINDOW
+        self.waiting: set[Stream] = set()
+
+    def open(self, calls: int, stream_window: int, window: int, header_bytes: int) -> None:
+        """Tell the peer what it may do.
+
+        Args:
+            calls: in progress.
+            stream_window: bytes that it may send on a stream before they are read.
+            window: likewise on all streams together.
+            header_bytes: of the headers of a call.
+        """
+        settings = {
+            frames.MAX_CONCURRENT_STREAMS: calls,
+            frames.INITIAL_WINDOW_SIZE: stream_window,
+            frames.MAX_FRAME_SIZE: FRAME_BYTES,
+            frames.MAX_HEADER_LIST_SIZE: header_bytes,
+        }
+        more = window - frames.DEFAULT_WINDOW
+        self.write(frames.settings_frame(settings) + frames.window_update(0, more))
+
+    def write(self, octets: bytes) -> None:
+        """Write frames, together with others of the same round of the event loop."""
+        if not self._out and not self._is_closed:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._out.append(octets)
+
+    def flush(self) -> None:
+        """Write now."""
+        if self._out:
+            out, self._out = self._out, []
+            if not self._is_closed:
+                self._transport.write(b"".join(out))
+
+    def close(self) -> None:
+        """Write what there is, and nothing later."""
+        self.flush()
+        self._is_closed = True
+
+    def wake(self) -> None:
+        """There may be room for the streams that wait for it."""
+        for stream in list(self.waiting):
+            stream.on_sendable()
+
+    def widen(self, size: int) -> None:
+        """Take notice of more room for all streams. Raises ConnectionFaultError."""
+        self.window += size
+        if not size or self.window > frames.MAX_ID:
+            raise ConnectionFaultError(Fault.FLOW_CONTROL_ERROR, "no such room")
+        self.wake()
+
+    def apply(self, settings: bytes) -> int:
+        """Take over the peer's settings, and confirm them. Raises ConnectionFaultError.
+
+        Returns:
+            By how much the windows of the streams there are grow.
+        """
+        if len(settings) % 6:
+            raise ConnectionFaultError(Fault.FRAME_SIZE_ERROR, "half a setting")
+        before = self.stream_window
+        for name, value in struct.iter_unpack(">HI", settings):
+            if name == frames.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_ID:
+                    raise ConnectionFaultError(Fault.FLOW_CONTROL_ERROR, "no such window")
+                self.stream_window = value
+            elif name == frames.MAX_FRAME_SIZE:
+                if not frames.DEFAULT_FRAME <= value < 2**24:
+                    raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "no such size of a frame")
+                self.frame_bytes = min(value, FRAME_BYTES)
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        return self.stream_window - before
