@@ -8,6 +8,7 @@ In path order:
     shipped       the one list of packages that are shipped
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
+    http2_peer    a client that writes frames by hand
     certificates  certificates that tests make
     fuzzing       feeds the kernel what nobody means well with; a program of its own
     given_keys    a prompt of which only the block keys are given

@@ -3,6 +3,7 @@
 In path order:
 
     running             in this process, with channels to it
+    echo                a listener alone, with methods for tests of transports
     one_pod             in this process, with one pod whose frames a test writes by hand
     process             `kvatlas serve` as a process
     replicated_fleet    several replicas over one store, and the engines that they listen to

@@ -1,0 +1,26 @@
+"""Every test of this folder runs over each transport, unless it is about one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.services.echo import echo_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.services.echo import EchoServer
+
+
+@pytest.fixture(params=["http2", "grpcio"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def server(transport: str, request: pytest.FixtureRequest) -> AsyncIterator[EchoServer]:
+    """A listener as `@pytest.mark.settings(...)` configures it."""
+    marker = request.node.get_closest_marker("settings")
+    async with echo_server(transport, **(marker.kwargs if marker else {})) as running:
+        yield running
