@@ -30,6 +30,13 @@ from service.config import load
 LIST = fleet_pb2.ListPodsRequest()
 
 
+@pytest.fixture(autouse=True, params=["http2", "grpcio"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test of this file runs over each transport."""
+    monkeypatch.setenv("KVATLAS_GRPC__TRANSPORT", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "ours")
