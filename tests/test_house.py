@@ -32,7 +32,6 @@ MAX_FUNCTION_LINES = 40
 LONG_KERNEL_FUNCTIONS = {
     "indexer/kernel/keys.py:block_keys",
     "indexer/kernel/prefix.py:walk",
-    "kvevents/kernel/event_fields.py:read_tokens",
     "service/kernel/pod_scores.py:add_from_walk",
 }
 

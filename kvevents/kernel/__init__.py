@@ -1,22 +1,24 @@
-"""The compiled part: msgpack bytes -> the fields of one event.
+"""The compiled part: msgpack bytes -> the fields of a batch's events.
 
 In path order:
 
+    batch_reader  a batch, event by event
     event_fields  the fields of one event
     reader        a cursor over msgpack bytes
 """
 
 from __future__ import annotations
 
-from kvevents.kernel.event_fields import ABSENT, FIELDS, read_event
-from kvevents.kernel.reader import MalformedError, Reader, TooLargeError, UnexpectedError
+from kvevents.kernel.batch_reader import BatchReader, ExcessError, UnknownEventError
+from kvevents.kernel.event_fields import FIELDS
+from kvevents.kernel.reader import MalformedError, TooLargeError, UnexpectedError
 
 __all__ = [
-    "ABSENT",
     "FIELDS",
+    "BatchReader",
+    "ExcessError",
     "MalformedError",
-    "Reader",
     "TooLargeError",
     "UnexpectedError",
-    "read_event",
+    "UnknownEventError",
 ]

@@ -14,8 +14,9 @@ import cython
 
 from kvevents.kernel.reader import Reader, UnexpectedError
 
-# The fields of events, in the order in which `read_event` returns their values. Other fields are
-# passed over: whatever they contain, it takes no memory.
+# The fields of events, in the order in which `read_event` returns their values: a BlockStored has
+# them in this order, and the last one not at all. Other fields are passed over: whatever they
+# contain, it takes no memory.
 FIELDS = (
     "block_hashes",
     "parent_block_hash",
@@ -33,15 +34,16 @@ FIELDS = (
     "origin",
     "remaining_copy_counts",
 )
-ABSENT = False  # the value of a field that an event does not have; None is a value it can have
 
 _SLOTS = {name.encode(): slot for slot, name in enumerate(FIELDS)}
 _TYPE_SLOT = cython.declare(cython.int, 100)
+_OTHER_SLOT = cython.declare(cython.int, 101)
 _SLOTS[b"type"] = 100
 _INTEGERS = frozenset(map(FIELDS.index, ("block_size", "lora_id", "group_idx"))) | {10}
 _LISTS = frozenset(map(FIELDS.index, ("extra_keys", "remaining_copy_counts")))
 _LORA_NAME = cython.declare(cython.int, 6)
 _LOOKAHEAD = cython.declare(cython.int, 11)
+_ZERO = array("Q", [0])
 _LONGEST_NAMES = {5: 64, 6: 1024, 9: 64}  # slots of medium, adapter and kind: characters
 
 # Events as arrays (vLLM up to 0.23, SGLang up to 0.5.18): the fields of the elements after the tag.
@@ -50,50 +52,52 @@ _REMOVED_ORDER = (0, 5, 8)
 _ORDERS = {"BlockStored": _STORED_ORDER, "BlockRemoved": _REMOVED_ORDER}
 
 
-def read_event(reader: Reader) -> tuple[str, list[object], int]:
-    """The next event: its type, the values of FIELDS, and how many elements its array has.
+def read_event(reader: Reader) -> tuple[object, list[object], int, int]:
+    """The next event: its type, the values of FIELDS, which fields it has, the size of its array.
 
-    The number of elements is 0 for a map. A field that the event does not have is ABSENT.
-    `read_hashes` and `read_tokens` read two of the fields, `_is_list_with_items` a third; the other
-    values are None or of the type that the field must have. Raises UnexpectedError for anything
-    that is not such an event, MalformedError for broken bytes, TooLargeError beyond the limit.
+    Fields that it does not have are None; bit `i` of the third result says that it has field `i`.
+    The fourth is the number of elements of an array, 0 for a map. Raises UnexpectedError for what
+    is not such an event, MalformedError for broken bytes, TooLargeError beyond the limit.
     """
     lead: cython.uchar = reader.next_byte()
     count: cython.Py_ssize_t
     slot: cython.int
-    values: list = [ABSENT] * 15
+    present: cython.uint = 0
+    values: list = [None] * 15
     tag: object = None
     if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
         count = reader.length(lead)
         for _ in range(count):
-            known = _SLOTS.get(reader.name())
-            if known is None:
+            slot = _SLOTS.get(reader.name(), _OTHER_SLOT)
+            if slot == _OTHER_SLOT:
                 reader.skip_nested(1)
-                continue
-            slot = known
-            if slot == _TYPE_SLOT:
+            elif slot == _TYPE_SLOT:
                 tag = reader.read_nested(1)
             else:
                 values[slot] = _read_field(reader, slot)
+                present |= 1 << slot
         count = 0
     elif lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
         count = reader.length(lead)
         tag = reader.read_nested(1) if count else None
         order = _ORDERS.get(tag, ()) if isinstance(tag, str) else ()
-        for index in range(count - 1):
-            if index < len(order):
-                values[order[index]] = _read_field(reader, order[index])
-            else:
-                reader.skip_nested(1)
+        for slot in order[: count - 1]:
+            values[slot] = _read_field(reader, slot)
+            present |= 1 << slot
+        for _ in range(count - 1 - len(order)):
+            reader.skip_nested(1)
     else:
         raise UnexpectedError("an event is neither a map nor an array")
     if not isinstance(tag, str):
         raise UnexpectedError("an event has no type")
-    return tag, values, count
+    return tag, values, present, count
 
 
 def _read_field(reader: Reader, slot: cython.int) -> object:
-    """The next object; raises UnexpectedError if the field in `slot` cannot have its type."""
+    """The value of the field in `slot`: None or of the field's type, else raises UnexpectedError.
+
+    Three of the fields have functions of their own.
+    """
     if slot == 2:
         return read_tokens(reader)
     if slot == 0:
@@ -137,62 +141,139 @@ def _is_list_with_items(reader: Reader) -> bool | None:
 def read_hashes(reader: Reader) -> array[int]:
     """A list of engine hashes, 64 bits each: integers modulo 2**64, the last 8 bytes of digests."""
     count: cython.Py_ssize_t = reader.array_length()
-    i: cython.Py_ssize_t
+    i: cython.Py_ssize_t = 0
     reader.occupy(8 * count)
-    values = array("Q", bytes(8 * count))
+    values = _ZERO * count
     if count == 0:
         return values
     out: cython.ulonglong[::1] = values
-    for i in range(count):
+    while True:
+        i = _read_wide_hashes(reader, reader.bytes_, out, i)
+        if i == count:
+            return values
         out[i] = _hash(reader, reader.next_byte())
-    return values
+        i += 1
+
+
+def _read_wide_hashes(
+    reader: Reader,
+    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
+    out: cython.ulonglong[::1],
+    i: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Read hashes of 8 bytes into `out`, from `i` on; returns the first that is none."""
+    count: cython.Py_ssize_t = len(out)
+    last: cython.Py_ssize_t = reader.end - 9
+    at: cython.Py_ssize_t = reader.position
+    while i < count and at <= last and data[at] == 0xCF:
+        out[i] = (
+            cython.cast(cython.ulonglong, data[at + 1]) << 56
+            | cython.cast(cython.ulonglong, data[at + 2]) << 48
+            | cython.cast(cython.ulonglong, data[at + 3]) << 40
+            | cython.cast(cython.ulonglong, data[at + 4]) << 32
+            | cython.cast(cython.ulonglong, data[at + 5]) << 24
+            | cython.cast(cython.ulonglong, data[at + 6]) << 16
+            | cython.cast(cython.ulonglong, data[at + 7]) << 8
+            | data[at + 8]
+        )
+        at += 9
+        i += 1
+    reader.position = at
+    return i
 
 
 def read_tokens(reader: Reader) -> array[int]:
-    """A list of token ids; of a list of pairs (SGLang's EAGLE bigrams) the first of each."""
+    """A list of token ids; of a list of pairs (SGLang's EAGLE bigrams) the first of each.
+
+    A list that is equal to the one before it, byte by byte, is the same array: the cache groups of
+    a hybrid model announce the same tokens one after the other.
+    """
+    start: cython.Py_ssize_t = reader.position
+    length: cython.Py_ssize_t = reader.tokens_end - reader.tokens_start
+    values = reader.tokens
+    if values is not None and _is_repeated(reader, reader.bytes_, length):
+        reader.occupy(8 * len(values))
+        reader.position = start + length
+        return values
+    values = _read_new_tokens(reader)
+    reader.tokens_start, reader.tokens_end = start, reader.position
+    reader.tokens = values
+    return values
+
+
+def _is_repeated(
+    reader: Reader,
+    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
+    length: cython.Py_ssize_t,
+) -> cython.bint:
+    """Whether the next bytes are those of the list of tokens before."""
+    at: cython.Py_ssize_t = reader.position
+    before: cython.Py_ssize_t = reader.tokens_start
+    if reader.end - at < length:
+        return False
+    if cython.compiled:
+        return memcmp(cython.address(data[before]), cython.address(data[at]), length) == 0  # type: ignore[name-defined]  # noqa: F821
+    return data[before : before + length] == data[at : at + length]
+
+
+def _read_new_tokens(reader: Reader) -> array[int]:
     count: cython.Py_ssize_t = reader.array_length()
-    i: cython.Py_ssize_t
+    i: cython.Py_ssize_t = 0
     lead: cython.uchar
     reader.occupy(8 * count)
-    values = array("Q", bytes(8 * count))
+    values = _ZERO * count
     if count == 0:
         return values
     out: cython.ulonglong[::1] = values
-    data: cython.const[cython.uchar][::1] = reader.bytes_  # type: ignore[valid-type]
+    while True:
+        i = _read_short_tokens(reader, reader.bytes_, out, i)
+        if i == count:
+            return values
+        lead = reader.next_byte()
+        if lead == 0x92:
+            out[i] = _token(reader, reader.next_byte())
+            _token(reader, reader.next_byte())
+        else:
+            out[i] = _token(reader, lead)
+        i += 1
+
+
+def _read_short_tokens(
+    reader: Reader,
+    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
+    out: cython.ulonglong[::1],
+    i: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Read token ids of 1, 3 or 5 bytes into `out`, from `i` on; returns the first not read.
+
+    It stops before anything else, and before the last few bytes of the payload.
+    """
+    count: cython.Py_ssize_t = len(out)
+    last: cython.Py_ssize_t = reader.end - 5
     at: cython.Py_ssize_t = reader.position
+    lead: cython.uint
     value: cython.uint
-    wide: cython.uint
-    for i in range(count):
-        if reader.end - at < 5:  # the last few, one by one
-            reader.position = at
-            lead = reader.next_byte()
-        elif data[at] < 0x80:
-            out[i] = data[at]
-            at += 1
-            continue
-        elif data[at] == 0xCD or data[at] == 0xCE:
+    while i < count and at <= last:
+        lead = data[at]
+        if lead == 0xCD or lead == 0xCE:
             # Both widths without a branch between them: they come in no order at all.
-            wide = data[at] - 0xCD
             value = (
                 cython.cast(cython.uint, data[at + 1]) << 24
                 | data[at + 2] << 16
                 | data[at + 3] << 8
                 | data[at + 4]
             )
-            out[i] = value >> (16 - 16 * wide)
-            at += 3 + 2 * wide
-            continue
+            lead -= 0xCD
+            out[i] = value >> (16 - 16 * lead)
+            at += 3 + 2 * lead
+        elif lead < 0x80:
+            out[i] = lead
+            at += 1
         else:
-            lead = data[at]
-            reader.position = at + 1
-        if lead == 0x92:
-            out[i] = _token(reader, reader.next_byte())
-            _token(reader, reader.next_byte())
-        else:
-            out[i] = _token(reader, lead)
-        at = reader.position
+            break
+        i += 1
     reader.position = at
-    return values
+    return i
 
 
 def _token(reader: Reader, lead: cython.uchar) -> cython.ulonglong:

@@ -6,6 +6,9 @@ cdef class Reader:
     cdef readonly Py_ssize_t end
     cdef readonly Py_ssize_t occupied
     cdef Py_ssize_t _limit
+    cdef Py_ssize_t tokens_start
+    cdef Py_ssize_t tokens_end
+    cdef object tokens
     cdef unsigned long long _unsigned(self, Py_ssize_t width) except? 0
     cdef unsigned char next_byte(self) except? 0
     cdef Py_ssize_t length(self, unsigned char lead) except -1
@@ -16,4 +19,5 @@ cdef class Reader:
     cpdef Py_ssize_t array_length(self) except -1
     cdef bytes take(self, Py_ssize_t count)
     cdef object read_nested(self, int depth)
+    cdef list _list(self, Py_ssize_t count, int depth)
     cdef int skip_nested(self, int depth) except -1

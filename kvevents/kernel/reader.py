@@ -45,6 +45,7 @@ class Reader:
     Attributes:
         position: offset of the next byte that is read.
         end: length of the payload.
+        tokens: the list of token ids that was read last, from `tokens_start` to `tokens_end`.
         occupied: bytes that everything read so far occupies, about. One byte of a payload can
             become 64 in memory.
     """
@@ -56,6 +57,8 @@ class Reader:
         self.end = len(data)
         self.occupied = 0
         self._limit = limit
+        self.tokens_start = self.tokens_end = 0
+        self.tokens: array[int] | None = None
 
     def occupy(self, count: cython.Py_ssize_t) -> cython.int:
         """Add to the bytes that are occupied. Raises TooLargeError beyond the limit."""
@@ -183,7 +186,7 @@ class Reader:
         if 0xA0 <= lead < 0xC0 or 0xD9 <= lead <= 0xDB:
             return self._text(self.take(self.length(lead)))
         if lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
-            return [self.read_nested(depth + 1) for _ in range(self.length(lead))]
+            return self._list(self.length(lead), depth)
         if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
             return self._map(self.length(lead), depth)
         if lead == 0xC2 or lead == 0xC3:
@@ -205,6 +208,18 @@ class Reader:
             raise UnexpectedError("a string is not UTF-8") from None
         self.occupy(len(text) if text.isascii() else 4 * len(text))
         return text
+
+    def _list(self, count: cython.Py_ssize_t, depth: cython.int) -> list[object]:
+        nils: cython.Py_ssize_t = 0
+        if depth < _MAX_DEPTH:  # the extra keys of most blocks
+            while nils < count and self.bytes_[self.position + nils] == 0xC0:
+                nils += 1
+            self.position += nils
+            self.occupy(_SLOT_BYTES * nils)
+        result: list = [None] * nils
+        for _ in range(count - nils):
+            result.append(self.read_nested(depth + 1))
+        return result
 
     def _map(self, count: cython.Py_ssize_t, depth: cython.int) -> dict[object, object]:
         result: dict = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -21,6 +22,7 @@ from kvevents import (
     decode_batch,
     parse_frame,
 )
+from kvevents.wire import Batch, decode_in_slices
 
 MESSAGES = [
     json.loads(line)
@@ -267,3 +269,50 @@ def test_fields_that_nobody_reads_take_no_memory() -> None:
     batch = decode({**STORED, "session_id": "x" * 1_000_000, "locality": ["y" * 1_000_000]})
     assert batch.events
     assert batch.size < 2_000
+
+
+def test_groups_that_repeat_their_tokens_share_one_array_and_others_do_not() -> None:
+    tokens = [*range(100), 70_000, 2**40]
+    first, same, longer, other = (
+        {**STORED, "token_ids": ids}
+        for ids in (tokens, list(tokens), [*tokens, 1], [*tokens[:-1], 2**40 + 1])
+    )
+    events = decode_batch(msgpack.packb([0.0, [first, same, longer, other], 0])).events
+    arrays = [event.token_ids for event in events if isinstance(event, BlockStored)]
+    assert [list(array) for array in arrays] == [
+        event["token_ids"] for event in (first, same, longer, other)
+    ]
+    assert arrays[0] is arrays[1]
+    assert arrays[2] is not arrays[1]
+
+
+def test_slices_decode_to_what_the_whole_does_however_damaged() -> None:
+    source = random.Random(7)
+    payloads = [bytes.fromhex(m["frames"][-1]) for m in MESSAGES if m["decoded"]]
+    payloads.append(msgpack.packb([0.0, [STORED, REMOVED] * 150, 3]))
+    outcomes = set()
+    for _ in range(1500):
+        damaged = bytearray(source.choice(payloads))
+        for _ in range(source.randrange(4)):
+            damaged[source.randrange(len(damaged))] = source.randrange(256)
+        payload = bytes(damaged)
+        outcomes.add(whole := outcome(decode_batch, payload))
+        assert outcome(decoded_in_slices, payload) == whole
+    assert len(outcomes) > 100
+
+
+def outcome(decode: Callable[[bytes], Batch], payload: bytes) -> str:
+    try:
+        return repr(decode(payload))
+    except PayloadError as error:
+        return f"{error.reason} {error}"
+
+
+def decoded_in_slices(payload: bytes) -> Batch:
+    steps = decode_in_slices(payload)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            batch: Batch = done.value
+            return batch
