@@ -2,6 +2,18 @@
 cimport cython
 from indexer.kernel.holder_sets cimport HolderSets
 
+cdef extern from *:
+    """
+    /* Fetches, to write to it, the cache line at `offset` words and the next one. */
+    static inline void prefetch_lines(unsigned long long *words, Py_ssize_t offset, Py_ssize_t size) {
+    #if defined(__GNUC__) || defined(__clang__)
+        __builtin_prefetch(words + offset, 1);
+        if (offset + 8 < size) __builtin_prefetch(words + offset + 8, 1);
+    #endif
+    }
+    """
+    void prefetch_lines(unsigned long long *words, Py_ssize_t offset, Py_ssize_t size) noexcept
+
 cpdef unsigned long long hash_of(unsigned long long name) noexcept
 cpdef Py_ssize_t segment_of(unsigned long long name) noexcept
 
@@ -13,6 +25,8 @@ cdef class Segment:
     cdef Py_ssize_t slots
     cdef readonly Py_ssize_t used
     cdef unsigned long long[::1] words
+    cdef unsigned long long _missed
+    cdef Py_ssize_t _vacant
     cdef Py_ssize_t find(self, unsigned long long name) noexcept
     cdef Py_ssize_t find_hashed(self, unsigned long long name, unsigned long long hashed) noexcept
     cdef Py_ssize_t find_next(self, unsigned long long name, Py_ssize_t offset) noexcept
@@ -24,7 +38,7 @@ cdef class Segment:
     cdef void widen(self, Py_ssize_t offset, unsigned long long span) noexcept
     cdef void assign(self, Py_ssize_t offset, unsigned int number, HolderSets sets) noexcept
     cdef void touch(self, Py_ssize_t offset, unsigned long long epoch) noexcept
-    cdef unsigned long long prefetch(self, unsigned long long name) noexcept
+    cdef void prefetch(self, unsigned long long hashed) noexcept
     cdef Py_ssize_t insert(self, unsigned long long name, unsigned int number, unsigned long long epoch) noexcept
     cdef Py_ssize_t _free_slot(self, unsigned long long name) noexcept
     cdef bint is_full(self) noexcept

@@ -100,6 +100,8 @@ class Segment:
         self.words = array("Q", bytes(8 * width * _LEAST_SLOTS))
         self.slots = _LEAST_SLOTS
         self.size = _LEAST_SLOTS * width
+        self._missed = 0  # the name that a search has missed last,
+        self._vacant = -1  # and the free slot where that search ended; -1 if it may not be free now
 
     def dump(self) -> dict[str, Any]:
         """Return the number of slots, that of used ones, and all words as bytes."""
@@ -125,6 +127,8 @@ class Segment:
             if candidate == name and self.words[offset + 1] & _LOW_32_BITS != 0:
                 return offset
             if candidate == 0 and self.words[offset + 1] & _LOW_32_BITS == 0:
+                self._missed = name
+                self._vacant = offset
                 return -1  # a free slot ends every search
             _passed += 1
             offset += self.width
@@ -169,9 +173,14 @@ class Segment:
         """Mark the slot as stored or looked up in `epoch`."""
         self.words[offset + 1] = (self.words[offset + 1] & ~_AGE_BITS) | epoch << 32
 
-    def prefetch(self, name: cython.ulonglong) -> cython.ulonglong:
-        """Read the first word of a search for `name`, which brings it into the CPU's cache."""
-        return self.words[_home(hash_of(name), self.slots) * self.width]
+    def prefetch(self, hashed: cython.ulonglong) -> cython.void:
+        """Let the CPU fetch what a search reads first; hashed: `hash_of` the name.
+
+        It does not wait for it, so that fetches of many names overlap.
+        """
+        offset: cython.Py_ssize_t = _home(hashed, self.slots) * self.width
+        if cython.compiled:  # a C function, see the .pxd
+            prefetch_lines(cython.address(self.words[0]), offset, self.size)  # type: ignore[name-defined]  # noqa: F821
 
     def insert(
         self, name: cython.ulonglong, number: cython.uint, epoch: cython.ulonglong
@@ -180,7 +189,10 @@ class Segment:
 
         There must be a free slot: see `is_full`.
         """
-        offset: cython.Py_ssize_t = self._free_slot(name)
+        offset: cython.Py_ssize_t = self._vacant
+        if offset < 0 or self._missed != name:  # nearly always it was searched for before
+            offset = self._free_slot(name)
+        self._vacant = -1
         self.words[offset] = name
         self.words[offset + 1] = number | epoch << 32
         self.used += 1
@@ -221,9 +233,10 @@ class Segment:
         old_size: cython.Py_ssize_t = self.size
         offset: cython.Py_ssize_t = 0
         new: cython.Py_ssize_t
+        self._vacant = -1
         self.slots = slots
         self.size = slots * self.width
-        self.words = array("Q", bytes(8 * self.size))
+        self.words = array("Q", [0]) * self.size
         while offset < old_size:
             if before[offset + 1] & _LOW_32_BITS != 0:
                 new = self._free_slot(before[offset])
@@ -243,6 +256,7 @@ class Segment:
         upwards and looks at `offset` again misses none. It may see one twice that has moved
         around the end of the array.
         """
+        self._vacant = -1
         gap: cython.Py_ssize_t = offset
         home: cython.Py_ssize_t
         stays: cython.bint

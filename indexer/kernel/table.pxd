@@ -1,14 +1,14 @@
 # Types for the compiled form of table.py.
 from indexer.kernel.lookups cimport BlockLookup, Meanings
-from indexer.kernel.segment cimport Segment, segment_of
+from indexer.kernel.segment cimport Segment, hash_of, segment_of
 from indexer.kernel.table_storage cimport TableStorage
 
 cdef class BlockTable(TableStorage):
     cdef readonly BlockLookup lookup
     cdef Meanings _meanings
-    cdef unsigned long long _prefetch(self, unsigned long long[::1] hashes, unsigned long long[::1] keys, unsigned int holder) noexcept
+    cdef void _prefetch(self, unsigned long long[::1] hashes, unsigned long long[::1] keys, unsigned int holder) noexcept
     cdef bint _store_one(self, unsigned long long engine_hash, unsigned long long key, unsigned int holder, unsigned int announcer, unsigned short span, bint new_copies)
     cdef bint _remove_one(self, unsigned long long engine_hash, unsigned int holder)
-    cdef void _add_holder(self, Segment segment, Py_ssize_t offset, unsigned int holder, bint new_copies)
+    cdef int _add_holder(self, Segment segment, Py_ssize_t offset, unsigned int holder, bint new_copies) except -1
 
 cpdef unsigned long long part_name(unsigned long long engine_hash, unsigned long long index) noexcept

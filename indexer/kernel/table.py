@@ -28,7 +28,7 @@ from array import array
 import cython
 
 from indexer.kernel.lookups import BlockLookup, Meanings
-from indexer.kernel.segment import Segment, segment_of
+from indexer.kernel.segment import Segment, hash_of, segment_of
 from indexer.kernel.table_storage import TableStorage
 
 
@@ -79,7 +79,7 @@ class BlockTable(TableStorage):
             raise ValueError(f"{len(keys)} block keys do not spread over {count} engine hashes")
         new_copies &= self.count_copies
         self._begin_event(len(keys))
-        self._prefetch(hashes, keys, holder)  # cache misses overlap here, and not below
+        self._prefetch(hashes, keys, holder)
         for i in range(count):
             is_stored = True
             for j in range(span - 1):
@@ -180,25 +180,20 @@ class BlockTable(TableStorage):
 
     def _prefetch(
         self, hashes: cython.ulonglong[::1], keys: cython.ulonglong[::1], holder: cython.uint
-    ) -> cython.ulonglong:
-        """Read the first word of each search that `store` will make.
-
-        The reads do not depend on each other, so the CPU waits for memory once and not for each
-        block. The result only keeps the C compiler from leaving the reads out.
-        """
+    ) -> cython.void:
+        """Let the CPU fetch what the searches of `store` will read: it waits once, if at all."""
         i: cython.Py_ssize_t
-        name: cython.ulonglong
+        hashed: cython.ulonglong
         scope: cython.ulonglong = self._holders.scopes[holder]
         segment: Segment
-        read: cython.ulonglong = 0
         for i in range(len(hashes)):
-            segment = self._mappings[segment_of(hashes[i])]
-            read ^= segment.prefetch(hashes[i])
+            hashed = hash_of(hashes[i])
+            segment = self._mappings[cython.cast(cython.Py_ssize_t, hashed >> 56)]
+            segment.prefetch(hashed)
         for i in range(len(keys)):
-            name = keys[i] ^ scope
-            segment = self._blocks[segment_of(name)]
-            read ^= segment.prefetch(name)
-        return read
+            hashed = hash_of(keys[i] ^ scope)
+            segment = self._blocks[cython.cast(cython.Py_ssize_t, hashed >> 56)]
+            segment.prefetch(hashed)
 
     def _store_one(
         self,
@@ -213,25 +208,30 @@ class BlockTable(TableStorage):
 
         Returns False, and changes nothing, if the hash has too many meanings already.
         """
-        segment: Segment = self._mappings[segment_of(engine_hash)]
-        offset: cython.Py_ssize_t = segment.find(engine_hash)
+        hashed: cython.ulonglong = hash_of(engine_hash)
+        segment: Segment = self._mappings[cython.cast(cython.Py_ssize_t, hashed >> 56)]
+        offset: cython.Py_ssize_t = segment.find_hashed(engine_hash, hashed)
         if offset >= 0 and segment.words[offset + 2] != key:
             offset = self._meanings.find_key(segment, offset, key, announcer)
             if offset < 0:
                 if not self._meanings.has_room:
                     return False
                 self.mapping_count -= self._meanings.freed
+        before: cython.uint = 0 if offset < 0 else segment.holder_set_at(offset)
+        announced: cython.uint = self.sets.with_holder(before, announcer)
+        after: cython.uint = self.sets.with_holder(announced, holder)
         if offset < 0:
-            offset = self._insert(segment, engine_hash, self.sets.with_holder(0, announcer))
+            offset = self._insert(segment, engine_hash, after)
             segment.words[offset + 2] = key
             segment.words[offset + 1] |= cython.cast(cython.ulonglong, span) << 48
             self.mapping_count += 1
         else:
-            segment.assign(
-                offset, self.sets.with_holder(segment.holder_set_at(offset), announcer), self.sets
-            )
+            segment.assign(offset, after, self.sets)
             segment.widen(offset, span)
-        self._add_holder(segment, offset, holder, new_copies)
+            segment.touch(offset, self.ranks.epoch)
+            if after == announced and new_copies:
+                self._copy_counts.incref(holder, engine_hash)
+        self._add_block_holder(key, holder, after != announced)
         return True
 
     def _add_holder(
@@ -240,7 +240,7 @@ class BlockTable(TableStorage):
         offset: cython.Py_ssize_t,
         holder: cython.uint,
         new_copies: cython.bint,
-    ) -> cython.void:
+    ) -> cython.int:
         """Let `holder` hold the block of the mapping at `offset`, in one more copy if it does."""
         before: cython.uint = segment.holder_set_at(offset)
         after: cython.uint = self.sets.with_holder(before, holder)
@@ -250,6 +250,7 @@ class BlockTable(TableStorage):
             self._copy_counts.incref(holder, segment.words[offset])
         segment.touch(offset, self.ranks.epoch)
         self._add_block_holder(segment.words[offset + 2], holder, after != before)
+        return 0
 
     def _remove_one(self, engine_hash: cython.ulonglong, holder: cython.uint) -> cython.bint:
         """Take one copy of what `holder` holds under `engine_hash`; False if it holds nothing.

@@ -2,7 +2,7 @@
 from indexer.kernel.reclaim cimport EvictionRanks, Sweep
 from indexer.kernel.holder_sets cimport HolderSets
 from indexer.kernel.holders cimport Holders, Refcounts
-from indexer.kernel.segment cimport Segment, segment_of
+from indexer.kernel.segment cimport Segment, hash_of, segment_of
 
 cdef class TableStorage:
     cdef list _blocks

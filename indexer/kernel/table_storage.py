@@ -10,7 +10,7 @@ import cython
 from indexer.kernel.holder_sets import HolderSets
 from indexer.kernel.holders import Holders, Refcounts
 from indexer.kernel.reclaim import EvictionRanks, Sweep
-from indexer.kernel.segment import Segment, passed_slots, segment_of
+from indexer.kernel.segment import Segment, hash_of, passed_slots, segment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,22 +112,21 @@ class TableStorage:
     ) -> cython.bint:
         """Let `holder` hold the block `key`; True if it did not before.
 
-        new_hash: it holds the block under an engine hash under which it did not before. If it
-        holds it under another one, the block must outlive the removal of either.
+        new_hash: under another engine hash than before, if it did. If it holds the block under two,
+        the block must outlive the removal of either.
         """
         name: cython.ulonglong = key ^ self._holders.scopes[holder]
-        segment: Segment = self._blocks[segment_of(name)]
-        offset: cython.Py_ssize_t = segment.find(name)
-        before: cython.uint
-        after: cython.uint
+        hashed: cython.ulonglong = hash_of(name)
+        segment: Segment = self._blocks[cython.cast(cython.Py_ssize_t, hashed >> 56)]
+        offset: cython.Py_ssize_t = segment.find_hashed(name, hashed)
+        before: cython.uint = 0 if offset < 0 else segment.holder_set_at(offset)
+        after: cython.uint = self.sets.with_holder(before, holder)
         if offset < 0:
-            offset = self._insert(segment, name, self.sets.with_holder(0, holder))
+            self._insert(segment, name, after)
             self.block_count += 1
             self._holders.held[holder] += 1
             return True
         segment.touch(offset, self.ranks.epoch)
-        before = segment.holder_set_at(offset)
-        after = self.sets.with_holder(before, holder)
         if after != before:
             segment.assign(offset, after, self.sets)
             self._holders.held[holder] += 1
