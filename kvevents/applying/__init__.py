@@ -3,6 +3,7 @@
 In path order:
 
     applier        one worker's events, batch by batch
+    familiar       events of a form that was decided about before
     pieces         events with many hashes, divided
     event_applier  one event
     index_writer   blocks with and without tokens, and what engine hashes mean

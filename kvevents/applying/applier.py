@@ -13,6 +13,7 @@ import structlog
 from indexer import TrustState
 from kvevents.applying.cache_groups import CacheGroups
 from kvevents.applying.event_applier import EventApplier
+from kvevents.applying.familiar import FamiliarForms
 from kvevents.applying.index_writer import IndexWriter
 from kvevents.applying.pieces import (
     EVENT_WEIGHT,
@@ -87,7 +88,8 @@ class Applier:
         )
         self.counts, self.orphans = self._writer.counts, orphans
         self.take_trust_changes = self._writer.take_trust_changes
-        self._events = EventApplier(index, worker, self._writer, self.groups, trust)
+        self._familiar = FamiliarForms(self._writer, self.groups)
+        self._events = EventApplier(index, worker, self._writer, self.groups, trust, self._familiar)
         self._places = self._events.places
 
     @property
@@ -103,6 +105,7 @@ class Applier:
     def read_extra_strings_as(self, extra_strings: ExtraStrings) -> None:
         """Change how plain strings among extra keys are read."""
         self._writer.extra_strings = extra_strings
+        self._familiar.clear()
 
     def is_short(self, batch: Batch) -> bool:
         """Whether a batch is applied at once; blocks that wait for one of its may be many."""
@@ -111,13 +114,27 @@ class Applier:
     def apply_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Apply the events of a batch; returns the changes of the worker's trust, in order."""
         if self.is_short(batch):
+            return self.apply_short_batch(batch)
+        exhaust(self.apply_in_slices(batch))
+        return self.take_trust_changes()
+
+    def apply_short_batch(self, batch: Batch) -> Sequence[TrustChange]:
+        """Do as `apply_batch`, at once; the batch `is_short`."""
+        decisions = [*map(self._familiar.find, batch.events)]
+        if None in decisions or batch.skipped:
             self._try(self._learn_groups, batch.events)
             for event in batch.events:
                 self.counts.events[type(event).__name__] += self._try(self._events.apply, event)
                 exhaust(self._store_adopted())
             exhaust(self._finish(batch))
         else:
-            exhaust(self.apply_in_slices(batch))
+            self._events.begin_batch()
+            for event, decision in zip(batch.events, decisions, strict=True):
+                stored = self._try(self._familiar.store, event, decision)
+                self.counts.events["BlockStored"] += stored
+                if self._writer.has_adopted:
+                    exhaust(self._store_adopted())
+            self._writer.on_batch_end()
         return self.take_trust_changes()
 
     def apply_in_slices(self, batch: Batch) -> Iterator[None]:
@@ -144,6 +161,7 @@ class Applier:
             self._try(self._writer.go_on)
 
     def _finish(self, batch: Batch) -> Iterator[None]:
+        self._writer.on_batch_end()
         for event in self._events.take_sparse():  # the batch's others are known by now
             self._try(self._writer.learn_from_sparse, event)
             yield
@@ -172,6 +190,7 @@ class Applier:
             self._set_layout()
 
     def _set_layout(self) -> None:
+        self._familiar.clear()
         layout = self.groups.layout
         size = self._index.layout_of(self._worker).key_block_size
         if size not in (0, layout.key_block_size) and self.has_resolved:
@@ -188,6 +207,7 @@ class Applier:
         lost = [tier for tier in self._places.tiers if class_of(tier) is not TierClass.STORAGE]
         self._index.restart(self._worker, lost)
         self.groups.restart()
+        self._familiar.clear()
         self._writer.clear_orphans()
         self._events.other_cache.clear()
         return self._writer.take_trust_changes()

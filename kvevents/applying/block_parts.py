@@ -9,10 +9,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvevents.wire import parse_extra_keys
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from indexer import Extra
+    from kvevents.wire import BlockStored, ExtraStrings
+
+
+def read_extras(
+    event: BlockStored, strings: ExtraStrings, key_block_size: int
+) -> tuple[int, str, list[tuple[Extra, ...] | None] | None]:
+    """The extras of an event's block keys.
+
+    Returns how many leading blocks of the event are understood, why not the next one, and the
+    extras of the keys of at least these; None if there are none.
+    """
+    parsed = parse_extra_keys(event, strings)
+    understood, reason = parsed.understood, parsed.reason
+    span = event.block_size // key_block_size
+    if parsed.blocks is None:
+        return understood, reason, None
+    if span <= 1:
+        return understood, reason, [extras or None for extras in parsed.blocks]
+    spread, placed = spread_extras(parsed.blocks, parsed.offsets, span, key_block_size)
+    if placed < understood:
+        return placed, "images_in_wide_block", spread
+    return understood, reason, spread
 
 
 def spread_extras(

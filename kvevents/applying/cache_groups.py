@@ -89,6 +89,15 @@ class CacheGroups:
         """The group of this number, None if it was not announced."""
         return self._groups.get(number)
 
+    def knows(self, event: BlockStored) -> bool:
+        """Whether a GPU event with tokens for all its blocks, learned before, tells nothing new."""
+        group = self._groups.get(event.group_idx or 0)
+        return group is None or (
+            event.kv_cache_spec_kind in (None, "", group.kind)
+            and event.kv_cache_spec_sliding_window in (None, 0, group.window)
+            and event.block_size == group.block_size
+        )
+
     def restart(self) -> None:
         """Expect the groups of another engine, from its next event on."""
         self._is_of_former_engine = True

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from indexer import Index, Place, Worker
     from kvevents.applying.cache_groups import CacheGroups
+    from kvevents.applying.familiar import FamiliarForms
     from kvevents.applying.index_writer import IndexWriter
     from kvevents.trust import Trust
     from kvevents.wire import Event
@@ -30,6 +31,7 @@ class EventApplier:
         writer: writes blocks, learns meanings, and counts.
         groups: the worker's cache groups.
         trust: told of the classes of tiers that count.
+        familiar: told of events that others are like.
 
     Attributes:
         places: where the worker's events have put blocks.
@@ -43,12 +45,13 @@ class EventApplier:
         writer: IndexWriter,
         groups: CacheGroups,
         trust: Trust,
+        familiar: FamiliarForms,
     ) -> None:
         self._index = index
         self._worker = worker
         self._writer = writer
         self._groups = groups
-        self._classes = trust.classes
+        self._familiar = familiar
         self._counts, self._orphans = writer.counts, writer.orphans
         self.places = Places(trust)
         self.other_cache = OtherCache()
@@ -110,7 +113,8 @@ class EventApplier:
             writer.skip("block_size_mismatch", len(hashes), place)
         else:
             if on_gpu:
-                self._classes.count_gpu_stores()
+                writer.count_gpu_stores()
+                self._familiar.add(event, place, needs_parent=attention is not Attention.MAIN)
             writer.store_with_tokens(event, place)
 
     def _store_part(self, event: BlockStored, place: Place) -> None:

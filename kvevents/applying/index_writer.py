@@ -12,16 +12,16 @@ from array import array
 from typing import TYPE_CHECKING
 
 from indexer import BlockKey, EngineHash, Place, TrustState
-from kvevents.applying.block_parts import find_positions, spread_extras
+from kvevents.applying.block_parts import find_positions, read_extras
 from kvevents.applying.event_counts import EventCounts
 from kvevents.applying.pieces import EVENT_WEIGHT, PIECE_KEYS, hash_count
 from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared, OrphansChanged
-from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of, parse_extra_keys
+from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from indexer import Hashes, Index, KeyScheme, Worker
+    from indexer import Extra, Hashes, Index, KeyScheme, Worker
     from kvevents.applying.cache_groups import CacheGroups
     from kvevents.applying.orphans import Orphans
     from kvevents.trust import Trust, TrustChange
@@ -39,6 +39,7 @@ class IndexWriter:
         extra_strings: how plain strings among an event's extra keys are read.
         orphans: blocks that wait for their parents or for their meaning.
         counts: what happened to the events so far.
+        count_gpu_stores: counts an event that stores blocks on a GPU; see `ClassesInUse`.
         has_resolved: whether the meaning of any engine hash was ever learned.
     """
 
@@ -63,15 +64,18 @@ class IndexWriter:
         self.extra_strings = extra_strings
         self.orphans = orphans
         self.counts = EventCounts()
+        self.count_gpu_stores = trust.classes.count_gpu_stores
         self._trust_changes: list[TrustChange] = []
         self.has_resolved = False
         self._had_orphans = False
+        self._known_keys: tuple[BlockKey, array[int], array[int]] | None = None
         self._adopted: list[Iterator[BlockStored]] = []  # orphans whose parents have come
         self._has_reported_extras = False
 
     def use_key_size(self, block_size: int) -> None:
         """Make keys of blocks of so many tokens from now on."""
         self._scheme = self._scheme.sized(block_size)
+        self._known_keys = None
 
     def on_restored(self) -> None:
         """The index holds meanings that were learned before."""
@@ -150,13 +154,14 @@ class IndexWriter:
 
     def resolves_parent(self, event: BlockStored) -> bool:
         """Whether the event's blocks begin a sequence, or continue a known block."""
-        parent = event.parent_block_hash
-        return parent is None or self.resolve(EngineHash(parent)) is not None
+        return self._parent_key(event) is not None
 
-    def _parent_key(self, event: BlockStored) -> BlockKey:
+    def _parent_key(self, event: BlockStored) -> BlockKey | None:
+        """The key of the block before an event's first one, None if it is not known."""
         parent = event.parent_block_hash
-        key = None if parent is None else self.resolve(EngineHash(parent))
-        return self._scheme.root(event.lora_name) if key is None else key
+        if parent is None:
+            return self._scheme.root(event.lora_name)
+        return self._index.key_of(self._worker, EngineHash(parent))
 
     def learn_from_sparse(self, event: BlockStored) -> None:
         """Learn meanings from an event that has tokens, but hashes of some of its blocks only."""
@@ -165,10 +170,11 @@ class IndexWriter:
         unit = self._groups.key_block_size
         if size <= 0 or size % unit or all(key is not None for key in keys.values()):
             return
-        if not self.resolves_parent(event) or len(event.token_ids) % size:
+        parent = self._parent_key(event)
+        if parent is None or len(event.token_ids) % size:
             return
         span = size // unit
-        all_keys = self._scheme.keys(self._parent_key(event), event.token_ids)
+        all_keys = self._scheme.keys(parent, event.token_ids)
         positions = find_positions(hashes, keys, all_keys[span - 1 :: span])
         for engine_hash, position in positions.items():
             self._learn(
@@ -203,37 +209,49 @@ class IndexWriter:
 
     def store_with_tokens(self, event: BlockStored, place: Place) -> None:
         """Store blocks that have tokens, or keep them until their parent is known."""
-        if self.resolves_parent(event):
-            hashes = self._index_blocks(event, place)
-            if self.orphans:
-                self._index_waiting_children(hashes)
-        else:
+        parent = self._parent_key(event)
+        if parent is None:
             self._keep_orphan(event, place)
+            return
+        hashes = self._index_blocks(event, place, parent)
+        if self.orphans:
+            self._index_waiting_children(hashes)
 
-    def _index_blocks(self, event: BlockStored, place: Place) -> Hashes:
+    def _index_blocks(self, event: BlockStored, place: Place, parent: BlockKey) -> Hashes:
         """Store the blocks after a known parent; returns the hashes that were understood."""
-        hashes, tokens = event.block_hashes, event.token_ids
-        parsed = parse_extra_keys(event, self.extra_strings)
-        understood, reason = parsed.understood, parsed.reason
-        span = event.block_size // self._groups.key_block_size
-        extras = None
-        if parsed.blocks is not None and span > 1:
+        hashes, tokens, extras = event.block_hashes, event.token_ids, None
+        if event.cache_salt is not None or (event.extra_keys and any(event.extra_keys)):
             unit = self._groups.key_block_size
-            extras, placed = spread_extras(parsed.blocks, parsed.offsets, span, unit)
-            if placed < understood:
-                understood, reason = placed, "images_in_wide_block"
-        elif parsed.blocks is not None:
-            extras = [block_extras or None for block_extras in parsed.blocks]
-        if understood < len(hashes):
-            self.skip(reason, len(hashes) - understood, place)
-            hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]
+            understood, reason, extras = read_extras(event, self.extra_strings, unit)
+            if understood < len(hashes):
+                self.skip(reason, len(hashes) - understood, place)
+                hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]
         if hashes:
             self.has_resolved = True
-            keys = self._scheme.keys(self._parent_key(event), tokens, extras)
+            keys = self._keys_of(parent, tokens, extras)
             new_copies = event.origin != _REUSED
             refused = self._index.store(self._worker, place, hashes, keys, new_copies=new_copies)
-            self.skip("too_many_meanings", refused, place)
+            if refused:
+                self.skip("too_many_meanings", refused, place)
         return hashes
+
+    def _keys_of(
+        self,
+        parent: BlockKey,
+        tokens: array[int],
+        extras: list[tuple[Extra, ...] | None] | None,
+    ) -> array[int]:
+        """The keys of blocks; equal lists of tokens in one batch are the same array."""
+        known = self._known_keys
+        if known is not None and extras is None and tokens is known[1] and parent == known[0]:
+            return known[2]
+        keys = self._scheme.keys(parent, tokens, extras)
+        self._known_keys = None if extras else (parent, tokens, keys)
+        return keys
+
+    def on_batch_end(self) -> None:
+        """A batch was applied: what its events had in common is not needed any more."""
+        self._known_keys = None
 
     def _keep_orphan(self, event: BlockStored, place: Place) -> None:
         if place.tier == GPU_TIER and not self._groups.has_partial_blocks:
@@ -263,7 +281,11 @@ class IndexWriter:
                 self._adopted.pop()
                 continue
             room -= EVENT_WEIGHT + hash_count(event) * self._groups.span
-            children = self._index_blocks(event, _SCRATCH_PLACE)
+            parent = self._parent_key(event)
+            if parent is None:  # evicted, or refused
+                self.skip("unknown_parent", len(event.block_hashes), _SCRATCH_PLACE)
+                continue
+            children = self._index_blocks(event, _SCRATCH_PLACE, parent)
             self._index.remove(self._worker, _SCRATCH_PLACE, children)
             self._adopt(children)
         self.report_orphans()

@@ -75,7 +75,9 @@ class Performer:
         if self._steps is not None:
             self.finish()
         if self._applier.is_short(batch):
-            self.follow(self._applier.apply_batch(batch))
+            changes = self._applier.apply_short_batch(batch)
+            if changes:
+                self.follow(changes)
             self.conclude()
         else:
             self._begin(self._apply_and_conclude(batch))
@@ -129,7 +131,7 @@ class Performer:
     def conclude(self) -> None:
         """Act on changes of trust, then report that something may have changed."""
         self._stream.forget_status()
-        if self.has_news:
+        if self._trust.state is not self._reported_state:
             self._on_trust_changed()
         self._environment.on_change()
 

@@ -11,6 +11,7 @@ In path order:
     http2_peer    a client that writes frames by hand
     certificates  certificates that tests make
     fuzzing       feeds the kernel what nobody means well with; a program of its own
+    applied_worker  one worker's applier, index and trust
     given_keys    a prompt of which only the block keys are given
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines
