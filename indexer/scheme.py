@@ -75,7 +75,8 @@ class KeyScheme:
 
         Raises ValueError if `extras` does not have one entry for each full block.
         """
-        keys: array[int] = block_keys(parent, tokens, self.block_size, encode(extras))
+        encoded = None if extras is None else encode(extras)
+        keys: array[int] = block_keys(parent, tokens, self.block_size, encoded)
         return keys
 
 

@@ -137,7 +137,7 @@ class FrameRouter:
         self.frames += 1
         try:
             frame = parse_frame(parts)
-            if frame.payload in _HEARTBEAT_PAYLOADS:
+            if len(frame.payload) < 2 and frame.payload in _HEARTBEAT_PAYLOADS:
                 self._on_heartbeat(frame, connection)
             else:
                 self._decoder.decode(source, frame, connection)

@@ -53,8 +53,11 @@ class Incarnation:
     def accept(self, sequence: int, fingerprint: int, timestamp: float) -> None:
         """Make this frame the last one accepted."""
         self.last = sequence
-        self.highest_known = max(self.highest_known, sequence)
-        self.newest_timestamp = max(self.newest_timestamp, timestamp)
+        # Not `max`: this is done for every frame.
+        if sequence > self.highest_known:  # noqa: PLR1730
+            self.highest_known = sequence
+        if timestamp > self.newest_timestamp:  # noqa: PLR1730
+            self.newest_timestamp = timestamp
         fingerprints = self._fingerprints
         fingerprints[sequence] = fingerprint
         if len(fingerprints) > _REMEMBERED:

@@ -23,6 +23,7 @@ _RECEIVED_AT = 128  # offset of tcpi_bytes_received in Linux's struct tcp_info
 # How ZMTP sends a part: a flag and a length before it.
 _SHORT_HEAD, _LONG_HEAD, _LONGEST_SHORT = 2, 9, 255
 _HEARTBEAT_BYTES_PER_SECOND = 64  # more than they are
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _NUMBERS = itertools.count(1)
 
 
@@ -87,12 +88,11 @@ class Connections:
         Call it after messages were fetched, and before `number` is asked about them. Returns
         whether there are new connections that `take_made` has not returned yet.
         """
-        try:
-            while True:
-                message = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-                self._notice(message["event"], message["value"])
-        except zmq.Again:
-            return bool(self._unreported)
+        monitor = self._monitor
+        while int(monitor.getsockopt(_EVENTS)) & _READABLE:
+            message = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+            self._notice(message["event"], message["value"])
+        return bool(self._unreported)
 
     def _notice(self, event: int, descriptor: int) -> None:
         now = time.perf_counter()
@@ -174,7 +174,9 @@ class Connections:
 
     def take_refused(self) -> Counter[str]:
         """How many connections were closed since the last call, by reason."""
-        refused, self._refused = self._refused, Counter()
+        refused = self._refused
+        if refused:
+            self._refused = Counter()
         return refused
 
     def is_refused(self, connection: int) -> bool:

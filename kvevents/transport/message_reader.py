@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import zmq
 
 _MOST_PARTS = 4  # a frame has three
 _DROPPED_AT_ONCE = 1024
+# As integers: pyzmq takes a microsecond longer to make C integers of members of an enum.
+_NOBLOCK, _DESCRIPTOR = int(zmq.NOBLOCK), int(zmq.SRCFD)
 
 
-class ReceivedMessage(NamedTuple):
-    """A message as it came."""
-
-    parts: list[bytes]
-    descriptor: int
-    """The file descriptor that it came through; -1 where there is none."""
+ReceivedMessage = tuple[list[bytes], int]
+"""The parts of a message, and the file descriptor that it came through; -1 where there is none."""
 
 
 class MessageReader:
@@ -37,21 +33,17 @@ class MessageReader:
         receive = self._socket.recv
         if self._is_dropping:
             for _ in range(_DROPPED_AT_ONCE):
-                if not receive(zmq.NOBLOCK, copy=False).more:
+                if not receive(_NOBLOCK, copy=False).more:
                     self._is_dropping = False
                     break
             return None
-        part = receive(zmq.NOBLOCK, copy=False)
+        part = receive(_NOBLOCK, copy=False)
         parts = [part.bytes]
         while part.more and len(parts) < _MOST_PARTS:
-            part = receive(zmq.NOBLOCK, copy=False)
+            part = receive(_NOBLOCK, copy=False)
             parts.append(part.bytes)
         self._is_dropping = bool(part.more)
-        return ReceivedMessage(parts, _descriptor_of(part))
-
-
-def _descriptor_of(part: zmq.Frame) -> int:
-    try:
-        return int(part.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return -1
+        try:
+            return parts, int(part.get(_DESCRIPTOR))
+        except zmq.ZMQError:
+            return parts, -1
