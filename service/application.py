@@ -25,6 +25,7 @@ from service.assembly import (
     restore_index,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.heap import trim_heap
 from service.listening import GrpcServer, ListenError
 from service.loops import Loops
 from service.metrics import (
@@ -149,6 +150,8 @@ class Application:
         self.endpoints = self.listener.endpoints
         self.loops.start("sweep", partial(_sweep, self.index))
         stack.push_async_callback(self.loops.stop, "sweep")
+        self.loops.start("heap", trim_heap)
+        stack.push_async_callback(self.loops.stop, "heap")
         self.loops.start("diagnostics", diagnostics.run)
         stack.push_async_callback(self.loops.stop, "diagnostics")
         if snapshots is not None:
