@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, service, stores, streams, tokens
+from benchmarks import kernel, peer, service, stores, streams, tokens
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--most-blocks", type=int, default=10_000_000, help="end of the scale curve"
     )
+    parser.add_argument("--peer", default="", help="a Python with the peer, see benchmarks/peer.py")
     options = parser.parse_args()
     others = 2_000_000 if COMPILED else 20_000
     parts: dict[str, Callable[[], None]] = {
@@ -29,6 +30,8 @@ def main() -> None:
         "clear": kernel.clear_row,
         "memory": kernel.memory_rows,
         "events": service.event_rows,
+        "groups": peer.group_rows,
+        "peer": lambda: peer.peer_rows(options.peer),
         "rpc": service.rpc_rows,
         "stream": streams.stream_rows,
         "many": streams.many_row,

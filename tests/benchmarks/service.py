@@ -75,7 +75,7 @@ class Process:
 
 
 @contextmanager
-def kvatlas() -> Iterator[Process]:
+def kvatlas(*arguments: str) -> Iterator[Process]:
     running = Process(
         "-P",
         "-m",
@@ -87,6 +87,7 @@ def kvatlas() -> Iterator[Process]:
         "--bind=tcp://127.0.0.1:0",
         "--log-format=json",
         "--index-limit=8GiB",
+        *arguments,
     )
     try:
         yield running
