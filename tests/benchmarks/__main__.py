@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, peer, service, stores, streams, tokens
+from benchmarks import kernel, peer, peer_scores, service, stores, streams, tokens
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -31,7 +31,8 @@ def main() -> None:
         "memory": kernel.memory_rows,
         "events": service.event_rows,
         "groups": peer.group_rows,
-        "peer": lambda: peer.peer_rows(options.peer),
+        "peer: ingest": lambda: peer.peer_rows(options.peer),
+        "peer: scores": lambda: peer_scores.peer_score_rows(options.peer),
         "rpc": service.rpc_rows,
         "stream": streams.stream_rows,
         "many": streams.many_row,

@@ -61,11 +61,11 @@ def _sequence(owner: int, number: int, blocks: int) -> tuple[list[int], list[int
     return tokens, [source.getrandbits(62) for _ in range(blocks)]
 
 
-def _stored(tokens: list[int], hashes: list[int], parent: int | None) -> list[object]:
+def stored(tokens: list[int], hashes: list[int], parent: int | None) -> list[object]:
     return ["BlockStored", hashes, parent, tokens, BLOCK, None, "GPU", None]
 
 
-def _payload(events: Sequence[object]) -> bytes:
+def payload(events: Sequence[object]) -> bytes:
     packed: bytes = msgpack.packb([time.time(), events, 0])
     return packed
 
@@ -86,8 +86,8 @@ def _shared_prefixes(workers: int) -> Payloads:
             while start < len(hashes):
                 end = min(len(hashes), start + source.randint(16, 64))
                 parent = hashes[start - 1] if start else None
-                event = _stored(tokens[start * BLOCK : end * BLOCK], hashes[start:end], parent)
-                payloads.append(_payload([event]))
+                event = stored(tokens[start * BLOCK : end * BLOCK], hashes[start:end], parent)
+                payloads.append(payload([event]))
                 start = end
         made.append(payloads)
     return made
@@ -111,7 +111,7 @@ def _sequences_of(workers: int, messages: int, blocks: int, groups: int) -> Payl
                 "extra_keys": [None] * blocks,
             }
             payloads.append(
-                _payload(
+                payload(
                     [
                         {**fields, "group_idx": group, "kv_cache_spec_kind": kinds[group - 2]}
                         for group in range(groups)
@@ -124,7 +124,7 @@ def _sequences_of(workers: int, messages: int, blocks: int, groups: int) -> Payl
 
 
 @contextmanager
-def _publishers(workers: int) -> Iterator[list[zmq.Socket[bytes]]]:
+def publishers(workers: int) -> Iterator[list[zmq.Socket[bytes]]]:
     with zmq.Context() as context:
         sockets = [context.socket(zmq.XPUB) for _ in range(workers)]
         for socket in sockets:
@@ -136,7 +136,7 @@ def _publishers(workers: int) -> Iterator[list[zmq.Socket[bytes]]]:
             socket.close()
 
 
-def _publish(
+def publish(
     sockets: list[zmq.Socket[bytes]], payloads: Payloads, on_some: Callable[[dict[int, int]], None]
 ) -> None:
     """Publish in turns; `on_some` gets each worker's newest number now and then, and at the end."""
@@ -158,55 +158,73 @@ def _publish(
 
 def _take_in(payloads: Payloads, *, paced: bool = False, wait: float = 0.5) -> Taken:
     """Our side; paced: 500 messages at a time. wait: seconds until memory is looked at."""
-    with _publishers(len(payloads)) as sockets:
-        connect = [
-            f"--connect=10.0.0.{worker}:8000={socket.getsockopt_string(zmq.LAST_ENDPOINT)}"
-            for worker, socket in enumerate(sockets)
-        ]
-        with kvatlas(*connect, f"--default-model={MODEL}") as service:
-            pid = service.process.pid
-            cpu, resident = service.cpu, _resident(pid)
-            _publish(sockets, payloads, _waiting(service) if paced else lambda _: None)
-            wait_for(service, {worker: len(p) - 1 for worker, p in enumerate(payloads)})
-            used = service.cpu - cpu
-            time.sleep(wait)
-            return Taken(used, _resident(pid) - resident)
+    with publishers(len(payloads)) as sockets, our_process(sockets) as service:
+        pid = service.process.pid
+        cpu, resident = service.cpu, _resident(pid)
+        publish(sockets, payloads, _waiting(service) if paced else lambda _: None)
+        wait_for(service, {worker: len(p) - 1 for worker, p in enumerate(payloads)})
+        used = service.cpu - cpu
+        time.sleep(wait)
+        return Taken(used, _resident(pid) - resident)
 
 
 def _waiting(service: Process) -> Callable[[dict[int, int]], None]:
     return lambda last: wait_for(service, last)
 
 
-def _take_in_at_peer(python: str, payloads: Payloads) -> Taken:
-    with _publishers(len(payloads)) as sockets, zmq.Context() as context:
+@contextmanager
+def peer_process(python: str, sockets: list[zmq.Socket[bytes]]) -> Iterator[tuple[int, str]]:
+    """The peer, connected to these publishers: the id of its process, and its port."""
+    with zmq.Context() as context:
         free = context.socket(zmq.PUB)
         free.bind("tcp://127.0.0.1:*")
         port = free.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
         free.close()
-        command = [python, "-m", "dynamo.indexer", "--port", port]
-        environment = {**os.environ, "DYN_LOG": "error"}
-        peer = subprocess.Popen(command, env=environment, stdout=-3, stderr=-3)
-        try:
-            for worker, socket in enumerate(sockets):
-                endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-                fields = {"instance_id": worker, "endpoint": endpoint, "model_name": MODEL}
-                _call(port, "register", {**fields, "block_size": BLOCK})
-            while any(worker["status"] != "active" for worker in _call(port, "workers")):
-                time.sleep(0.05)
-            cpu, resident = cpu_seconds(peer.pid), _resident(peer.pid)
-            _publish(sockets, payloads, lambda _: None)
-            still, before = 0, -1.0
-            while still < 5:  # until it has nothing to do for half a second
-                time.sleep(0.1)
-                now = cpu_seconds(peer.pid)
-                still, before = (still + 1 if now - before < 0.005 else 0), now
-            return Taken(before - cpu, _resident(peer.pid) - resident)
-        finally:
-            peer.kill()
-            peer.wait()
+    command = [python, "-m", "dynamo.indexer", "--port", port]
+    environment = {**os.environ, "DYN_LOG": "error"}
+    peer = subprocess.Popen(command, env=environment, stdout=-3, stderr=-3)
+    try:
+        for worker, socket in enumerate(sockets):
+            endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            fields = {"instance_id": worker, "endpoint": endpoint, "model_name": MODEL}
+            call_peer(port, "register", {**fields, "block_size": BLOCK})
+        while any(worker["status"] != "active" for worker in call_peer(port, "workers")):
+            time.sleep(0.05)
+        yield peer.pid, port
+    finally:
+        peer.kill()
+        peer.wait()
 
 
-def _call(port: str, path: str, body: object = None) -> Any:
+def until_idle(pid: int) -> float:
+    """Wait until a process has had nothing to do for half a second; the CPU-seconds it has used."""
+    still, before = 0, -1.0
+    while still < 5:
+        time.sleep(0.1)
+        now = cpu_seconds(pid)
+        still, before = (still + 1 if now - before < 0.005 else 0), now
+    return before
+
+
+def _take_in_at_peer(python: str, payloads: Payloads) -> Taken:
+    with publishers(len(payloads)) as sockets, peer_process(python, sockets) as (pid, _):
+        cpu, resident = cpu_seconds(pid), _resident(pid)
+        publish(sockets, payloads, lambda _: None)
+        return Taken(until_idle(pid) - cpu, _resident(pid) - resident)
+
+
+@contextmanager
+def our_process(sockets: list[zmq.Socket[bytes]]) -> Iterator[Process]:
+    """Our side, connected to these publishers."""
+    connect = [
+        f"--connect=10.0.0.{worker}:8000={socket.getsockopt_string(zmq.LAST_ENDPOINT)}"
+        for worker, socket in enumerate(sockets)
+    ]
+    with kvatlas(*connect, f"--default-model={MODEL}") as service:
+        yield service
+
+
+def call_peer(port: str, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data)
     request.add_header("Content-Type", "application/json")

@@ -66,7 +66,8 @@ def _median_us(service: Process, prompts_a_round: int, ask: Any) -> float:
     return sorted(rounds)[_ROUNDS // 2]
 
 
-def _unary_us(service: Process, requests: list[scoring_pb2.ScoreRequest]) -> float:
+def unary_us(service: Process, requests: list[scoring_pb2.ScoreRequest]) -> float:
+    """Server CPU microseconds of one call."""
     call: Any = service.channel.unary_unary(_SCORE)
     raw = [request.SerializeToString() for request in requests] * _REPEATS
 
@@ -77,7 +78,8 @@ def _unary_us(service: Process, requests: list[scoring_pb2.ScoreRequest]) -> flo
     return _median_us(service, len(raw), ask)
 
 
-def _stream_us(service: Process, requests: list[scoring_pb2.ScoreRequest], in_flight: int) -> float:
+def stream_us(service: Process, requests: list[scoring_pb2.ScoreRequest], in_flight: int) -> float:
+    """Server CPU microseconds of one message of a stream."""
     raw = [
         scoring_pb2.ScoreStreamRequest(id=number, score=request).SerializeToString()
         for number, request in enumerate(requests * _REPEATS)
@@ -94,9 +96,9 @@ def stream_rows() -> None:
     requests = [_request(tokens) for tokens in prompts(8192)]
     for pods in (8, 64):
         with kvatlas() as service, filled(service, pods):
-            unary = _unary_us(service, requests)
+            unary = unary_us(service, requests)
             for in_flight, how in ((1, "one after the other"), (16, "16 in flight")):
-                used = _stream_us(service, requests, in_flight)
+                used = stream_us(service, requests, in_flight)
                 row(
                     f"ScoreStream, server CPU, 8,192 ids, {pods} pods, {how}",
                     f"{used:.0f} us",
@@ -113,7 +115,7 @@ def many_row() -> None:
     requests = [_request(shared + other[at:][:4096]) for at in range(5) for other in others][:64]
     many = scoring_pb2.ScoreManyRequest(requests=requests).SerializeToString()
     with kvatlas() as service, filled(service, 8):
-        unary = _unary_us(service, requests)
+        unary = unary_us(service, requests)
         call: Any = service.channel.unary_unary(_MANY)
         used = _median_us(service, 64 * 8, lambda: [call(many) for _ in range(8)])
     row(
@@ -129,11 +131,11 @@ def holders_row() -> None:
     """A model of 512 pods of which 8 hold something, against one of 8 pods."""
     requests = [_request(tokens, only_holders=True) for tokens in prompts(8192)]
     with kvatlas() as service, filled(service, 8), publisher(service) as socket:
-        few = _unary_us(service, requests)
+        few = unary_us(service, requests)
         for pod in range(8, 512):
             socket.send_multipart(frame(pod, 0, stored([pod] * 16, [pod])))
         wait_for(service, dict.fromkeys(range(8, 512), 0))
-        used = _unary_us(service, requests)
+        used = unary_us(service, requests)
     row(
         "Score, only_holders, 512 pods of which 8 hold the prompt",
         f"{used:.0f} us",
