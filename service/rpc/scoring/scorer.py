@@ -63,7 +63,7 @@ class Scorer:
         self._prompts = prompts
         self.limits = prompts.limits
         self._scheme_of = scheme_of
-        self._configured_models = configured_models
+        self._configured_models = frozenset(configured_models)
         self._unmatched = unmatched
         self._answers = answers
         self._writer = PodScoreWriter(TRUST_STATES)
@@ -133,7 +133,7 @@ class Scorer:
     def _check_model(self, model: str) -> None:
         if not model:
             raise InvalidRequestError("model is not set")
-        if not self._index.pods_of(model) and model not in self._configured_models:
+        if model not in self._configured_models and not self._index.pods_of(model):
             raise UnknownModelError(model, {*self._index.models(), *self._configured_models})
 
     def _check_names(self, request: scoring_pb2.ScoreRequest) -> None:
