@@ -13,6 +13,8 @@ from service.listening.http2.frames import ConnectionFaultError, Fault
 if TYPE_CHECKING:
     from service.listening.http2.stream import Stream
 
+_MOST_BYTES = 64 * 1024  # that are kept for the end of a round of the event loop
+
 
 class Outbox:
     """The frames for one peer, and how much it takes.
@@ -28,6 +30,7 @@ class Outbox:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._out: list[bytes] = []
+        self._size = 0  # of what is in it
         self._is_closed = False
         self.is_full = False
         self.window = frames.DEFAULT_WINDOW
@@ -58,11 +61,14 @@ class Outbox:
         if not self._out and not self._is_closed:
             asyncio.get_running_loop().call_soon(self.flush)
         self._out.append(octets)
+        self._size += len(octets)
+        if self._size >= _MOST_BYTES:  # only the transport knows when the peer takes no more
+            self.flush()
 
     def flush(self) -> None:
         """Write now."""
         if self._out:
-            out, self._out = self._out, []
+            out, self._out, self._size = self._out, [], 0
             if not self._is_closed:
                 self._transport.write(b"".join(out))
 

@@ -26,6 +26,8 @@ STREAM_WINDOW = 1024 * 1024
 """Bytes of a request that may wait to be read."""
 _SMALL = 4096  # bytes of a part to which the next one is added
 _OWED = STREAM_WINDOW // 2  # room that is given back in one frame
+_STEP_BYTES = 256 * 1024  # sent before other work of the event loop goes first
+_STEP_COST = 4096  # of sending anything, in bytes
 
 
 class PeerLeftError(Exception):
@@ -57,6 +59,7 @@ class Stream:
         self.unread = 0
         self._window = STREAM_WINDOW  # what the peer may send, as it was told
         self._owed = 0
+        self._step = 0  # sent since others could run
         self.is_whole = False
         self.is_reset = False
         self.is_closed = False
@@ -178,6 +181,13 @@ class Stream:
             self._outbox.window -= part
             self._outbox.write(frame(DATA, 0, self.number, data[at : at + part]))
             at += part
+            await self._let_others_run(part)
+
+    async def _let_others_run(self, sent: int) -> None:
+        self._step += sent + _STEP_COST
+        if self._step >= _STEP_BYTES:
+            self._step = 0
+            await asyncio.sleep(0)
 
     def _credit(self, size: int) -> None:
         self.unread -= size

@@ -23,6 +23,7 @@ ENCODINGS = b"identity, deflate, gzip"
 PREFIX_BYTES = 5
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _STEP_BYTES = 256 * 1024  # copied or decompressed in one step of the event loop
+_STEP_COST = 4096  # of reading any message, in bytes
 
 
 class MessageError(Exception):
@@ -66,6 +67,7 @@ class MessageReader:
             MessageError: the body is malformed, or the message is too large.
             PeerLeftError: nobody waits for an answer.
         """
+        await self._let_others_run(_STEP_COST)
         rest = self._rest
         while len(rest) < PREFIX_BYTES:
             if self._ended:

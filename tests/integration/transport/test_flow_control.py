@@ -7,7 +7,15 @@ from typing import Any
 
 import grpc
 import pytest
-from support.http2_peer import DATA, WINDOW_UPDATE, frame, http2_peer, message
+from support.http2_peer import (
+    DATA,
+    PING,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    http2_peer,
+    message,
+)
 from support.services.echo import LIMIT, EchoServer
 
 MOST_BYTES = 40_000_000
@@ -115,3 +123,41 @@ async def test_a_caller_gets_its_answer_in_parts_as_it_makes_room(server: EchoSe
                 peer.send(frame(WINDOW_UPDATE, 0, call, (990).to_bytes(4)))
         assert answer == request
         assert (await peer.status_of(call))["grpc-status"] == "0"
+
+
+async def test_an_answer_is_not_made_before_the_peer_takes_it(server: EchoServer) -> None:
+    """However much room the peer has promised: it is kept by neither side."""
+    async with server.channel() as channel, http2_peer(server.address) as peer:
+        peer.send(frame(SETTINGS, 0, 0, (4).to_bytes(2) + (2**31 - 1).to_bytes(4)))
+        peer.send(frame(WINDOW_UPDATE, 0, 0, (2**31 - 65_536).to_bytes(4)))
+        peer.call("/test.Echo/Flood", message(b"20000"))  # 200 MB
+        unary: Any = channel.unary_unary("/test.Echo/Unary")
+        before = -1
+        while server.echo.sent != before or not before:
+            before = server.echo.sent
+            for _ in range(50):
+                assert await unary(b"x") == b"x"
+        assert server.echo.sent * 10_000 < MOST_BYTES
+
+
+@pytest.mark.parametrize("transport", ["http2"])
+async def test_other_work_goes_on_between_many_small_messages(server: EchoServer) -> None:
+    answered = 0
+
+    async def count() -> None:
+        nonlocal answered
+        while True:
+            await asyncio.sleep(0)
+            answered += 1
+
+    async with http2_peer(server.address) as peer:
+        call = peer.call("/test.Echo/Later", None)
+        peer.send(frame(DATA, 1, call, message(b"") * 3000))
+        await server.echo.until(lambda: server.echo.seen["Later began"] == 1)
+        peer.send(frame(PING, 0, 0, bytes(8)))
+        await peer.until(PING)  # the messages have come
+        counting = asyncio.create_task(count())
+        server.echo.go_on.set()
+        assert (await peer.status_of(call))["grpc-status"] == "0"
+        counting.cancel()
+    assert answered > 40
