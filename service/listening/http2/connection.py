@@ -223,6 +223,7 @@ class Connection(asyncio.Protocol):
             return
         if number % 2 == 0 or number <= self.last_stream:
             if number % 2 and number:  # reset by us, before the peer knew
+                self.lifetime.spend()
                 return
             raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "not the number of a new stream")
         self.last_stream = number
@@ -253,8 +254,10 @@ class Connection(asyncio.Protocol):
             return
         stream.send_window += size
         if not size or stream.send_window > frames.MAX_ID:
+            self.lifetime.spend()  # it costs what a reset by the peer does
             stream.on_reset()
-            self.outbox.write(frames.reset(number, Fault.FLOW_CONTROL_ERROR))
+            fault = Fault.FLOW_CONTROL_ERROR if size else Fault.PROTOCOL_ERROR
+            self.outbox.write(frames.reset(number, fault))
             self.remove(stream)
             return
         stream.on_sendable()

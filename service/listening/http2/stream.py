@@ -211,7 +211,8 @@ class Stream:
 
     def _close(self) -> None:
         self.is_closed = True
-        self.connection.lifetime.answered()
+        if self.task is not None:  # else it is refused, which costs next to nothing
+            self.connection.lifetime.answered()
         if not self.is_whole:  # the peer need not send the rest
             self._outbox.write(reset(self.number, Fault.NO_ERROR))
         self.connection.remove(self)

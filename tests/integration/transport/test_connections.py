@@ -122,13 +122,18 @@ async def test_a_peer_that_has_vanished_without_a_word_is_given_up(
 
 def of_a_kind(peer: Http2Peer, kind: str) -> bytes:
     """Many frames of one kind."""
-    if kind == "resets":
+    if "resets" in kind:
+        # Of no room at all: then it is the server who has to reset.
+        end, value = (WINDOW_UPDATE, 0) if kind == "resets by us" else (RESET, 8)
         for _ in range(100):
+            if kind == "resets and refusals":
+                peer.call("/none")
             call = peer.call("/test.Echo/Wait")
-            peer.send(frame(RESET, 0, call, (8).to_bytes(4)))
+            peer.send(frame(end, 0, call, value.to_bytes(4)))
     call = peer.call("/test.Echo/Later", None) if kind == "empty data" else 1
     return {
-        "resets": b"",
+        **dict.fromkeys(("resets", "resets by us", "resets and refusals"), b""),
+        "headers of old calls": frame(HEADERS, 5, 1, peer.block("/none")) * 100,
         "settings": frame(SETTINGS, 0, 0) * 100,
         "pings": frame(PING, 0, 0, bytes(8)) * 100,
         "empty data": frame(DATA, 0, call) * 100,
@@ -150,7 +155,8 @@ async def flood(peer: Http2Peer, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *("resets", "settings", "pings", "empty data"),
+        *("resets", "resets by us", "resets and refusals", "headers of old calls"),
+        *("settings", "pings", "empty data"),
         *("priorities", "header block", "windows", "garbage"),
     ],
 )
