@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         if not self._is_closing:
             self.outbox.close()
             self._is_closing = True
-            self.transport.close()
+            self.lifetime.close()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -221,11 +221,11 @@ class Connection(asyncio.Protocol):
             stream.on_end()
             self._requests.progress(stream)
             return
-        if number % 2 == 0 or number <= self.last_stream:
-            if number % 2 and number:  # reset by us, before the peer knew
-                self.lifetime.spend()
-                return
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "not the number of a new stream")
+        if number % 2 == 0:
+            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "not the number of a stream")
+        if number <= self.last_stream:  # reset by us, before the peer knew
+            self.lifetime.spend()
+            return
         self.last_stream = number
         self._begin(number, headers, ends=ends)
 
@@ -255,9 +255,9 @@ class Connection(asyncio.Protocol):
         stream.send_window += size
         if not size or stream.send_window > frames.MAX_ID:
             self.lifetime.spend()  # it costs what a reset by the peer does
-            stream.on_reset()
             fault = Fault.FLOW_CONTROL_ERROR if size else Fault.PROTOCOL_ERROR
             self.outbox.write(frames.reset(number, fault))
+            stream.on_reset()
             self.remove(stream)
             return
         stream.on_sendable()

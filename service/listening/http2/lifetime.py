@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from service.listening.http2.connection import Connection
 
 _DEAD_AFTER_SECONDS = (60.0, 20.0)  # of silence; then without an answer to a ping
+_CLOSE_SECONDS = 5.0  # for the peer to take what was written to it
 _SPREAD = 0.1  # of the age, so that connections made together are not renewed together
 _ALIVE, _DRAINING = b"kvalive?", b"kvdrain?"
 _STRIKES = 2  # pings that may come too soon
@@ -69,6 +70,12 @@ class Lifetime:
         """Stop the clock: the connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def close(self) -> None:
+        """Close the connection once the rest is written, or the peer takes too long for that."""
+        self.end()
+        self._connection.transport.close()
+        self._timer = self._loop.call_later(_CLOSE_SECONDS, self._connection.abort)
 
     def heard(self) -> None:
         """The peer lives."""
@@ -147,6 +154,8 @@ class Lifetime:
 
     def _tick(self) -> None:
         """Do what is due, and look again when the next thing may be."""
+        if self._connection.transport.is_closing():
+            return
         self.end()
         now = self._loop.time()
         due = [at for at in self._dues(now) if at is not None]

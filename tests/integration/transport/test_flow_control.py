@@ -16,7 +16,10 @@ from support.http2_peer import (
     http2_peer,
     message,
 )
-from support.services.echo import LIMIT, EchoServer
+from support.services.echo import LIMIT, EchoServer, echo_server
+
+from service.listening.http2 import lifetime
+from service.listening.native import transport as native
 
 MOST_BYTES = 40_000_000
 """What either side may have taken before the other one reads."""
@@ -161,3 +164,17 @@ async def test_other_work_goes_on_between_many_small_messages(server: EchoServer
         assert (await peer.status_of(call))["grpc-status"] == "0"
         counting.cancel()
     assert answered > 40
+
+
+@pytest.mark.parametrize("transport", ["http2"])
+async def test_a_peer_that_does_not_take_the_rest_is_given_up(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, "_CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(native, "_LONGEST_GRACE", 0.1)
+    settings = {"connection_age_seconds": 0.3}
+    async with echo_server(transport, **settings) as server, http2_peer(server.address) as peer:
+        peer.send(frame(SETTINGS, 0, 0, (4).to_bytes(2) + (2**31 - 1).to_bytes(4)))
+        peer.send(frame(WINDOW_UPDATE, 0, 0, (2**31 - 65_536).to_bytes(4)))
+        peer.call("/test.Echo/Flood", message(b"20000"))
+        await server.echo.until(lambda: server.echo.seen["Flood cancelled"] == 1)
