@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 FRAME_BYTES = 64 * 1024
 """Of the longest frame that is read."""
+_OF_BLOCKS = (frames.HEADERS, frames.CONTINUATION)
 _BLOCK_BYTES = 64 * 1024  # of a header block, compressed
 _PRIORITY_BYTES = 5
+_HPACK_BYTES = 16  # that take as long as a frame
 
 
 class FrameHandler(Protocol):
@@ -53,7 +55,7 @@ class FrameReader:
         """Read whole frames.
 
         Args:
-            most: how many.
+            most: how many; headers count for more.
             is_over: whether no further one is to be read.
 
         Returns:
@@ -73,10 +75,12 @@ class FrameReader:
             end = at + frames.HEAD_BYTES + length
             if end > len(buffer):
                 break
-            if not most or is_over():
+            if most <= 0 or is_over():
                 more = True
                 break
             most -= 1
+            if kind in _OF_BLOCKS:
+                most -= length // _HPACK_BYTES
             at = end
             self._frame(kind, flags, number & frames.MAX_ID, buffer[end - length : end])
         self._buffer = buffer[at:]

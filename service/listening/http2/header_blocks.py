@@ -16,6 +16,7 @@ LIST_BYTES = 64 * 1024
 
 _CACHED = 32  # blocks of a connection
 _CACHED_BYTES = 512  # of a block
+_CACHED_LIST_BYTES = 4096  # of its headers, which a block of one table may multiply
 _STATUS_OK = b"\x88"
 
 
@@ -62,13 +63,19 @@ class HeaderDecoder:
             is_same = first is self._first() and count == len(table.dynamic_entries)
             if not is_same or size != table.maxsize:
                 self._cache.clear()
-            elif len(self._cache) < _CACHED and len(block) <= _CACHED_BYTES:
+            elif len(self._cache) < _CACHED and _is_small(block, headers):
                 self._cache[block] = headers
         return headers
 
     def _first(self) -> object:
         entries = self._decoder.header_table.dynamic_entries
         return entries[0] if entries else None
+
+
+def _is_small(block: bytes, headers: Headers) -> bool:
+    if len(block) > _CACHED_BYTES:
+        return False
+    return sum([len(name) + len(value) + 32 for name, value in headers]) <= _CACHED_LIST_BYTES
 
 
 def encode(headers: Iterable[tuple[bytes, bytes]], *, begins: bool) -> bytes:

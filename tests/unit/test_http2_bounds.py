@@ -1,0 +1,52 @@
+"""What headers may take of memory, and of a step of the event loop."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from service.listening.http2 import frames
+from service.listening.http2.frame_reader import FrameReader
+from service.listening.http2.header_blocks import HeaderDecoder
+
+
+def test_short_blocks_of_many_headers_are_not_kept() -> None:
+    decoder = HeaderDecoder()
+    tracemalloc.start()
+    try:
+        for more in range(32):
+            assert len(decoder.decode(b"\x82" * (470 + more))) == 470 + more
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 128 * 1024
+
+
+class Handler:
+    """Counts header blocks."""
+
+    def __init__(self) -> None:
+        self.blocks = 0
+
+    def on_preface(self) -> None:
+        pass
+
+    def on_fragment(self) -> None:
+        pass
+
+    def on_header_block(self, number: int, block: bytes, *, ends: bool) -> None:
+        self.blocks += 1
+
+    def on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        pass
+
+
+def test_a_step_reads_fewer_header_blocks_if_they_are_long() -> None:
+    handler = Handler()
+    reader = FrameReader(handler)
+    block = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x82" * 500)
+    reader.add(frames.PREFACE + block * 100)
+    steps = 1
+    while reader.read(256, lambda: False):
+        steps += 1
+    assert handler.blocks == 100
+    assert steps >= 10
