@@ -24,7 +24,7 @@ class Outbox:
         window: bytes of data that the peer takes on all streams together.
         frame_bytes: of the longest frame that the peer takes.
         stream_window: bytes that it takes on a new stream.
-        waiting: streams that wait for room.
+        waiting: streams that wait for room, the first one first; with what they have to send.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -36,7 +36,7 @@ class Outbox:
         self.window = frames.DEFAULT_WINDOW
         self.frame_bytes = frames.DEFAULT_FRAME
         self.stream_window = frames.DEFAULT_WINDOW
-        self.waiting: set[Stream] = set()
+        self.waiting: dict[Stream, int] = {}
 
     def open(self, calls: int, stream_window: int, window: int, header_bytes: int) -> None:
         """Tell the peer what it may do.
@@ -78,9 +78,15 @@ class Outbox:
         self._is_closed = True
 
     def wake(self) -> None:
-        """There may be room for the streams that wait for it."""
-        for stream in list(self.waiting):
-            stream.on_sendable()
+        """Tell the streams that wait for room, but no more of them than there is room for."""
+        room = 0 if self.is_full else self.window
+        for stream, size in self.waiting.items():
+            if room <= 0:
+                break
+            part = min(stream.send_window, size)
+            if part > 0:
+                stream.on_sendable()
+                room -= part
 
     def widen(self, size: int) -> None:
         """Take notice of more room for all streams. Raises ConnectionFaultError."""

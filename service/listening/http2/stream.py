@@ -102,9 +102,9 @@ class Stream:
         """Nobody waits for the response: what answers is cancelled."""
         self.is_reset = True
         self._wake()
-        self.on_sendable()
         if self.task is not None:
             self.task.cancel()
+        self.on_sendable()
 
     def on_sendable(self) -> None:
         """There may be room to send."""
@@ -172,10 +172,11 @@ class Stream:
         at, size = 0, len(data)
         while at < size:
             if self.is_reset:
+                self._outbox.wake()  # others, as it was perhaps told of room
                 raise PeerLeftError
             part = min(self._room(), size - at)
             if part <= 0 or self._outbox.is_full:
-                await self._until_sendable()
+                await self._until_sendable(size - at)
                 continue
             self.send_window -= part
             self._outbox.window -= part
@@ -201,13 +202,18 @@ class Stream:
     def _room(self) -> int:
         return min(self.send_window, self._outbox.window, self._outbox.frame_bytes)
 
-    async def _until_sendable(self) -> None:
-        self._outbox.waiting.add(self)
+    async def _until_sendable(self, size: int) -> None:
+        self._outbox.waiting[self] = size
         self._sendable = asyncio.get_running_loop().create_future()
         try:
             await self._sendable
+        except asyncio.CancelledError:
+            self._outbox.waiting.pop(self, None)
+            if not self._sendable.cancelled():  # others get the room that it was told of
+                self._outbox.wake()
+            raise
         finally:
-            self._outbox.waiting.discard(self)
+            self._outbox.waiting.pop(self, None)
 
     def _close(self) -> None:
         self.is_closed = True

@@ -10,6 +10,7 @@ import pytest
 from support.http2_peer import (
     DATA,
     PING,
+    RESET,
     SETTINGS,
     WINDOW_UPDATE,
     frame,
@@ -18,7 +19,7 @@ from support.http2_peer import (
 )
 from support.services.echo import LIMIT, EchoServer, echo_server
 
-from service.listening.http2 import lifetime
+from service.listening.http2 import Stream, lifetime
 from service.listening.native import transport as native
 
 MOST_BYTES = 40_000_000
@@ -178,3 +179,30 @@ async def test_a_peer_that_does_not_take_the_rest_is_given_up(
         peer.send(frame(WINDOW_UPDATE, 0, 0, (2**31 - 65_536).to_bytes(4)))
         peer.call("/test.Echo/Flood", message(b"20000"))
         await server.echo.until(lambda: server.echo.seen["Flood cancelled"] == 1)
+
+
+@pytest.mark.parametrize("transport", ["http2"])
+async def test_a_little_room_is_told_to_few_of_many_streams(
+    server: EchoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = 0
+    on_sendable = Stream.on_sendable
+
+    def count(stream: Stream) -> None:
+        nonlocal told
+        told += 1
+        on_sendable(stream)
+
+    monkeypatch.setattr(Stream, "on_sendable", count)
+    async with http2_peer(server.address) as peer:
+        peer.send(frame(SETTINGS, 0, 0, (4).to_bytes(2) + (2**31 - 1).to_bytes(4)))
+        calls = [peer.call("/test.Echo/Flood", message(b"1")) for _ in range(200)]
+        for _ in range(200):
+            peer.send(frame(WINDOW_UPDATE, 0, 0, (1).to_bytes(4)))
+        peer.send(frame(PING, 0, 0, bytes(8)))
+        await peer.until(PING)
+        for call in calls[::2]:
+            peer.send(frame(RESET, 0, call, (8).to_bytes(4)))
+        peer.send(frame(WINDOW_UPDATE, 0, 0, (10_005 * 200).to_bytes(4)))
+        assert (await peer.status_of(calls[-1]))["grpc-status"] == "0"
+    assert told < 2000
