@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - pydantic needs it
 from typing import Literal, Self
 
@@ -82,8 +81,8 @@ class GrpcSection(ListenerSection):
         description="addresses: host:port (port 0: any free port) or unix:/path",
     )
     transport: Literal["http2", "grpcio"] = Field(
-        "grpcio" if sys.platform == "win32" else "http2",
-        description="http2: in the service's event loop; grpcio: gRPC's core",
+        "grpcio",
+        description="grpcio: gRPC's core; http2: in the service's event loop: faster, but new",
     )
     lame_duck_seconds: float = Field(
         3.0, ge=0, le=3600, description="after SIGTERM, how long to answer while not ready"

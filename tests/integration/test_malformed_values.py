@@ -67,6 +67,18 @@ class Pods:
         for publisher in self.publishers.values():
             await publisher.until_subscribed()
 
+    async def settled(self, **replicas: RunningService) -> None:
+        """Wait until each replica listens to the pods that are its own, and to no others."""
+        await self.subscribed()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for name, service in replicas.items():
+                listener = service.application.listener
+                while any(  # noqa: ASYNC110 - nothing tells of it
+                    listener.is_listening_to(source) != (self.owner(source.pod, *replicas) == name)
+                    for source in listener.sources
+                ):
+                    await asyncio.sleep(0.001)
+
     def owner(self, pod: str, *names: str) -> str | None:
         return rendezvous_owner(self.publishers[pod].endpoint, names)
 
@@ -148,7 +160,7 @@ async def test_a_malformed_handover_state_stops_no_take_over(redis: StoreProcess
 @pytest.mark.parametrize("key", ["workers", "reports"])
 async def test_a_malformed_record_or_report_is_written_again(redis: StoreProcess, key: str) -> None:
     async with three_pods(redis.url) as pods, pods.replica("a") as a, pods.replica("b") as b:
-        await pods.subscribed()
+        await pods.settled(a=a, b=b)
         pods.publish()
         for service in (a, b):
             await service.until(
@@ -205,7 +217,7 @@ async def test_malformed_rows_are_written_again_by_their_owner(redis: StoreProce
 
 async def test_a_malformed_journal_entry_has_the_shard_loaded_again(redis: StoreProcess) -> None:
     async with three_pods(redis.url) as pods, pods.replica("a") as a, pods.replica("b") as b:
-        await pods.subscribed()
+        await pods.settled(a=a, b=b)
         pods.publish()
         for service in (a, b):
             await service.until_applied({(pod, 0): 0 for pod in PODS})
