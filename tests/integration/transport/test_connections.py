@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,7 +29,6 @@ from support.http2_peer import (
     http2_peer,
     message,
 )
-from support.paths import ROOT
 from support.services.echo import EchoServer, echo_server
 
 from service.listening.http2 import lifetime
@@ -279,7 +280,7 @@ async def test_a_client_written_in_go_is_answered(server: EchoServer) -> None:
     def ask(*arguments: str) -> str:
         done = subprocess.run(
             [
-                *(str(ROOT / ".venv/bin/buf"), "curl", "--protocol=grpc"),
+                *(str(Path(sys.executable).parent / "buf"), "curl", "--protocol=grpc"),
                 *("--http2-prior-knowledge", "--data", '{"service": "test.Echo"}', *arguments),
                 f"http://{server.address}/grpc.health.v1.Health/Check",
             ],
