@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EVENT_BYTES = 600
 _COPIES_BYTES = 250  # of the copies of one hash in one place
-_MOST_COPIES = 1024  # no engine has so many; whoever announces more loses the block too early
+_MOST_COPIES = 1024  # of a block in a place; no engine has so many: the rest is counted as skipped
 
 
 class Adopted(NamedTuple):
@@ -89,13 +89,15 @@ class Orphans:
         return dropped, len(event.block_hashes) - kept
 
     def add_copy(self, engine_hash: EngineHash, place: Place) -> bool:
-        """Count a copy of a block without a known meaning; False if there is no room."""
+        """Count a copy of a block without a known meaning; False if there is no room for it."""
         copies = self._copies.get(engine_hash)
         if copies is None or place not in copies:
             if not self._budget.reserve(_COPIES_BYTES):
                 return False
             copies = self._copies.setdefault(engine_hash, Counter())
-        copies[place] = min(copies[place] + 1, _MOST_COPIES) if self._count_copies else 1
+        if copies[place] >= _MOST_COPIES:
+            return False
+        copies[place] = copies[place] + 1 if self._count_copies else 1
         return True
 
     def remove_copy(self, engine_hash: EngineHash, place: Place, limit: int | None = None) -> bool:

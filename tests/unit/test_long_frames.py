@@ -124,6 +124,9 @@ def test_a_block_that_was_announced_often_before_it_was_understood_is_stored_at_
     pod.publish(stored(0, 1))
     assert pod.slices() <= 1
     assert pod.matched(TOKENS) == 1
+    # Beyond 1,024 copies the others are refused, counted and shown.
+    assert pod.router.streams[POD].applier.counts.skipped == {"unknown_hash": 30_000 - 1_024}
+    assert pod.state[0] is TrustState.PARTIAL
 
 
 class RequestedReplays(NoReplays):
