@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from kvevents.stream import WorkerStream
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from indexer import TrustStatus
+
+
+# A busy machine is no failure; what may take how long is asserted by counted steps.
+hypothesis.settings.register_profile("kvatlas", deadline=None)
+hypothesis.settings.load_profile("kvatlas")
 
 
 @pytest.fixture(scope="session")

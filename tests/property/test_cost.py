@@ -82,7 +82,7 @@ def test_hashes_that_a_stranger_chooses_cost_as_much_as_any(shape: str) -> None:
     assert steps_of(index, lambda: index.remove(POD, CPU, hashes)) < allowed
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, MASK), st.integers(0, MASK), st.integers(0, 63))
 def test_hashes_in_any_progression_cost_as_much_as_any(step: int, first: int, shift: int) -> None:
     index = index_of()

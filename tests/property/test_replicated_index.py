@@ -140,6 +140,5 @@ TestCopiesOfTheIndex = CopiesMachine.TestCase
 TestCopiesOfTheIndex.settings = settings(
     max_examples=80,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

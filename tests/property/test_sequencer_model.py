@@ -271,7 +271,7 @@ class Stream(RuleBasedStateMachine):
 
 
 TestSequencer = Stream.TestCase
-TestSequencer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSequencer.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_frames_of_two_epochs_that_wait_together_are_not_applied_together() -> None:

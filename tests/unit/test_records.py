@@ -126,7 +126,7 @@ def test_what_is_no_such_value_is_malformed(kind: str, malformed: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_value_with_any_part_replaced_is_unpacked_or_malformed(
     kind: str, data: st.DataObject
@@ -152,7 +152,7 @@ def test_a_value_with_any_part_replaced_is_unpacked_or_malformed(
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_value_with_bytes_replaced_is_unpacked_or_malformed(
     kind: str, data: st.DataObject

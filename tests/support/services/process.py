@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 from support.deadlines import DEADLINE_SECONDS
 
@@ -42,6 +43,7 @@ class ServiceProcess:
             env={
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
+                "PYTHONFAULTHANDLER": "1",
                 "KVATLAS_GRPC__LAME_DUCK_SECONDS": lame_duck_seconds,
             },
         )
@@ -64,8 +66,13 @@ class ServiceProcess:
         return self.process.returncode, rest
 
     def _next_line(self) -> str:
+        """The next line of the log; a process that says nothing for long says where it hangs."""
         assert self.process.stderr is not None
+        hangs = threading.Timer(DEADLINE_SECONDS, self.process.send_signal, [signal.SIGABRT])
+        hangs.start()
         line = self.process.stderr.readline()
-        if not line:
-            raise AssertionError(f"kvatlas serve ended with {self.process.wait()}: {self.log}")
+        hangs.cancel()
+        if not line.startswith("{"):
+            line += self.process.stderr.read()
+            raise AssertionError(f"kvatlas serve ended, {self.process.wait()}: {self.log} {line}")
         return line
