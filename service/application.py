@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
@@ -25,8 +24,8 @@ from service.assembly import (
     restore_index,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
-from service.heap import trim_heap
-from service.listening import GrpcServer, ListenError
+from service.heap import sweep_index, trim_heap
+from service.listening import GrpcServer, ListenError, ListenerSettings
 from service.loops import Loops
 from service.metrics import (
     AnswerMetrics,
@@ -64,7 +63,6 @@ _SCORING = SCORING.services_by_name["ScoringService"]
 _TOKENIZATION = TOKENIZATION.services_by_name["TokenizationService"]
 _COMPAT = COMPAT.services_by_name["TokenizationService"]
 _FLEET = FLEET.services_by_name["FleetService"]
-_SWEEP_SECONDS = 0.05
 _CACHED_SCHEMES = 4096  # models; their names come off the wire
 _ADMIN_REQUEST_BYTES = 64 * 1024
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
@@ -148,7 +146,7 @@ class Application:
             stack.push_async_callback(self._write_last, snapshots)
         await stack.enter_async_context(replica)
         self.endpoints = self.listener.endpoints
-        self.loops.start("sweep", partial(_sweep, self.index))
+        self.loops.start("sweep", partial(sweep_index, self.index))
         stack.push_async_callback(self.loops.stop, "sweep")
         self.loops.start("heap", trim_heap)
         stack.push_async_callback(self.loops.stop, "heap")
@@ -242,13 +240,17 @@ class Application:
         scorer = Scorer(
             self.index, self.replica, prompts, self._scheme_of, models, unmatched, answers
         )
-        self._scoring = GrpcServer("grpc", section, section, longest, refused.counter("grpc"))
+        arriving = limits.concurrent_bytes
+        self._scoring = GrpcServer(
+            ListenerSettings("grpc", section, section, longest, arriving, refused.counter("grpc"))
+        )
         add_service(self._scoring, _SCORING, ScoringServicer(scorer, bounds), calls, bounds)
         add_service(self._scoring, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
         add_service(self._scoring, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
         admin = self._configuration.admin
+        count = refused.counter("admin")
         self._admin = GrpcServer(
-            *("admin", admin, section, _ADMIN_REQUEST_BYTES, refused.counter("admin")),
+            ListenerSettings("admin", admin, section, _ADMIN_REQUEST_BYTES, arriving, count),
             may_move=admin.may_move,
         )
         fleet = FleetServicer(self.index, self.replica, diagnostics)
@@ -286,15 +288,3 @@ def _warn_if_uncompiled() -> None:
             detail="no C compiler was at hand at installation: scoring and events are many "
             "times slower than they could be",
         )
-
-
-async def _sweep(index: MemoryIndex) -> None:
-    """Free what retired holders left behind, a slice at a time, between everything else.
-
-    A stranger's clears can keep it going for ever, so it takes a fifth of the time at most.
-    """
-    while True:
-        started = time.perf_counter()
-        more = index.sweep()
-        seconds = time.perf_counter() - started
-        await asyncio.sleep(4 * seconds if more else _SWEEP_SECONDS)

@@ -1,4 +1,4 @@
-"""Gives freed memory back to the system.
+"""Gives freed memory back: of retired holders to the index, of the heap to the system.
 
 The C library keeps what was freed between blocks that are still in use. After a burst of messages
 that is more than the index itself: `malloc_trim` gives it back, where there is one (glibc).
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import resource
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from indexer import MemoryIndex
+
+_SWEEP_SECONDS = 0.05
 _CHECK_SECONDS = 5.0
 _GROWTH = 16 * 1024**2  # bytes by which memory grows before it is looked at again
 _LITTLE = 1024**2  # bytes
@@ -68,6 +72,18 @@ async def trim_heap() -> None:
         await asyncio.sleep(_CHECK_SECONDS)
         if trimmer is not None:
             await trimmer.check()
+
+
+async def sweep_index(index: MemoryIndex) -> None:
+    """Free what retired holders left behind, a slice at a time, between everything else.
+
+    A stranger's clears can keep it going for ever, so it takes a fifth of the time at most.
+    """
+    while True:
+        started = time.perf_counter()
+        more = index.sweep()
+        seconds = time.perf_counter() - started
+        await asyncio.sleep(4 * seconds if more else _SWEEP_SECONDS)
 
 
 def _resident_bytes() -> int:

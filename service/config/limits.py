@@ -54,7 +54,7 @@ class LimitsSection(Section):
         ByteSize(256 * 1024**2),
         ge=1024**2,
         validate_default=True,
-        description="size of the requests under way at the same time",
+        description="size of the requests under way; over http2 also of those that arrive",
     )
     tenant_key: str = Field(
         "",

@@ -16,5 +16,6 @@ In path order:
 from __future__ import annotations
 
 from service.listening.server import GrpcServer, ListenerDiedError, ListenError
+from service.listening.transport import ListenerSettings
 
-__all__ = ["GrpcServer", "ListenError", "ListenerDiedError"]
+__all__ = ["GrpcServer", "ListenError", "ListenerDiedError", "ListenerSettings"]

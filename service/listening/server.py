@@ -15,12 +15,9 @@ from service.listening.tokens import TokenCheck
 from service.rpc import enable_reflection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc
 
-    from service.config import GrpcSection, ListenerSection
-    from service.listening.transport import Handlers, Transport
+    from service.listening.transport import Handlers, ListenerSettings, Transport
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -37,30 +34,14 @@ class GrpcServer:
     """Listens within an `async with` block. Services are added before.
 
     Args:
-        name: of its section, for messages.
-        section: addresses and credentials.
-        bounds: of connections.
-        request_bytes: the largest message that is read.
-        on_refused: is told why a call was refused.
+        settings: what it allows, and whom.
         may_move: whether to take any free port where the one in an address is in use.
     """
 
-    def __init__(
-        self,
-        name: str,
-        section: ListenerSection,
-        bounds: GrpcSection,
-        request_bytes: int,
-        on_refused: Callable[[str], None],
-        *,
-        may_move: bool = False,
-    ) -> None:
-        self._name = name
+    def __init__(self, settings: ListenerSettings, *, may_move: bool = False) -> None:
+        self._settings = settings
+        self._name = settings.name
         self._may_move = may_move
-        self._section = section
-        self._bounds = bounds
-        self._request_bytes = request_bytes
-        self._on_refused = on_refused
         self._services: Handlers = {}
         self._health = health.HealthServicer(self._services.keys())
         self._transport: Transport | None = None
@@ -81,11 +62,11 @@ class GrpcServer:
         """Listens, but is not ready yet. Raises ListenError, OSError, ValueError."""
         described = [*self._services, health.NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]
-        if self._section.reflection:
+        if self._settings.section.reflection:
             enable_reflection(self, described)
         transport = self._transport = self._make_transport()
         try:
-            for address in self._section.listen:
+            for address in self._settings.section.listen:
                 self.addresses.append(self._bind(transport, address))
             await transport.start()
         except (ListenError, asyncio.CancelledError):
@@ -124,18 +105,16 @@ class GrpcServer:
 
     async def _end(self, transport: Transport) -> None:
         self._health.set(is_serving=False)
-        await transport.stop(self._bounds.drain_seconds)
+        await transport.stop(self._settings.bounds.drain_seconds)
         self._transport = None
 
     def _make_transport(self) -> Transport:
         """Raises OSError, ValueError."""
-        file = self._section.token_file
-        tokens = None if file is None else TokenCheck(self._name, file, self._on_refused)
-        kind = GrpcioTransport if self._bounds.transport == "grpcio" else NativeTransport
-        return kind(
-            *(self._name, self._section, self._bounds, self._request_bytes),
-            *(self._services, tokens, self._on_refused),
-        )
+        settings = self._settings
+        file = settings.section.token_file
+        tokens = None if file is None else TokenCheck(self._name, file, settings.on_refused)
+        kind = GrpcioTransport if settings.bounds.transport == "grpcio" else NativeTransport
+        return kind(settings, self._services, tokens)
 
     def _bind(self, transport: Transport, address: str) -> str:
         try:

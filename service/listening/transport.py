@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc
+
+    from service.config import GrpcSection, ListenerSection
 
     Handlers = dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]
 
@@ -13,8 +17,38 @@ NO_METHOD = "there is no such method at this address; FleetService is at admin.l
 """What a caller of an unknown method is told."""
 
 
+class ListenerSettings(NamedTuple):
+    """What a listener allows, and whom."""
+
+    name: str
+    """Of its section, for messages."""
+    section: ListenerSection
+    """Addresses and credentials."""
+    bounds: GrpcSection
+    """Of connections."""
+    request_bytes: int
+    """Of the largest message that is read."""
+    arriving_bytes: int
+    """Of all requests that have not arrived as a whole; grpcio knows no such bound."""
+    on_refused: Callable[[str], None]
+    """Is told why a call was refused."""
+
+    @property
+    def ages(self) -> bool:
+        """Whether clients are told to reconnect from time to time.
+
+        Those behind one address spread over new replicas then. It would end a long stream of an
+        operator.
+        """
+        return self.section is self.bounds
+
+
 class Transport(Protocol):
-    """Serves methods at addresses."""
+    """Serves methods at addresses.
+
+    Its constructor takes the settings, the services, and what decides who may call (None:
+    everybody). It raises OSError or ValueError for unusable credentials.
+    """
 
     def bind(self, address: str) -> int:
         """Listen at host:port or unix:path.

@@ -5,27 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.config import GrpcSection
+    from service.listening.transport import ListenerSettings
 
 _METADATA_BYTES = 16 * 1024
 _DEAD_AFTER_SECONDS = (60, 20)  # of silence; then without an answer to a ping
 _LONGEST_GRACE = 10.0
 
 
-def server_options(
-    section: GrpcSection, request_bytes: int, *, ages: bool
-) -> list[tuple[str, int]]:
-    """The options of a server.
-
-    Args:
-        section: the bounds.
-        request_bytes: the largest message that is read.
-        ages: whether clients are told to reconnect from time to time, so that those behind one
-            address spread over new replicas too. That would end a long stream.
-    """
+def server_options(settings: ListenerSettings) -> list[tuple[str, int]]:
+    """The options of a server."""
+    section = settings.bounds
     silence, answer = _DEAD_AFTER_SECONDS
     options = [
-        ("grpc.max_receive_message_length", min(request_bytes, 2**31 - 1)),
+        ("grpc.max_receive_message_length", min(settings.request_bytes, 2**31 - 1)),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", section.connections),
@@ -42,7 +34,7 @@ def server_options(
     ]
     if section.idle_seconds:
         options.append(("grpc.max_connection_idle_ms", _milliseconds(section.idle_seconds)))
-    if ages and section.connection_age_seconds:  # the core adds or takes away up to a tenth
+    if settings.ages and section.connection_age_seconds:  # give or take a tenth
         grace = max(section.drain_seconds, _LONGEST_GRACE)
         options += [
             ("grpc.max_connection_age_ms", _milliseconds(section.connection_age_seconds)),

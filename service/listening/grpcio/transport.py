@@ -13,42 +13,22 @@ from service.listening.grpcio.tolerant import tolerant_server
 from service.listening.tokens import TokenInterceptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.config import GrpcSection, ListenerSection
     from service.listening.tokens import TokenCheck
-    from service.listening.transport import Handlers
+    from service.listening.transport import Handlers, ListenerSettings
 
 _LOOK_SECONDS = 5.0
 
 
 class GrpcioTransport:
-    """A server of grpc.aio. Raises OSError or ValueError for unusable credentials.
-
-    Args:
-        name: of the listener's section, for messages.
-        section: credentials.
-        bounds: of connections.
-        request_bytes: the largest message that is read.
-        services: what is served.
-        tokens: decide who may call; None: everybody.
-        on_refused: is told why a call was refused.
-    """
+    """A server of grpc.aio."""
 
     def __init__(
-        self,
-        name: str,
-        section: ListenerSection,
-        bounds: GrpcSection,
-        request_bytes: int,
-        services: Handlers,
-        tokens: TokenCheck | None,
-        on_refused: Callable[[str], None],
+        self, settings: ListenerSettings, services: Handlers, tokens: TokenCheck | None
     ) -> None:
-        self._calls = Calls(on_refused)
-        self._credentials = server_credentials(name, section)
+        self._calls = Calls(settings.on_refused)
+        self._credentials = server_credentials(settings.name, settings.section)
         interceptors = [] if tokens is None else [TokenInterceptor(tokens)]
-        options = server_options(bounds, request_bytes, ages=section is bounds)
+        options = server_options(settings)
         self._server = tolerant_server(options, interceptors)
         for service, handlers in services.items():
             watched = {method: self._calls.watched(each) for method, each in handlers.items()}

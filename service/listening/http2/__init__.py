@@ -10,6 +10,7 @@ In path order:
     header_blocks   HPACK
     outbox          what is written together; room that the peer has
     lifetime        how long a connection lasts, and what idle talk its peer may make
+    bodies          what the bodies of all requests may take
     stream          one request and its response, with flow control
 """
 

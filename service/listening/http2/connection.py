@@ -18,18 +18,11 @@ from service.listening.http2.stream import STREAM_WINDOW, Stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.listening.http2.bodies import Requests
+
 _CONNECTION_WINDOW = 4 * 1024 * 1024  # bytes of all requests of a connection that wait to be read
 _FRAMES_A_STEP = 256  # that are read before other work of the event loop goes first
 _OWED = _CONNECTION_WINDOW // 4  # room that is given back in one frame
-
-
-class Requests(NamedTuple):
-    """What a connection does with requests."""
-
-    begin: Callable[[Stream], None]
-    """Is told of a request when its headers have come."""
-    progress: Callable[[Stream], None]
-    """Is told when more of it has come."""
 
 
 class Owner(NamedTuple):
@@ -55,6 +48,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, requests: Requests, bounds: Bounds, owner: Owner) -> None:
         self._requests = requests
+        self.bodies = requests.bodies
         self._bounds = bounds
         self._owner = owner
         self.lifetime = Lifetime(self, bounds)

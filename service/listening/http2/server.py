@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from service.listening.http2.connection import Connection, Owner, Requests
+from service.listening.http2.bodies import Bodies, Requests
+from service.listening.http2.connection import Connection, Owner
 from service.listening.http2.sockets import close_socket, listening_sockets
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Http2Server:
     Args:
         calls: answer the requests.
         bounds: of each connection.
+        body_bytes: of all requests that are not whole or not read.
         connections: how many may be open at one address; further ones are closed.
         tls: returns what a handshake uses, as it is by then; None: no TLS.
     """
@@ -38,10 +40,11 @@ class Http2Server:
         self,
         calls: CallRunner,
         bounds: Bounds,
+        body_bytes: int,
         connections: int,
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        self._requests = Requests(calls.begin, calls.progress)
+        self._requests = Requests(calls.begin, calls.progress, Bodies(body_bytes, calls.give_way))
         self._bounds = bounds
         self._most = connections
         self._tls = tls

@@ -43,6 +43,7 @@ class Stream:
         is_reset: whether nobody waits for the response.
         is_closed: whether the response is sent.
         task: what answers, once it does.
+        timer: ends the stream at its peer's deadline, once that is known.
         credits_at_once: whether the peer may send on although what it sent is not read yet.
         received: bytes of the body so far.
         unread: bytes of the connection's room that this stream takes.
@@ -52,6 +53,7 @@ class Stream:
     def __init__(self, connection: Connection, number: int, headers: Headers, window: int) -> None:
         self.connection = connection
         self._outbox = connection.outbox
+        self._bodies = connection.bodies
         self.number = number
         self.headers = headers
         self.send_window = window
@@ -64,6 +66,7 @@ class Stream:
         self.is_reset = False
         self.is_closed = False
         self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self.credits_at_once = False
         self.call: Any = None
         self._chunks: deque[bytes] = deque()
@@ -92,6 +95,8 @@ class Stream:
         elif chunk:
             self._chunks.append(chunk)
         self._wake()
+        if chunk:
+            self._bodies.keep(self, len(chunk))
 
     def on_end(self) -> None:
         """The request is whole."""
@@ -101,6 +106,8 @@ class Stream:
     def on_reset(self) -> None:
         """Nobody waits for the response: what answers is cancelled."""
         self.is_reset = True
+        self.stop_clock()
+        self._bodies.forget(self)
         self._wake()
         if self.task is not None:
             self.task.cancel()
@@ -122,6 +129,23 @@ class Stream:
         if self.is_whole and len(self._chunks) == 1:
             return self._chunks.popleft()
         return None
+
+    def keep(self, size: int) -> None:
+        """The request takes more memory than has arrived."""
+        self._bodies.keep(self, size)
+
+    def release(self, size: int) -> None:
+        """The request takes less memory than has arrived, as a part of it is read."""
+        self._bodies.release(self, size)
+
+    def release_all(self) -> None:
+        """The request is read."""
+        self._bodies.forget(self)
+
+    def stop_clock(self) -> None:
+        """The deadline does not matter any more."""
+        if self.timer is not None:
+            self.timer.cancel()
 
     async def chunk(self) -> bytes | None:
         """Return the next part of the body; None at its end. Raises PeerLeftError."""
@@ -217,6 +241,8 @@ class Stream:
 
     def _close(self) -> None:
         self.is_closed = True
+        self.stop_clock()
+        self._bodies.forget(self)
         if self.task is not None:  # else it is refused, which costs next to nothing
             self.connection.lifetime.answered()
         if not self.is_whole:  # the peer need not send the rest

@@ -64,7 +64,6 @@ class CallContext(grpc.aio.ServicerContext[Any, Any]):
         self.was_stopped = False
         """Whether the call was cancelled here, with a status."""
         self._deadline = deadline
-        self._timer: asyncio.TimerHandle | None = None
         self._code = _OK
         self._details = ""
         self._trailing: Iterable[tuple[str, str | bytes]] = ()
@@ -188,18 +187,6 @@ class CallContext(grpc.aio.ServicerContext[Any, Any]):
             await self.stream.send_data(prefix + message)
 
     # What the runner of the call says
-
-    def start_clock(self) -> None:
-        """Stop the call at the caller's deadline."""
-        if self._deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(
-                self._deadline, self.stop, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
-            )
-
-    def stop_clock(self) -> None:
-        """The answer is there."""
-        if self._timer is not None:
-            self._timer.cancel()
 
     def stop(self, code: grpc.StatusCode, details: str) -> None:
         """Cancel the call, such that it ends with this status."""

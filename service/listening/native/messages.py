@@ -38,6 +38,10 @@ class MessageError(Exception):
         self.status = status
 
 
+def _ignore(_size: int) -> None:
+    pass
+
+
 class MessageReader:
     """Reads the messages of one call.
 
@@ -46,14 +50,24 @@ class MessageReader:
         limit: bytes of the largest message, also after decompression.
         encoding: what `grpc-encoding` says.
         start: what was read of the body before.
+        keep: is told how many bytes more are kept than have come, by decompression.
+        release: is told how many bytes of those which have come are read, or kept no more.
     """
 
     def __init__(
-        self, next_chunk: NextChunk, limit: int, encoding: bytes = b"identity", start: bytes = b""
+        self,
+        next_chunk: NextChunk,
+        limit: int,
+        encoding: bytes = b"identity",
+        start: bytes = b"",
+        keep: Callable[[int], None] = _ignore,
+        release: Callable[[int], None] = _ignore,
     ) -> None:
         self._next_chunk = next_chunk
         self._limit = limit
         self._encoding = encoding
+        self._keep = keep
+        self._release = release
         self._rest = start  # received, not read yet
         self._ended = False
         self._step = 0  # bytes handled since others could run
@@ -82,7 +96,10 @@ class MessageReader:
             message, self._rest = rest[PREFIX_BYTES:end], rest[end:]
         else:
             message = await self._joined(rest[PREFIX_BYTES:], length)
-        return await self._decompressed(message) if is_compressed else message
+        if is_compressed:
+            message = await self._decompressed(message)
+        self._release(end)
+        return message
 
     async def only(self) -> bytes:
         """Return the message of a call that has one. Raises as `next`."""
@@ -130,9 +147,11 @@ class MessageReader:
                     raise _undecodable()
                 self._check(whole.tell() + len(piece))
                 whole.write(piece)
+                self._keep(len(piece))
                 await self._let_others_run(len(piece))
         except zlib.error:
             raise _undecodable() from None
+        self._release(whole.tell())
         return whole.getvalue()
 
     def _check(self, length: int) -> None:

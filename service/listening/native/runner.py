@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from service.listening.http2.stream import Stream
 
 _Status = grpc.StatusCode
+_CALL_BYTES = 4096  # that a call takes before anything of its message has come
 _log = structlog.get_logger("kvatlas.service")
 
 
@@ -62,6 +63,7 @@ class CallRunner:
         methods: by path.
         request_bytes: of the largest message that is read.
         unknown: the text of the error of a call to another method.
+        on_refused: is told why a call was refused.
         refusal_of: why a call with these headers needs another token, or None.
     """
 
@@ -70,11 +72,13 @@ class CallRunner:
         methods: Mapping[bytes, Method],
         request_bytes: int,
         unknown: str,
+        on_refused: Callable[[str], None],
         refusal_of: Callable[[str, Any], str | None] | None,
     ) -> None:
         self._methods = methods
         self._request_bytes = request_bytes
         self._unknown = unknown
+        self._on_refused = on_refused
         self._refusal_of = refusal_of
 
     def begin(self, stream: Stream) -> None:
@@ -90,12 +94,15 @@ class CallRunner:
         assert method is not None  # noqa: S101
         deadline = None
         if headers.timeout is not None:
-            deadline = asyncio.get_running_loop().time() + headers.timeout
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + headers.timeout
+            stream.timer = loop.call_at(deadline, self._too_late, stream)
         stream.call = (method, headers, deadline)
         if method.reads_stream:
             self._start(stream)
         else:
             stream.credits_at_once = True
+            stream.keep(_CALL_BYTES)
             if stream.is_whole:
                 self.progress(stream)
 
@@ -110,10 +117,28 @@ class CallRunner:
             text = (
                 f"the message is larger than the limit ({length} vs. {self._request_bytes} bytes)"
             )
-            stream.call = None
-            refuse(stream, _Status.RESOURCE_EXHAUSTED, text)
+            self._on_refused("message_too_large")
+            self._end(stream, _Status.RESOURCE_EXHAUSTED, text)
         elif stream.is_whole:
             self._start(stream)
+
+    def give_way(self, stream: Stream) -> None:
+        """End a call, as there is no room for its request and younger ones."""
+        self._on_refused("no_room")
+        text = "the requests that arrive take too much memory, and this one came first"
+        self._end(stream, _Status.RESOURCE_EXHAUSTED, text)
+
+    def _too_late(self, stream: Stream) -> None:
+        self._end(stream, _Status.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    @staticmethod
+    def _end(stream: Stream, status: _Status, text: str) -> None:
+        """End a call with a status, whether its method runs or its request is not whole."""
+        call, stream.call = stream.call, None
+        if isinstance(call, CallContext):
+            call.stop(status, text)
+        elif call is not None:
+            refuse(stream, status, text)
 
     def _refusal(self, headers: CallHeaders, method: Method | None) -> tuple[_Status, str] | None:
         if headers.fault:
@@ -130,13 +155,13 @@ class CallRunner:
         method, headers, deadline = stream.call
         call = self._streaming if method.writes_stream else self._unary
         context = CallContext(stream, headers, deadline)
+        stream.call = context
         stream.task = context.task = asyncio.get_running_loop().create_task(
             self._run(call, method, context)
         )
 
     async def _run(self, call: Any, method: Method, context: CallContext) -> None:
         """Run a call to its end, and say how it ended."""
-        context.start_clock()
         try:
             await call(method, context)
         except asyncio.CancelledError:
@@ -155,7 +180,8 @@ class CallRunner:
             _log.error("call_failed", method=context.headers.path, exc_info=error)
             context.end_with(_Status.UNKNOWN, f"unexpected {type(error).__name__}")
         finally:
-            context.stop_clock()
+            context.stream.stop_clock()
+            context.stream.release_all()
         context.finish()
 
     async def _unary(self, method: Method, context: CallContext) -> None:
@@ -163,7 +189,7 @@ class CallRunner:
         answering = method.call(request, context)
         del request
         answer = await answering
-        context.stop_clock()
+        context.stream.stop_clock()
         if answer is not None:
             await context.answer(method.write(answer) if method.write is not None else answer)
 
@@ -195,11 +221,15 @@ class CallRunner:
         else:
             message = body[PREFIX_BYTES:]
         del body
+        context.stream.release_all()
         return message if method.read is None else method.read(message)
 
     def _reader(self, context: CallContext, start: bytes | None = None) -> MessageReader:
-        encoding = context.headers.encoding
-        return MessageReader(context.stream.chunk, self._request_bytes, encoding, start or b"")
+        stream = context.stream
+        return MessageReader(
+            *(stream.chunk, self._request_bytes, context.headers.encoding, start or b""),
+            *(stream.keep, stream.release),
+        )
 
 
 class _Requests:

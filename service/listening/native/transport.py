@@ -15,39 +15,36 @@ from service.listening.watched import WatchedFiles
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.config import GrpcSection, ListenerSection
+    from service.config import ListenerSection
     from service.listening.tokens import TokenCheck
-    from service.listening.transport import Handlers
+    from service.listening.transport import Handlers, ListenerSettings
 
 _LONGEST_GRACE = 10.0
 
 
 class NativeTransport:
-    """Serves HTTP/2. Its arguments are those of `GrpcioTransport`.
-
-    Raises OSError or ValueError for unusable credentials.
-    """
+    """Serves HTTP/2."""
 
     def __init__(
-        self,
-        name: str,
-        section: ListenerSection,
-        bounds: GrpcSection,
-        request_bytes: int,
-        services: Handlers,
-        tokens: TokenCheck | None,
-        on_refused: Callable[[str], None],
+        self, settings: ListenerSettings, services: Handlers, tokens: TokenCheck | None
     ) -> None:
-        self._calls = Calls(on_refused)
+        self._calls = Calls(settings.on_refused)
         watched = {
             service: {name: self._calls.watched(each) for name, each in handlers.items()}
             for service, handlers in services.items()
         }
         refusal_of = None if tokens is None else tokens.refusal_of
-        runner = CallRunner(methods_of(watched), request_bytes, NO_METHOD, refusal_of)
-        limits = connection_bounds(bounds, ages=section is bounds)
-        tls = server_tls(name, section)
-        self._server = Http2Server(runner, limits, bounds.connections, tls)
+        runner = CallRunner(
+            *(methods_of(watched), settings.request_bytes, NO_METHOD),
+            *(settings.on_refused, refusal_of),
+        )
+        self._server = Http2Server(
+            runner,
+            connection_bounds(settings),
+            settings.arriving_bytes,
+            settings.bounds.connections,
+            server_tls(settings.name, settings.section),
+        )
 
     def bind(self, address: str) -> int:
         """Listen at an address. Raises OSError."""
@@ -68,14 +65,15 @@ class NativeTransport:
         await self._server.close()
 
 
-def connection_bounds(section: GrpcSection, *, ages: bool) -> Bounds:
-    """Return what the peer of a connection may do. `ages` as for `server_options`."""
+def connection_bounds(settings: ListenerSettings) -> Bounds:
+    """Return what the peer of a connection may do."""
+    section = settings.bounds
     return Bounds(
         calls=section.calls_per_connection,
         handshake_seconds=section.handshake_seconds,
         idle_seconds=section.idle_seconds,
         ping_seconds=section.ping_seconds,
-        age_seconds=section.connection_age_seconds if ages else 0.0,
+        age_seconds=section.connection_age_seconds if settings.ages else 0.0,
         grace_seconds=max(section.drain_seconds, _LONGEST_GRACE),
     )
 

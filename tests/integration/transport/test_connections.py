@@ -169,7 +169,7 @@ async def test_a_flood_harms_nobody_else(server: EchoServer, kind: str) -> None:
             assert await unary(channel)(b"x", timeout=DEADLINE_SECONDS) == b"x"
             answered += 1
         await flooding
-        if server.server._bounds.transport == "http2":
+        if server.server._settings.bounds.transport == "http2":
             while await peer.read() is not None:  # the connection ends
                 pass
 

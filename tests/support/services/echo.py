@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from service.config import load
-from service.listening import GrpcServer
+from service.listening import GrpcServer, ListenerSettings
 from support.deadlines import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LIMIT = 9_000_000
 """Bytes of the largest request."""
+ARRIVING = 36_000_000
+"""Bytes of all requests that have not arrived."""
 DETAILS = b"\x00\xffdetails"
 NAME = "test.Echo"
 
@@ -160,7 +162,9 @@ async def echo_server(transport: str, **settings: Any) -> AsyncIterator[EchoServ
     def on_refused(reason: str) -> None:
         refused[reason] += 1
 
-    server = GrpcServer("grpc", grpc_section, grpc_section, LIMIT, on_refused)
+    server = GrpcServer(
+        ListenerSettings("grpc", grpc_section, grpc_section, LIMIT, ARRIVING, on_refused)
+    )
     server.add_registered_method_handlers(NAME, echo.handlers())
     async with server:
         server.become_ready()
