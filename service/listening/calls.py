@@ -41,9 +41,16 @@ class NoConnections:
 class Calls:
     """Knows every call, from its message to its answer."""
 
-    def __init__(self, on_refused: Callable[[str], None]) -> None:
-        """Args: on_refused: is told why a call was refused."""
+    def __init__(self, on_refused: Callable[[str], None], *, watches_tasks: bool) -> None:
+        """Make an empty set of calls.
+
+        Args:
+            on_refused: is told why a call was refused.
+            watches_tasks: whether it notices by itself when the task of a call is done, which
+                takes a round of the event loop; else the transport tells `ended`.
+        """
         self._on_refused = on_refused
+        self._watches_tasks = watches_tasks
         self._running: dict[asyncio.Task[Any], Context] = {}
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended_by_us: set[asyncio.Task[Any]] = set()
@@ -79,6 +86,17 @@ class Calls:
             self._end(task)
         await self._until_none(_END_SECONDS)
         self._connections.release()
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """The task of a call is done, or has only to return."""
+        self._running.pop(task, None)
+        self._streams.discard(task)
+        self._ended_by_us.discard(task)
+        if self._connections is not None:
+            client = self._clients.pop(task, None)
+            if client is not None and client not in self._clients.values():
+                self._connections.close(client)
+            self._changed.set()
 
     def _unary(self, method: Any) -> Any:
         async def call(request: Any, context: Context) -> Any:
@@ -121,22 +139,13 @@ class Calls:
         assert task is not None  # noqa: S101 - grpc.aio runs each call in a task
         self._running[task] = context
         # The task ends when the answer is written: until then its connection is needed.
-        task.add_done_callback(self._ended)
+        if self._watches_tasks:
+            task.add_done_callback(self.ended)
         if self._connections is not None:
             self._clients[task] = client_of(context.peer())
             self._on_refused("stopping")
             await context.abort(grpc.StatusCode.UNAVAILABLE, _STOPPING)
         return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.pop(task, None)
-        self._streams.discard(task)
-        self._ended_by_us.discard(task)
-        if self._connections is not None:
-            client = self._clients.pop(task, None)
-            if client is not None and client not in self._clients.values():
-                self._connections.close(client)
-            self._changed.set()
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._ended_by_us.add(task)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
+class CallerLeftError(Exception):
+    """A message cannot be sent, as nobody waits for it."""
+
+
 class MessageExchange:
     """Reads what the caller sends, and writes answers, each as encoded messages.
 
@@ -32,6 +36,13 @@ class MessageExchange:
         return None if raw is grpc.aio.EOF else cast("bytes", raw)
 
     async def write(self, raw: bytes) -> None:
-        """Send a message. This waits for a caller who does not read what was sent before."""
+        """Send a message. This waits for a caller who does not read what was sent before.
+
+        Raises:
+            CallerLeftError: the caller has gone.
+        """
         async with self._writing:
-            await self._context.write(raw)
+            try:
+                await self._context.write(raw)
+            except Exception as error:  # each transport has its own
+                raise CallerLeftError from error

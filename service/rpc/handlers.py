@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from service.rpc.bounds.call_admission import LARGE_BYTES
 from service.rpc.bounds.refusal import Refusal
-from service.rpc.exchange import MessageExchange
+from service.rpc.exchange import CallerLeftError, MessageExchange
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -175,6 +175,8 @@ class _Call:
                 await method(MessageExchange(context, tenant, self._name), context)
             finally:
                 admission.leave(0, tenant)
+        except CallerLeftError:
+            code = "CANCELLED"
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise

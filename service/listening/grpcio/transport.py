@@ -25,7 +25,7 @@ class GrpcioTransport:
     def __init__(
         self, settings: ListenerSettings, services: Handlers, tokens: TokenCheck | None
     ) -> None:
-        self._calls = Calls(settings.on_refused)
+        self._calls = Calls(settings.on_refused, watches_tasks=True)
         self._credentials = server_credentials(settings.name, settings.section)
         interceptors = [] if tokens is None else [TokenInterceptor(tokens)]
         options = server_options(settings)

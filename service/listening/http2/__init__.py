@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from service.listening.http2.header_blocks import Headers, encode
 from service.listening.http2.lifetime import Bounds
+from service.listening.http2.outbox import Outbox
 from service.listening.http2.server import Http2Server
 from service.listening.http2.stream import PeerLeftError, Stream
 
-__all__ = ["Bounds", "Headers", "Http2Server", "PeerLeftError", "Stream", "encode"]
+__all__ = ["Bounds", "Headers", "Http2Server", "Outbox", "PeerLeftError", "Stream", "encode"]

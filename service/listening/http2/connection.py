@@ -68,7 +68,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self.transport = transport
-        self.outbox = Outbox(transport)
+        self.loop = asyncio.get_running_loop()
+        self.outbox = Outbox(transport, self.loop)
         self.peer = transport.get_extra_info("peername")
         self.outbox.open(self._bounds.calls, STREAM_WINDOW, _CONNECTION_WINDOW, LIST_BYTES)
         self.lifetime.begin()
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self.lifetime.heard()
         if not self._is_closing:
             self.transport.resume_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self.loop.call_soon(self._read_on)
         self.outbox.wake()
 
     @override
@@ -140,16 +141,19 @@ class Connection(asyncio.Protocol):
     # Frames
 
     def _read(self) -> None:
+        self.outbox.hold()
         try:
             if self._frames.read(_FRAMES_A_STEP, lambda: self.outbox.is_full or self._is_closing):
                 self._read_on_later()
         except ConnectionFaultError as error:
             self.fail(error.fault, str(error))
+        finally:
+            self.outbox.let_go()
 
     def _read_on_later(self) -> None:
         if not self.outbox.is_full and not self._is_closing:
             self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
         if not self._is_closing and not self.outbox.is_full:

@@ -1,8 +1,7 @@
-"""What is written to a peer: together what one round of the event loop writes, within its room."""
+"""What is written to a peer: together what one step of the event loop writes, within its room."""
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,11 @@ from service.listening.http2.frame_reader import FRAME_BYTES
 from service.listening.http2.frames import ConnectionFaultError, Fault
 
 if TYPE_CHECKING:
+    import asyncio
+
     from service.listening.http2.stream import Stream
 
-_MOST_BYTES = 64 * 1024  # that are kept for the end of a round of the event loop
+_MOST_BYTES = 64 * 1024  # that are kept for the end of a step
 
 
 class Outbox:
@@ -27,8 +28,10 @@ class Outbox:
         waiting: streams that wait for room, the first one first; with what they have to send.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._loop = loop
+        self._held = 0
         self._out: list[bytes] = []
         self._size = 0  # of what is in it
         self._is_closed = False
@@ -57,12 +60,22 @@ class Outbox:
         self.write(frames.settings_frame(settings) + frames.window_update(0, more))
 
     def write(self, octets: bytes) -> None:
-        """Write frames, together with others of the same round of the event loop."""
-        if not self._out and not self._is_closed:
-            asyncio.get_running_loop().call_soon(self.flush)
+        """Write frames, together with others: until `let_go`, or of a round of the event loop."""
+        if not self._out and not self._held and not self._is_closed:
+            self._loop.call_soon(self.flush)
         self._out.append(octets)
         self._size += len(octets)
         if self._size >= _MOST_BYTES:  # only the transport knows when the peer takes no more
+            self.flush()
+
+    def hold(self) -> None:
+        """Keep what is written, until `let_go` is called as often as this."""
+        self._held += 1
+
+    def let_go(self) -> None:
+        """Write what was kept, unless somebody else holds it."""
+        self._held -= 1
+        if not self._held:
             self.flush()
 
     def flush(self) -> None:

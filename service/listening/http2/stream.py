@@ -154,7 +154,7 @@ class Stream:
                 raise PeerLeftError
             if self.is_whole:
                 return None
-            self._changed = asyncio.get_running_loop().create_future()
+            self._changed = self.connection.loop.create_future()
             await self._changed
         chunk = self._chunks.popleft()
         if not self.credits_at_once:
@@ -228,7 +228,7 @@ class Stream:
 
     async def _until_sendable(self, size: int) -> None:
         self._outbox.waiting[self] = size
-        self._sendable = asyncio.get_running_loop().create_future()
+        self._sendable = self.connection.loop.create_future()
         try:
             await self._sendable
         except asyncio.CancelledError:

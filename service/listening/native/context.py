@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -13,6 +12,7 @@ from service.listening.native.headers import headers_of, message_of
 from service.listening.native.messages import ENCODINGS, prefix_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterable
 
     from service.listening.http2.stream import Stream
@@ -79,7 +79,7 @@ class CallContext(grpc.aio.ServicerContext[Any, Any]):
     def time_remaining(self) -> float | None:  # type: ignore[override]
         if self._deadline is None:
             return None
-        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+        return max(0.0, self._deadline - self.stream.connection.loop.time())
 
     @override
     def peer(self) -> str:

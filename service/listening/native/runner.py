@@ -13,6 +13,7 @@ from service.listening.http2.stream import PeerLeftError
 from service.listening.native.context import CallContext, refuse
 from service.listening.native.headers import CallHeaders, read_headers
 from service.listening.native.messages import PREFIX_BYTES, MessageError, MessageReader
+from service.listening.native.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,6 +65,7 @@ class CallRunner:
         request_bytes: of the largest message that is read.
         unknown: the text of the error of a call to another method.
         on_refused: is told why a call was refused.
+        on_end: is told of the task that has run a call.
         refusal_of: why a call with these headers needs another token, or None.
     """
 
@@ -73,12 +75,14 @@ class CallRunner:
         request_bytes: int,
         unknown: str,
         on_refused: Callable[[str], None],
+        on_end: Callable[[asyncio.Task[Any]], None],
         refusal_of: Callable[[str, Any], str | None] | None,
     ) -> None:
         self._methods = methods
         self._request_bytes = request_bytes
         self._unknown = unknown
         self._on_refused = on_refused
+        self._on_end = on_end
         self._refusal_of = refusal_of
 
     def begin(self, stream: Stream) -> None:
@@ -94,7 +98,7 @@ class CallRunner:
         assert method is not None  # noqa: S101
         deadline = None
         if headers.timeout is not None:
-            loop = asyncio.get_running_loop()
+            loop = stream.connection.loop
             deadline = loop.time() + headers.timeout
             stream.timer = loop.call_at(deadline, self._too_late, stream)
         stream.call = (method, headers, deadline)
@@ -156,12 +160,21 @@ class CallRunner:
         call = self._streaming if method.writes_stream else self._unary
         context = CallContext(stream, headers, deadline)
         stream.call = context
-        stream.task = context.task = asyncio.get_running_loop().create_task(
-            self._run(call, method, context)
-        )
+        steps = Steps(self._run(call, method, context), stream.connection.outbox)
+        stream.task = context.task = stream.connection.loop.create_task(steps)
 
     async def _run(self, call: Any, method: Method, context: CallContext) -> None:
         """Run a call to its end, and say how it ended."""
+        try:
+            await self._status_of(call, method, context)
+            context.finish()
+        except PeerLeftError:
+            pass
+        finally:
+            self._on_end(context.task)
+
+    async def _status_of(self, call: Any, method: Method, context: CallContext) -> None:
+        """Run a call, and tell the context its status. Raises PeerLeftError."""
         try:
             await call(method, context)
         except asyncio.CancelledError:
@@ -171,7 +184,7 @@ class CallRunner:
                 raise
             context.task.uncancel()
         except PeerLeftError:
-            return
+            raise
         except MessageError as error:
             context.end_with(error.status, str(error))
         except grpc.aio.AbortError:
@@ -182,7 +195,6 @@ class CallRunner:
         finally:
             context.stream.stop_clock()
             context.stream.release_all()
-        context.finish()
 
     async def _unary(self, method: Method, context: CallContext) -> None:
         request = await self._only_request(method, context)

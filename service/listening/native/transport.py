@@ -28,7 +28,7 @@ class NativeTransport:
     def __init__(
         self, settings: ListenerSettings, services: Handlers, tokens: TokenCheck | None
     ) -> None:
-        self._calls = Calls(settings.on_refused)
+        self._calls = Calls(settings.on_refused, watches_tasks=False)
         watched = {
             service: {name: self._calls.watched(each) for name, each in handlers.items()}
             for service, handlers in services.items()
@@ -36,7 +36,7 @@ class NativeTransport:
         refusal_of = None if tokens is None else tokens.refusal_of
         runner = CallRunner(
             *(methods_of(watched), settings.request_bytes, NO_METHOD),
-            *(settings.on_refused, refusal_of),
+            *(settings.on_refused, self._calls.ended, refusal_of),
         )
         self._server = Http2Server(
             runner,

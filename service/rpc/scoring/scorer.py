@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.rpc.prompts import PromptReader
 
 _TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond
+_BYTES_AT_ONCE = 65_536  # of a request, which has no more token ids than bytes
 _TOKEN_ID_FIELDS = {"token_ids", "packed_token_ids"}
 
 
@@ -68,14 +69,14 @@ class Scorer:
         self._answers = answers
         self._writer = PodScoreWriter(TRUST_STATES)
 
-    def is_immediate(self, request: scoring_pb2.ScoreRequest) -> bool:
-        """Whether `score` has nothing to wait for, and takes a millisecond at most."""
-        prompt = request.prompt
-        name = prompt.WhichOneof("input")
-        if name not in _TOKEN_ID_FIELDS or self._replica.may_wait:
+    def is_immediate(self, request: scoring_pb2.ScoreRequest, size: int) -> bool:
+        """Whether `score` has nothing to wait for, and takes a millisecond at most.
+
+        size: bytes of the request.
+        """
+        if size > _BYTES_AT_ONCE or self._replica.may_wait:
             return False
-        ids = prompt.token_ids.ids if name == "token_ids" else prompt.packed_token_ids
-        return len(ids) <= _TOKENS_AT_ONCE
+        return request.prompt.WhichOneof("input") in _TOKEN_ID_FIELDS
 
     async def score(
         self, request: scoring_pb2.ScoreRequest, work: LongWork, tokens_left: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvatlas.v1 import scoring_pb2
@@ -10,9 +11,12 @@ from kvatlas.v1 import scoring_pb2
 from service.kernel import length_delimited, varint
 from service.rpc.bounds import LARGE_BYTES, LongWork
 from service.rpc.errors import DeadlineOverError, InvalidRequestError, TooLargeError
+from service.rpc.exchange import CallerLeftError
 from service.rpc.scoring.errors import score_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc
 
     from service.rpc.bounds import CallBounds
@@ -29,18 +33,17 @@ _ERROR = scoring_pb2.ScoreStreamResponse.ERROR_FIELD_NUMBER
 class _Deadline:
     """When the caller gives up one request: by its own time, or by the stream's."""
 
-    def __init__(self, context: Context, timeout_ms: int) -> None:
+    def __init__(self, context: Context, timeout_ms: int, now: Callable[[], float]) -> None:
         self._context = context
-        loop = asyncio.get_running_loop()
-        self._time = loop.time
-        self._ends_at = loop.time() + timeout_ms / 1000 if timeout_ms else None
+        self._now = now
+        self._ends_at = now() + timeout_ms / 1000 if timeout_ms else None
 
     def time_remaining(self) -> float | None:
         """Return the seconds until then; None for no deadline."""
         of_stream = self._context.time_remaining()
         if self._ends_at is None:
             return of_stream
-        own = max(0.0, self._ends_at - self._time())
+        own = max(0.0, self._ends_at - self._now())
         return own if of_stream is None else min(own, of_stream)
 
 
@@ -60,6 +63,7 @@ class ScoreStream:
         self._exchange = exchange
         self._context = context
         self._limits = scorer.limits
+        self._now = asyncio.get_running_loop().time
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the id of the request
 
     async def run(self) -> None:
@@ -87,8 +91,9 @@ class ScoreStream:
         if request.WhichOneof("action") == "cancel":
             if (task := self._tasks.get(request.id)) is not None:
                 task.cancel()
-        elif request.id not in self._tasks and self._scorer.is_immediate(request.score):
-            await self._exchange.write(await self._answer(request, len(raw)))
+        elif request.id not in self._tasks and self._scorer.is_immediate(request.score, len(raw)):
+            deadline = _Deadline(self._context, request.timeout_ms, self._now)
+            await self._exchange.write(await self._answer(request, len(raw), deadline))
         else:
             await self._begin(request, len(raw))
 
@@ -105,27 +110,30 @@ class ScoreStream:
         task.add_done_callback(lambda _: self._tasks.pop(request.id))
 
     async def _answer_later(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> None:
-        await self._exchange.write(await self._answer(request, size))
+        deadline = _Deadline(self._context, request.timeout_ms, self._now)
+        try:
+            async with asyncio.timeout(deadline.time_remaining()):
+                answer = await self._answer(request, size, deadline)
+        except TimeoutError:
+            answer = self._failed(request.id, DeadlineOverError())
+        with suppress(CallerLeftError):  # whoever reads will notice
+            await self._exchange.write(answer)
 
-    async def _answer(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> bytes:
+    async def _answer(
+        self, request: scoring_pb2.ScoreStreamRequest, size: int, deadline: _Deadline
+    ) -> bytes:
         """Return the encoded `ScoreStreamResponse` to a request of `size` bytes."""
         admission, tenant = self._bounds.admission, self._exchange.tenant
-        deadline = _Deadline(self._context, request.timeout_ms)
         try:
             if request.WhichOneof("action") is None:
                 raise InvalidRequestError("set one of score, cancel")
             admission.enter(size, tenant)
             try:
-                async with asyncio.timeout(deadline.time_remaining()):
-                    work = LongWork(self._bounds.turns, deadline)
-                    encoded, _ = await self._scorer.score(
-                        request.score, work, self._limits.call_tokens
-                    )
+                work = LongWork(self._bounds.turns, deadline)
+                encoded, _ = await self._scorer.score(request.score, work, self._limits.call_tokens)
             finally:
                 admission.leave(size, tenant)
             self._bounds.check_answer(encoded)
-        except TimeoutError:
-            return self._failed(request.id, DeadlineOverError())
         except Exception as error:  # noqa: BLE001 - the stream goes on
             return self._failed(request.id, error)
         return _ID_TAG + varint(request.id) + length_delimited(_RESPONSE, encoded)
