@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer import model_scope
-from store.errors import StoreError, decoding
+from store.errors import StoreError
 from store.layout import PAGES, block_names
+from store.records import pairs
 from store.scripts import ClearBits, DeletePages
 from store.store import all_succeeded
+from store.write.stale_rows import stale_rows
 from store.write.write_batch import packed_bits
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class GarbageCollector:
             last = first + _PAGES_AT_ONCE - 1
             try:
                 pages = await self._store.read_pages(home, generation, first, last)
-                names, keys = _rows_of_others(pages, self._live_ids(owned))
+                names, keys = stale_rows(pairs(pages), self._live_ids(owned))
             except StoreError as error:
                 if error.kind == "malformed":
                     self._writer.rewrite(owned.worker)
@@ -115,7 +117,7 @@ async def delete_generation(
         last = first + _PAGES_AT_ONCE - 1
         try:
             pages = await store.read_pages(home, generation, first, last)
-            _, keys = _rows_of_others(pages, set())
+            _, keys = stale_rows(pairs(pages), set())
         except StoreError as error:
             if error.kind != "malformed":
                 raise
@@ -132,16 +134,3 @@ async def delete_generation(
             all_succeeded(await store.call_all(calls))
         await store.call(DeletePages(generation, first, last, is_last=0), home)
     return all_cleared
-
-
-def _rows_of_others(pages: list[bytes], live: set[int]) -> tuple[array[int], array[int]]:
-    """Return the names with rows of holder ids other than `live`, and the blocks of those rows."""
-    names, keys = array("Q"), array("Q")
-    with decoding("page"):
-        for name, packed_rows in zip(pages[::2], pages[1::2], strict=True):
-            rows = array("Q", packed_rows)
-            stale = [index for index in range(0, len(rows), 2) if rows[index + 1] >> 32 not in live]
-            if stale:
-                names.frombytes(name)
-                keys.extend(rows[index] for index in stale)
-    return names, keys

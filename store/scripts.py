@@ -114,6 +114,8 @@ class FlushWorker(Script):
     blocks: bytes
     masks: bytes
     bits: bytes
+    stale_blocks: bytes
+    """Blocks that only lose `retired_bits`."""
     retired_bits: bytes
     registry: str
     state: bytes
@@ -137,6 +139,8 @@ class WriteBits(Script):
     blocks: bytes
     masks: bytes
     bits: bytes
+    stale_blocks: bytes
+    """Blocks that only lose `retired_bits`."""
     retired_bits: bytes
     registry: str
 
@@ -187,6 +191,16 @@ class ReadPages(Script):
     generation: str
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class ReadRows(Script):
+    """Returns the rows of some names of a generation."""
+
+    file = "read_rows"
+    generation: str
+    pages: bytes
+    names: bytes
 
 
 @dataclass(frozen=True)

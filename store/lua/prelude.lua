@@ -99,16 +99,21 @@ end
 
 -- Sets the worker's bits in the bitmap of each block.
 -- blocks: 8 bytes each. bits: positions, 4 bytes each. masks: 8 bytes a block; bit j says whether
--- the block has the j-th of `bits`. retired_bits: positions, 4 bytes each, cleared in every block.
+-- the block has the j-th of `bits`. retired_bits: positions, 4 bytes each, cleared in every block,
+-- and in `stale_blocks`, 8 bytes each, which are otherwise left as they are.
 -- A block without any bit has no key. A position means something within its registry only: the
 -- registry is part of the key, so that bits of different registries never mix.
 -- A key that is no bitmap has lost the bits of all workers, and stays for lookups to find: the script
 -- fails if it is to set a bit there.
-local function set_bits(registry, blocks, masks, bits, retired_bits)
+local function set_bits(registry, blocks, masks, bits, stale_blocks, retired_bits)
   local active, retired = {}, {}
   for index = 1, #bits, 4 do active[#active + 1] = struct.unpack('<I4', bits, index) end
   for index = 1, #retired_bits, 4 do
     retired[#retired + 1] = struct.unpack('<I4', retired_bits, index)
+  end
+  local function clear_retired(key, is_used)
+    for j = 1, #retired do redis.call('SETBIT', key, retired[j], 0) end
+    if not is_used and redis.call('BITCOUNT', key) == 0 then redis.call('DEL', key) end
   end
   for index = 1, #blocks, 8 do
     local key = prefix .. 'b' .. registry .. string.sub(blocks, index, index + 7)
@@ -125,8 +130,11 @@ local function set_bits(registry, blocks, masks, bits, retired_bits)
       for j = 1, #active do
         if not is_set(masks, index, j) then redis.call('SETBIT', key, active[j], 0) end
       end
-      for j = 1, #retired do redis.call('SETBIT', key, retired[j], 0) end
-      if not any_set and redis.call('BITCOUNT', key) == 0 then redis.call('DEL', key) end
+      clear_retired(key, any_set)
     end
+  end
+  for index = 1, #stale_blocks, 8 do
+    local key = prefix .. 'b' .. registry .. string.sub(stale_blocks, index, index + 7)
+    if redis.call('TYPE', key).ok == 'string' then clear_retired(key) end
   end
 end

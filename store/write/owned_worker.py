@@ -9,7 +9,7 @@ from store.errors import StoreError
 from store.layout import worker_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from indexer import TrustStatus, Worker
     from store.records import HandoverState, ShardStatus, WorkerRecord
@@ -71,6 +71,13 @@ class OwnedWorker:
         """Return label -> bit of all holder ids that blocks may have bits of."""
         bits = {**self.bits, **self.retired_bits}
         return {self.bit_label(holder_id): bit for holder_id, bit in bits.items()}
+
+    def overwrites(self, scored: Collection[int]) -> bool:
+        """Whether the store may have rows of released holder ids, some of whose bits blocks have.
+
+        scored: the holder ids that count in scores now.
+        """
+        return bool(self.retired_bits) or any(holder_id not in scored for holder_id in self.bits)
 
     # Generations
 

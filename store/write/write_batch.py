@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ _JOURNAL_BYTES = 32 * 1024**2  # of large entries; small ones may take as much a
 _MIN_ENTRIES = 50
 _MAX_CHANGES = 16_384  # engine hashes of a worker in one write
 _COPYING = "copying"
+_NO_KEYS = array("Q")
 
 
 class WorkerChanges(NamedTuple):
@@ -59,25 +61,40 @@ class WriteBatch(NamedTuple):
 
     owned: OwnedWorker
     changes: Changes | None
+    stale_keys: array[int]
+    """Of blocks that lose the bits of released holder ids, see `stale_rows`."""
     record: WorkerRecord
     """As the store will have it."""
     other_shards: list[int]
     calls: list[Call]
     """One to the home, then one to each of `other_shards`."""
 
+    def requeue(self, index: ReplicatedIndex) -> None:
+        """Let the changes be pending again, because they may not have reached the store."""
+        if self.changes is not None:
+            names, keys = self.changes.names, self.changes.keys + self.stale_keys
+            index.requeue(self.owned.worker, names, keys)
+
 
 def make_write_batch(
-    layout: Layout, replica: str, owned: OwnedWorker, news: WorkerChanges
+    layout: Layout,
+    replica: str,
+    owned: OwnedWorker,
+    news: WorkerChanges,
+    stale_keys: array[int] = _NO_KEYS,
 ) -> WriteBatch:
-    """Return the calls that write `news`. Retires the bits of holder ids that were released."""
+    """Return the calls that write `news`. Retires the bits of holder ids that were released.
+
+    stale_keys: of blocks that lose these bits, see `stale_rows`.
+    """
     places = news.holder_ids.scored()
     for holder_id in [holder_id for holder_id in owned.bits if holder_id not in places]:
         owned.retired_bits[holder_id] = owned.bits.pop(holder_id)
-    bits = BlockBits(owned, news.changes)
+    bits = BlockBits(owned, news.changes, stale_keys)
     home, revision = layout.home(owned.worker), owned.revision + 1
     by_shard = {home: bits}
     if layout.shards > 1:
-        by_shard = bits.split_by_shard(layout.shards_of(bits.names))
+        by_shard = bits.split_by_shard(layout)
     at_home = by_shard.pop(home, None) or BlockBits(owned, None)
     stamp = f"{owned.epoch}:{revision}"
     record = WorkerRecord(
@@ -98,7 +115,7 @@ def make_write_batch(
     calls = [_flush(owned, news, record, at_home).at(home)]
     for shard, bits_there in by_shard.items():
         calls.append(_write_bits(owned, shard, revision, bits_there).at(shard))
-    return WriteBatch(owned, news.changes, record, list(by_shard), calls)
+    return WriteBatch(owned, news.changes, stale_keys, record, list(by_shard), calls)
 
 
 def _flush(
@@ -128,6 +145,7 @@ def _flush(
         blocks=bits.names.tobytes(),
         masks=bits.masks.tobytes(),
         bits=bits.bits,
+        stale_blocks=bits.stale_names.tobytes(),
         retired_bits=packed_bits(owned.retired_bits.values()),
         registry=owned.registry,
         state=state.pack(),
@@ -147,6 +165,7 @@ def _write_bits(owned: OwnedWorker, shard: int, revision: int, bits: BlockBits) 
         blocks=bits.names.tobytes(),
         masks=bits.masks.tobytes(),
         bits=bits.bits,
+        stale_blocks=bits.stale_names.tobytes(),
         retired_bits=packed_bits(owned.retired_bits.values()),
         registry=owned.registry,
     )
@@ -155,24 +174,33 @@ def _write_bits(owned: OwnedWorker, shard: int, revision: int, bits: BlockBits) 
 class BlockBits:
     """The blocks of a worker that may have changed, and which of its bits each has."""
 
-    def __init__(self, owned: OwnedWorker, changes: Changes | None) -> None:
+    def __init__(
+        self, owned: OwnedWorker, changes: Changes | None, stale_keys: array[int] = _NO_KEYS
+    ) -> None:
         self.names: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self.masks: NDArray[np.uint64] = self.names
         """For each block: mask of the positions in `bits` that are set."""
         self.bits = b""
         """Four bytes each."""
+        self.stale_names = block_names(stale_keys, owned.scope)
+        """Blocks that only lose retired bits."""
         if changes is not None:
             self.names = block_names(changes.keys, owned.scope)
             self.masks = np.frombuffer(changes.masks, dtype=np.uint64)
             self.bits = packed_bits(owned.bits[holder_id] for holder_id in changes.scored)
 
-    def split_by_shard(self, shards: NDArray[np.uint64]) -> dict[int, BlockBits]:
-        """Return the blocks of each shard; `shards` has the shard of each block."""
-        return {int(shard): self._subset(shards == shard) for shard in np.unique(shards)}
+    def split_by_shard(self, layout: Layout) -> dict[int, BlockBits]:
+        """Return the blocks of each shard."""
+        of_names, of_stale = layout.shards_of(self.names), layout.shards_of(self.stale_names)
+        return {
+            int(shard): self._subset(of_names == shard, of_stale == shard)
+            for shard in np.unique(np.concatenate([of_names, of_stale]))
+        }
 
-    def _subset(self, selected: NDArray[np.bool_]) -> BlockBits:
+    def _subset(self, names: NDArray[np.bool_], stale_names: NDArray[np.bool_]) -> BlockBits:
         subset = copy(self)
-        subset.names, subset.masks = self.names[selected], self.masks[selected]
+        subset.names, subset.masks = self.names[names], self.masks[names]
+        subset.stale_names = self.stale_names[stale_names]
         return subset
 
 

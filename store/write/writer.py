@@ -25,8 +25,8 @@ import structlog
 from indexer import StableHolderIds
 from store.errors import Failures, StoreError
 from store.store import HeldBy
+from store.write.batch_maker import BatchMaker
 from store.write.bit_allocator import BitAllocator
-from store.write.write_batch import drain_worker, make_write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -73,6 +73,7 @@ class Writer:
         self._live_replicas = live_replicas
         self._changed = changed or asyncio.Event()
         self._allocator = BitAllocator(store, index)
+        self._batches = BatchMaker(store, index, streams, replica, self._is_ready, self._on_failure)
         self.owned: dict[Worker, OwnedWorker] = {}
         self.failures = Failures()
         """Failed rounds by the kind of failure."""
@@ -200,8 +201,7 @@ class Writer:
                 succeeded = False
         if succeeded:
             self.failing = ""
-        ready = [owned for owned in changed if self._is_ready(owned)]
-        await self._send([batch for owned in ready if (batch := self._make_batch(owned))])
+        await self._send(await self._batches.make(changed))
         if any(self.is_owned(owned) and self._has_changes(owned) for owned in changed):
             self.wake()
 
@@ -230,17 +230,6 @@ class Writer:
         self._index.requeue_all(owned.worker)
         _log.info("worker_written_again", pod=owned.worker.pod, rank=owned.worker.rank)
 
-    def _make_batch(self, owned: OwnedWorker) -> WriteBatch | None:
-        """Return what to write of a worker; None, and all of it again later, if that fails."""
-        try:
-            news = drain_worker(self._index, self._streams, owned.worker)
-            return make_write_batch(self._store.layout, self._replica, owned, news)
-        except Exception as error:  # noqa: BLE001 - no other worker must wait for this one
-            _log.exception("write_failed", pod=owned.worker.pod, rank=owned.worker.rank)
-            owned.needs_rewrite = True  # what was drained is lost
-            self._on_failure(StoreError("internal", repr(error)))
-            return None
-
     async def _send(self, batches: list[WriteBatch]) -> None:
         calls = [call for batch in batches for call in batch.calls]
         for batch in batches:
@@ -252,7 +241,7 @@ class Writer:
         except BaseException:
             for batch in batches:  # what was drained from the index must not be lost
                 batch.owned.in_doubt = True
-                self._requeue(batch)
+                batch.requeue(self._index)
             raise
         start = 0
         for batch in batches:
@@ -265,16 +254,11 @@ class Writer:
         by_shard = dict(zip(batch.other_shards, others, strict=True))
         outcome = batch.owned.conclude(batch.record, home, by_shard)
         if outcome.requeue:
-            self._requeue(batch)
+            batch.requeue(self._index)
         if outcome.failure is not None:
             self._on_failure(outcome.failure)
         if outcome.fenced:
             self._on_fenced(batch.owned)
-
-    def _requeue(self, batch: WriteBatch) -> None:
-        if batch.changes is not None:
-            worker, changes = batch.owned.worker, batch.changes
-            self._index.requeue(worker, changes.names, changes.keys)
 
     def _on_fenced(self, owned: OwnedWorker) -> None:
         self.remove(owned.worker)

@@ -292,6 +292,40 @@ def test_replicas_and_their_store_answer_as_the_naive_index(kind: str) -> None:
         run_state_machine_as_test(machine, settings=_settings(8, 25))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("event", ["remove", "store_known", "store"])
+def test_rows_of_a_cleared_worker_are_written_over_without_a_trace(kind: str, event: str) -> None:
+    """Else its bits would stay in blocks for ever, and count for whoever gets them next."""
+    worker, place = WORKERS[0], Place("cpu", 1)
+    with store(kind) as (url, processes):
+        machine = type("Machine", (SharedMachine,), {"url": url, "processes": processes})()
+        machine.begin(count_copies=True)
+        try:
+            machine.store(worker, place, run=(0, 4), salt=0)
+            machine.everybody_agrees()
+            machine.restart(worker)
+            machine.everybody_agrees()
+            for replica in machine._shared().replicas:  # nobody remembers what it was
+                while replica.index.sweep(300):
+                    pass
+            if event == "store":  # the same engine hashes, of other blocks
+                hashes, keys = machine._blocks(worker, (0, 4), 0)[0], CHAIN[4:]
+                machine.subject.of(worker).store(
+                    worker, place, array("Q", hashes), array("Q", keys)
+                )
+                machine.model.store(worker, place, hashes, keys)
+            else:
+                getattr(machine, event)(worker, place, run=(0, 4), salt=0)
+            machine.everybody_agrees()
+            machine.clean()
+            machine.everybody_agrees()
+            for other in WORKERS[1:]:  # get the bits that are free now
+                machine.store(other, place, run=(6, 1), salt=1)
+            machine.everybody_agrees()
+        finally:
+            machine.teardown()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_replicas_and_their_store_answer_as_the_naive_index_in_long_runs(kind: str) -> None:
