@@ -1,8 +1,9 @@
 -- Writes what has changed of a worker to its home: rows, bits, record, and a journal entry.
--- generation: the one that the owner writes. revision: the one written last. pages: 2 bytes a name. names: 8 bytes each. counts: rows of each
--- name, 2 bytes. rows: 16 bytes each. blocks, masks, bits, stale_blocks, retired_bits, registry: see `set_bits` in
--- the prelude; blocks of this shard only. state: what the next owner needs. bits_to_clear: all that
--- the generation has. entries_kept: length of the journal.
+-- generation: the one that the owner writes. revision: the one written last. pages: 2 bytes a name.
+-- names: 8 bytes each. counts: rows of each name, 2 bytes. rows: 16 bytes each. blocks, masks, bits,
+-- stale_blocks, retired_bits, registry: see `set_bits` in the prelude; blocks of this shard only.
+-- state: what the next owner needs. bits_to_clear: all that the generation has. entries_kept: length
+-- of the journal.
 -- Returns {"OK"}, {"FENCED"}, or {"BEHIND", revision} if another revision than `revision` is here,
 -- or another generation.
 local worker, epoch, generation, revision, pages, names, counts, rows, blocks, masks, bits,

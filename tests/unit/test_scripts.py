@@ -40,4 +40,4 @@ def test_the_arguments_of_a_script_are_in_the_order_of_their_names() -> None:
     *plain, packed, shards = script.arguments()
     assert [*plain, shards] == ["a:1/0", "m", "one", "g", "needed", 1]
     assert msgpack.unpackb(packed) == ["one", "two"]
-    assert len(fields(FlushWorker)) == 18
+    assert len(fields(FlushWorker)) == 19
