@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _OWN_PACKAGE = "kvatlas.v1."
+_SCORING = _OWN_PACKAGE + "ScoringService"
 
 
 class MethodCalls:
@@ -71,6 +72,8 @@ class CallMetrics(Collector):
         self._methods: list[MethodCalls] = []
         self._refused: Counter[str] = Counter()
         self._limits: Counter[str] = Counter()
+        self.stream_requests = MethodCalls(_SCORING, "ScoreStream", "unary")
+        """The requests of all streams, each of which is a call to its caller."""
         registry.register(self)
 
     def method(self, service: str, method: str, kind: str) -> MethodCalls:
@@ -95,7 +98,21 @@ class CallMetrics(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         """All families."""
-        yield self._durations()
+        yield _durations(
+            "kvatlas_rpc_duration_seconds",
+            "Time from a received request to its answer, by method and gRPC status.",
+            self._methods,
+        )
+        yield _durations(
+            "kvatlas_stream_request_duration_seconds",
+            "The same of the requests within streams, which are many in one call.",
+            [self.stream_requests],
+        )
+        yield GaugeMetricFamily(
+            "kvatlas_stream_requests_under_way",
+            "Requests within streams that are under way.",
+            self.stream_requests.under_way,
+        )
         yield from self._conventional()
         yield _labelled(
             "kvatlas_rpc_failed_answers",
@@ -115,17 +132,6 @@ class CallMetrics(Collector):
             ["limit"],
             {(limit,): count for limit, count in self._limits.items()},
         )
-
-    def _durations(self) -> Metric:
-        family = HistogramMetricFamily(
-            "kvatlas_rpc_duration_seconds",
-            "Time from a received request to its answer, by method and gRPC status.",
-            labels=["method", "status"],
-        )
-        for method in self._methods:
-            for code, outcome in method.outcomes.items():
-                family.add_metric([method.name, code], outcome.buckets, outcome.total)
-        return family
 
     def _conventional(self) -> Iterable[Metric]:
         labels = ["grpc_type", "grpc_service", "grpc_method"]
@@ -149,6 +155,14 @@ class CallMetrics(Collector):
             if method.outcomes:
                 handling.add_metric(method.labels, total.buckets, total.total)
         return started, under_way, handled, handling
+
+
+def _durations(name: str, text: str, methods: list[MethodCalls]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=["method", "status"])
+    for method in methods:
+        for code, outcome in method.outcomes.items():
+            family.add_metric([method.name, code], outcome.buckets, outcome.total)
+    return family
 
 
 def _labelled(

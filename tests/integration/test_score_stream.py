@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import urllib.request
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +201,27 @@ async def test_a_cancelled_request_has_no_answer(monkeypatch: pytest.MonkeyPatch
         assert (await stream.answer()).id == 1
         await stream.cancel(2)
         await stream.end()
+
+
+async def test_requests_are_counted_by_how_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with slow_service(monkeypatch) as (service, slow):
+        stream = Stream(service.channel)
+        await stream.ask(1, TEXT)
+        await slow.until(1)
+        await stream.ask(2, TEXT, timeout_ms=20)
+        await stream.answer()
+        await stream.ask(3, HONEST)
+        await stream.answer()
+        await stream.call.write(ScoreStreamRequest(id=4))
+        await stream.answer()
+        await stream.cancel(1)
+        await stream.end()
+        url = f"http://127.0.0.1:{service.application.metrics_port}/metrics"
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        for status in ("OK", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "CANCELLED"):
+            labels = f'method="ScoreStream",status="{status}"'
+            assert f"kvatlas_stream_request_duration_seconds_count{{{labels}}} 1.0" in page
+        assert "kvatlas_stream_requests_under_way 0.0" in page
 
 
 async def test_what_cannot_be_begun_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ class CallBounds:
         self._metrics = metrics
         self.admission = CallAdmission(limits)
         self.turns = Turns()
+        self.stream_requests = metrics.stream_requests
+        """Counts the requests within streams."""
 
     async def check_large(
         self, kind: type[Message], raw: bytes, context: grpc.aio.ServicerContext[Any, Any]

@@ -30,13 +30,18 @@ _RESPONSE = scoring_pb2.ScoreStreamResponse.RESPONSE_FIELD_NUMBER
 _ERROR = scoring_pb2.ScoreStreamResponse.ERROR_FIELD_NUMBER
 
 
-class _Deadline:
-    """When the caller gives up one request: by its own time, or by the stream's."""
+class _Clock:
+    """How long a request takes; when its caller gives it up: by its own time or the stream's."""
 
     def __init__(self, context: Context, timeout_ms: int, now: Callable[[], float]) -> None:
         self._context = context
         self._now = now
-        self._ends_at = now() + timeout_ms / 1000 if timeout_ms else None
+        self._began = now()
+        self._ends_at = self._began + timeout_ms / 1000 if timeout_ms else None
+
+    def seconds(self) -> float:
+        """Return the seconds since the request came."""
+        return self._now() - self._began
 
     def time_remaining(self) -> float | None:
         """Return the seconds until then; None for no deadline."""
@@ -63,6 +68,7 @@ class ScoreStream:
         self._exchange = exchange
         self._context = context
         self._limits = scorer.limits
+        self._counts = bounds.stream_requests
         self._now = asyncio.get_running_loop().time
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the id of the request
 
@@ -85,15 +91,15 @@ class ScoreStream:
                 await self._bounds.check_large(kind, raw, self._context)
         except TooLargeError as error:
             await self._bounds.turns.slow_down()
-            await self._exchange.write(self._failed(_id_of(raw), error))
+            await self._exchange.write(self._failed(_id_of(raw), error, self._clock(0)))
             return
         request = self._bounds.read(scoring_pb2.ScoreStreamRequest, raw)
         if request.WhichOneof("action") == "cancel":
             if (task := self._tasks.get(request.id)) is not None:
                 task.cancel()
         elif request.id not in self._tasks and self._scorer.is_immediate(request.score, len(raw)):
-            deadline = _Deadline(self._context, request.timeout_ms, self._now)
-            await self._exchange.write(await self._answer(request, len(raw), deadline))
+            clock = self._clock(request.timeout_ms)
+            await self._exchange.write(await self._answer(request, len(raw), clock))
         else:
             await self._begin(request, len(raw))
 
@@ -101,7 +107,7 @@ class ScoreStream:
         """Answer a request in a task, once fewer than the limit are under way."""
         if request.id in self._tasks:
             error = InvalidRequestError(f"the request with id {request.id} is still under way")
-            await self._exchange.write(self._failed(request.id, error))
+            await self._exchange.write(self._failed(request.id, error, self._clock(0)))
             return
         while len(self._tasks) >= self._limits.stream_requests:
             await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
@@ -110,17 +116,25 @@ class ScoreStream:
         task.add_done_callback(lambda _: self._tasks.pop(request.id))
 
     async def _answer_later(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> None:
-        deadline = _Deadline(self._context, request.timeout_ms, self._now)
+        clock = self._clock(request.timeout_ms)
         try:
-            async with asyncio.timeout(deadline.time_remaining()):
-                answer = await self._answer(request, size, deadline)
+            async with asyncio.timeout(clock.time_remaining()):
+                answer = await self._answer(request, size, clock)
         except TimeoutError:
-            answer = self._failed(request.id, DeadlineOverError())
+            answer = self._failed(request.id, DeadlineOverError(), clock)
+        except asyncio.CancelledError:
+            self._counts.end("CANCELLED", clock.seconds())
+            raise
         with suppress(CallerLeftError):  # whoever reads will notice
             await self._exchange.write(answer)
 
+    def _clock(self, timeout_ms: int) -> _Clock:
+        """Count a request as under way; its caller waits for so long, or for ever."""
+        self._counts.begin()
+        return _Clock(self._context, timeout_ms, self._now)
+
     async def _answer(
-        self, request: scoring_pb2.ScoreStreamRequest, size: int, deadline: _Deadline
+        self, request: scoring_pb2.ScoreStreamRequest, size: int, clock: _Clock
     ) -> bytes:
         """Return the encoded `ScoreStreamResponse` to a request of `size` bytes."""
         admission, tenant = self._bounds.admission, self._exchange.tenant
@@ -129,18 +143,20 @@ class ScoreStream:
                 raise InvalidRequestError("set one of score, cancel")
             admission.enter(size, tenant)
             try:
-                work = LongWork(self._bounds.turns, deadline)
+                work = LongWork(self._bounds.turns, clock)
                 encoded, _ = await self._scorer.score(request.score, work, self._limits.call_tokens)
             finally:
                 admission.leave(size, tenant)
             self._bounds.check_answer(encoded)
         except Exception as error:  # noqa: BLE001 - the stream goes on
-            return self._failed(request.id, error)
+            return self._failed(request.id, error, clock)
+        self._counts.end("OK", clock.seconds())
         return _ID_TAG + varint(request.id) + length_delimited(_RESPONSE, encoded)
 
-    def _failed(self, request_id: int, error: Exception) -> bytes:
+    def _failed(self, request_id: int, error: Exception, clock: _Clock) -> bytes:
         """Return the encoded answer to a request that has failed."""
         refusal = self._bounds.refuse(error, self._exchange.method)
+        self._counts.end(refusal.status.name, clock.seconds())
         encoded = score_error(refusal).SerializeToString()
         return _ID_TAG + varint(request_id) + length_delimited(_ERROR, encoded)
 
