@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.rpc.bounds.json_text import JsonReader
+from service.rpc.bounds import json_text
+from service.rpc.bounds.json_text import JsonReader, count_values
 from service.rpc.errors import InvalidRequestError, TooLargeError
 
 
@@ -74,3 +77,26 @@ def test_a_text_that_is_no_json_is_refused_as_such(text: str) -> None:
 def test_half_of_a_surrogate_pair_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"^f is no Unicode text"):
         JsonReader(50).read("f", text)
+
+
+@given(
+    st.lists(st.sampled_from(['"', "\\", ",", "[", "{", "é", "a", '\\"', "x" * 30])),
+    st.integers(1, 9),
+)
+def test_values_are_counted_alike_in_a_text_and_in_its_bytes(parts: list[str], most: int) -> None:
+    text = "".join(parts)
+    raw = text.encode()
+
+    def counted(text: Any, start: int, end: int) -> int:
+        counting = count_values(text, start, end, most)
+        while True:
+            try:
+                next(counting)
+            except StopIteration as ended:
+                return min(most + 1, int(ended.value))
+
+    whole = counted(text, 0, len(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "_PIECE", 10)
+        assert counted(text, 0, len(text)) == whole
+        assert counted(b"[,[" + raw + b"[,[", 3, 3 + len(raw)) == whole

@@ -137,3 +137,28 @@ def test_token_ids_are_skipped_as_a_whole() -> None:
 def test_malformed_bytes_are_left_to_the_decoder(raw: bytes) -> None:
     check(scoring_pb2.ScoreManyRequest(), raw)
     check(one(), raw)
+
+
+LONG = 70_000  # bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ("[" + "1," * LONG, True),
+        ('{"a": "' + "," * LONG + '"}', False),
+        ('["' + '\\"[,' * LONG + '"]', False),
+        ('["' + "é," * LONG + '", [[[[[[]]]]]]]', True),
+        ('"' + "," * LONG, False),
+    ],
+)
+def test_a_long_json_text_of_too_many_values_is_not_decoded(text: str, is_refused: bool) -> None:
+    request = scoring_pb2.ScoreRequest(model="m")
+    request.prompt.chat_completion = text
+    raw = request.SerializeToString()
+    check(request, raw[:-1])  # cut off: decoding says so
+    if not is_refused:
+        check(request)
+        return
+    with pytest.raises(TooLargeError, match="chat_completion: the JSON of the request has more"):
+        check(request)

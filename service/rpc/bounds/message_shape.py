@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from service.rpc.bounds.json_text import check_values, count_values
 from service.rpc.errors import TooLargeError
 
 if TYPE_CHECKING:
@@ -88,10 +89,23 @@ class MessageShape:
             counts[number] += 1
             if counted.is_json and at - start > _LONG_JSON:
                 await self._work.first_slice()
+                if not descriptor.full_name.startswith(_PACKAGE_COUNTED):
+                    await self._check_values(counted.name, raw, start, at)
             if counted.setting:
                 self._check_count(counted, counts[number])
             if counted.below is not None and depth < _MAX_DEPTH and at <= end:
                 await self._message(raw, start, at, counted.below, depth + 1)
+
+    async def _check_values(self, name: str, raw: bytes, start: int, end: int) -> None:
+        """Refuse a JSON text of too many values: to decode the message copies the text twice."""
+        limit = self._limits.json_values
+        counting = count_values(raw, start, min(end, len(raw)), limit)
+        try:
+            while True:
+                next(counting)
+                await self._work.pause()
+        except StopIteration as ended:
+            check_values(name, ended.value, limit)
 
     async def _pause(self) -> None:
         if self.fields > _MOST_FIELDS:
