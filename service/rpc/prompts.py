@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from indexer import MultimodalItem, Tokens
     from service.config import LimitsSection
+    from service.rpc.bounds import LongWork
     from tokenization import Prompt, Tokenized, Tokenizers
 
 _T = TypeVar("_T")
@@ -130,19 +131,23 @@ class PromptReader:
     # Tokenization
 
     async def read_score(
-        self, request: scoring_pb2.ScoreRequest, timeout: float | None
+        self, request: scoring_pb2.ScoreRequest, work: LongWork
     ) -> TokenizedPrompt:
-        """Tokenize what a ScoreRequest asks about. `timeout`: see `Tokenizers.tokenize`."""
+        """Tokenize what a ScoreRequest asks about, and let others go first in between."""
         message, limits = request.prompt, self.limits
         has_items = bool(message.multimodal_items)
         if has_items:
             check_item_count(message.multimodal_items, limits)
         prompt = self.score_prompt(message)
-        ids, _ = await self.tokenize(request.model, prompt, timeout)
+        ids, _ = await self.tokenize(request.model, prompt, work.time_remaining())
         salt = _cache_salt(prompt)  # now, because it looks into the prompt
         salt = request.cache_salt or salt
         check_name("cache_salt", salt, limits.name_bytes)
-        items = items_of(message.multimodal_items, len(ids), limits) if has_items else ()
+        items: Sequence[MultimodalItem] = ()
+        if has_items:
+            await work.pause()
+            items = items_of(message.multimodal_items, len(ids), limits)
+            await work.pause()
         return TokenizedPrompt(_widened(ids), items, salt)
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:

@@ -12,6 +12,8 @@ from kvatlas.v1 import scoring_pb2, tokenization_pb2
 from pydantic import ByteSize
 
 from service.config import LimitsSection
+from service.rpc.bounds import LongWork
+from service.rpc.bounds.turns import Turns
 from service.rpc.errors import InvalidRequestError, TooLargeError
 from service.rpc.prompts import PromptReader, TokenizedPrompt
 from tokenization import (
@@ -48,6 +50,18 @@ def reader(text_bytes: int = 100, tokenizers: Tokenizers = TOKENIZERS) -> Prompt
     return PromptReader(tokenizers, limits)
 
 
+class Patience:
+    """A caller that never gives up."""
+
+    def time_remaining(self) -> None:
+        return None
+
+
+def patient() -> LongWork:
+    """The work of a call without a deadline."""
+    return LongWork(Turns(), Patience())
+
+
 def packed(*ids: int) -> scoring_pb2.Prompt:
     return scoring_pb2.Prompt(packed_token_ids=struct.pack(f"<{len(ids)}I", *ids))
 
@@ -56,7 +70,7 @@ async def read(
     prompt: scoring_pb2.Prompt, tokenizers: Tokenizers = TOKENIZERS, **fields: Any
 ) -> TokenizedPrompt:
     request = scoring_pb2.ScoreRequest(model="m", prompt=prompt, **fields)
-    return await reader(tokenizers=tokenizers).read_score(request, None)
+    return await reader(tokenizers=tokenizers).read_score(request, patient())
 
 
 # ScoreRequest
@@ -171,7 +185,7 @@ async def test_a_body_s_salt_is_used_unless_the_call_has_one() -> None:
         assert (await read(prompt, tokenizers, cache_salt="call")).cache_salt == "call"
         long: Any = {field: json.dumps({**BODY, "b": "x" * 100_000})}
         found = await reader(2**20, tokenizers).read_score(
-            scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(**long)), None
+            scoring_pb2.ScoreRequest(model="m", prompt=scoring_pb2.Prompt(**long)), patient()
         )
         assert found.cache_salt == "s"
         none: Any = {field: json.dumps({"cache_salt": None})}

@@ -90,7 +90,7 @@ class Scorer:
         model = request.model
         self._check_model(model)
         self._check_names(request)
-        tokens, items, salt = await self._prompts.read_score(request, work.time_remaining())
+        tokens, items, salt = await self._prompts.read_score(request, work)
         if len(tokens) > tokens_left:
             raise CallTooLargeError(
                 f"the prompts have more than {self.limits.call_tokens} tokens together",
