@@ -79,12 +79,13 @@ class Heard:
 def test_frames_are_read_however_they_are_cut(
     payloads: list[bytes], cuts: list[int], most: int
 ) -> None:
-    octets, expected = PREFACE, [("preface",)]
-    for number, payload in enumerate(payloads):
+    octets = PREFACE + frame(4, 0, 0)
+    expected: list[tuple[object, ...]] = [("preface",), (4, 0, 0, b"")]
+    for number, payload in enumerate(payloads, 1):
         start, rest = payload[:100], payload[100:]
         octets += frame(0, 0, number, payload) + frame(1, 1, number, start)
         octets += frame(9, 4, number, rest)
-        expected += [(0, 0, number, payload), (1, number, payload, True)]  # type: ignore[list-item]
+        expected += [(0, 0, number, payload), (1, number, payload, True)]
     heard = Heard()
     reader = FrameReader(heard)
     for piece in pieces(octets, cuts):

@@ -44,7 +44,7 @@ def test_a_step_reads_fewer_header_blocks_if_they_are_long() -> None:
     handler = Handler()
     reader = FrameReader(handler)
     block = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x82" * 500)
-    reader.add(frames.PREFACE + block * 100)
+    reader.add(frames.PREFACE + frames.settings_frame({}) + block * 100)
     steps = 1
     while reader.read(256, lambda: False):
         steps += 1

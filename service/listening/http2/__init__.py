@@ -4,7 +4,8 @@ In path order:
 
     server          sockets that accept, and the connections behind them
     sockets         how an address is bound
-    connection      one connection: what its frames mean
+    connection      one connection: when it is read, and its end
+    peer_frames     what its frames mean
     frame_reader    octets -> frames
     frames          frames -> octets, and their numbers
     header_blocks   HPACK

@@ -15,6 +15,14 @@ FRAME_BYTES = 64 * 1024
 _OF_BLOCKS = (frames.HEADERS, frames.CONTINUATION)
 _BLOCK_BYTES = 64 * 1024  # of a header block, compressed
 _PRIORITY_BYTES = 5
+_LENGTHS = {
+    frames.PRIORITY: _PRIORITY_BYTES,
+    frames.RST_STREAM: 4,
+    frames.PING: 8,
+    frames.WINDOW_UPDATE: 4,
+}
+_OF_STREAMS = {frames.DATA, frames.PRIORITY, frames.RST_STREAM, *_OF_BLOCKS}
+_OF_CONNECTIONS = {frames.SETTINGS, frames.PING, frames.GOAWAY}
 _HPACK_BYTES = 16  # that take as long as a frame
 
 
@@ -45,6 +53,7 @@ class FrameReader:
         self._handler = handler
         self._buffer = b""
         self._has_preface = False
+        self._has_settings = False
         self._block: tuple[int, int, bytes] | None = None  # stream, flags, header block so far
 
     def add(self, data: bytes) -> None:
@@ -97,11 +106,11 @@ class FrameReader:
         return len(frames.PREFACE)
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if self._block is not None and (kind != frames.CONTINUATION or number != self._block[0]):
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "a header block does not end")
+        self._check(kind, flags, number, len(payload))
         if kind == frames.HEADERS:
             payload = frames.without_padding(payload, flags)
             if flags & frames.WITH_PRIORITY:
+                _check_priority(number, payload)
                 payload = payload[_PRIORITY_BYTES:]
             self._fragment(number, flags, payload, flags & frames.END_HEADERS)
         elif kind == frames.CONTINUATION:
@@ -111,7 +120,21 @@ class FrameReader:
             _, first_flags, block = self._block
             self._fragment(number, first_flags, block + payload, flags & frames.END_HEADERS)
         else:
+            if kind == frames.PRIORITY:
+                _check_priority(number, payload)
             self._handler.on_frame(kind, flags, number, payload)
+
+    def _check(self, kind: int, flags: int, number: int, length: int) -> None:
+        if not self._has_settings:
+            if kind != frames.SETTINGS or flags & frames.ACK:
+                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "the settings come first")
+            self._has_settings = True
+        if kind in (_OF_CONNECTIONS if number else _OF_STREAMS):
+            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "a frame of a wrong stream")
+        if length != _LENGTHS.get(kind, length):
+            raise ConnectionFaultError(Fault.FRAME_SIZE_ERROR, "the length of a frame is wrong")
+        if self._block is not None and (kind != frames.CONTINUATION or number != self._block[0]):
+            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "a header block does not end")
 
     def _fragment(self, number: int, flags: int, block: bytes, is_whole: int) -> None:
         if len(block) > _BLOCK_BYTES:
@@ -119,3 +142,10 @@ class FrameReader:
         self._block = None if is_whole else (number, flags, block)
         if is_whole:
             self._handler.on_header_block(number, block, ends=bool(flags & frames.END_STREAM))
+
+
+def _check_priority(number: int, payload: bytes) -> None:
+    if len(payload) < _PRIORITY_BYTES:
+        raise ConnectionFaultError(Fault.FRAME_SIZE_ERROR, "half a priority")
+    if int.from_bytes(payload[:4]) & frames.MAX_ID == number:
+        raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "a stream depends on itself")

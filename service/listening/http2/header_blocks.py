@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import hpack
@@ -18,6 +19,8 @@ _CACHED = 32  # blocks of a connection
 _CACHED_BYTES = 512  # of a block
 _CACHED_LIST_BYTES = 4096  # of its headers, which a block of one table may multiply
 _STATUS_OK = b"\x88"
+# A table may change its size twice before the headers; each change takes as long as a header.
+_MANY_SIZES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
 
 
 class Headers(list[tuple[bytes, bytes]]):
@@ -49,6 +52,8 @@ class HeaderDecoder:
         """Return the headers of a block. Raises ConnectionFaultError."""
         headers = self._cache.get(block)
         if headers is None:
+            if _MANY_SIZES.match(block):
+                raise ConnectionFaultError(Fault.COMPRESSION_ERROR, "too many sizes of the table")
             table = self._decoder.header_table
             size, first, count = table.maxsize, self._first(), len(table.dynamic_entries)
             try:

@@ -122,7 +122,8 @@ class Lifetime:
         self._last_ping = now
 
     def ping_answered(self, payload: bytes) -> None:
-        """The peer has answered a ping of ours."""
+        """The peer has answered a ping, of ours or none."""
+        self.spend()
         if payload == _DRAINING:
             self._refuse_further_calls()
 
