@@ -9,6 +9,7 @@ In path order:
     frame_reader    octets -> frames
     frames          frames -> octets, and their numbers
     header_blocks   HPACK
+    malformed       what makes the headers of a request malformed
     outbox          what is written together; room that the peer has
     lifetime        how long a connection lasts, and what idle talk its peer may make
     stream          one request and its response, with flow control

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import hpack
 
 from service.listening.http2.frames import ConnectionFaultError, Fault
+from service.listening.http2.malformed import body_bytes, fault_of_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,13 +28,17 @@ class Headers(list[tuple[bytes, bytes]]):
     """The headers of a request.
 
     Attributes:
+        fault: why they are malformed, as those of a request; empty if they are not.
+        body_bytes: the size of the body that they promise; None: they do not.
         meaning: what they mean, for whoever has read them before; equal ones come again.
     """
 
-    __slots__ = ("meaning",)
+    __slots__ = ("body_bytes", "fault", "meaning")
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(pairs)
+        self.fault = fault_of_request(self)
+        self.body_bytes = body_bytes(self)
         self.meaning: Any = None
 
 

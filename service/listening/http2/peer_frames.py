@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from service.listening.http2 import frames
 from service.listening.http2.frames import ConnectionFaultError, Fault
 from service.listening.http2.header_blocks import HeaderDecoder
+from service.listening.http2.malformed import fault_of_trailers
 from service.listening.http2.stream import Stream
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ class PeerFrames:
             if not ends or stream.is_whole:
                 fault = Fault.STREAM_CLOSED if stream.is_whole else Fault.PROTOCOL_ERROR
                 raise ConnectionFaultError(fault, "headers within a stream")
-            self._end(stream)
+            if fault_of_trailers(headers):
+                self._end_by_fault(stream, Fault.PROTOCOL_ERROR)
+            else:
+                self._end(stream)
             return
         if number % 2 == 0:
             raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "not the number of a stream")
@@ -107,6 +111,9 @@ class PeerFrames:
         if number > self._connection.last_answered:  # the peer tries again on another connection
             self._connection.lifetime.spend()
             return
+        if headers.fault or (ends and headers.body_bytes):
+            self._refuse(number, Fault.PROTOCOL_ERROR)
+            return
         if len(self._connection.streams) >= self._calls:
             self._refuse(number, Fault.REFUSED_STREAM)
             return
@@ -119,6 +126,10 @@ class PeerFrames:
         self._requests.begin(stream)
 
     def _end(self, stream: Stream) -> None:
+        promised = stream.headers.body_bytes
+        if promised is not None and promised != stream.received:
+            self._end_by_fault(stream, Fault.PROTOCOL_ERROR)
+            return
         stream.on_end()
         self._requests.progress(stream)
 
