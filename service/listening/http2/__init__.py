@@ -5,7 +5,8 @@ In path order:
     server          sockets that accept, and the connections behind them
     sockets         how an address is bound
     connection      one connection: when it is read, and its end
-    peer_frames     what its frames mean
+    turns           which connection is read next
+    peer_frames     what the frames of its peer mean
     frame_reader    octets -> frames
     frames          frames -> octets, and their numbers
     header_blocks   HPACK

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.listening.http2.stream import Stream
+    from service.listening.http2.turns import Turns
 
 _CONNECTION_WINDOW = 4 * 1024 * 1024  # bytes of all requests of a connection that wait to be read
-_FRAMES_A_STEP = 256  # that are read before other work of the event loop goes first
 _OWED = _CONNECTION_WINDOW // 4  # room that is given back in one frame
 
 
@@ -40,6 +40,8 @@ class Owner(NamedTuple):
 
     made: Callable[[Connection], None]
     lost: Callable[[Connection], None]
+    turns: Turns
+    """Whose connections share the time of the event loop."""
 
 
 class Connection(asyncio.Protocol):
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._owed = 0  # room that the peer has not been told of
         self._frames = FrameReader(PeerFrames(self, requests, bounds.calls))
         self._is_closing = False
+        self.waits_for_turn = False
 
     # asyncio's protocol
 
@@ -101,15 +104,15 @@ class Connection(asyncio.Protocol):
         self.outbox.is_full = False
         self.lifetime.heard()
         if not self._is_closing:
-            self.transport.resume_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self.resume()
+            asyncio.get_running_loop().call_soon(self._owner.turns.ask, self)
         self.outbox.wake()
 
     @override
     def data_received(self, data: bytes) -> None:
         self._frames.add(data)
         self.lifetime.heard()
-        self._read()
+        self._owner.turns.ask(self)
 
     # What streams ask
 
@@ -145,21 +148,25 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         self.transport.abort()
 
-    # Frames
+    # What its turn asks
 
-    def _read(self) -> None:
+    def next_cost(self) -> int:
+        """Return the cost of the next frame; 0 if there is none that can be read now."""
+        return 0 if self.outbox.is_full or self._is_closing else self._frames.next_cost()
+
+    def read(self, most: int) -> int:
+        """Read frames of at most this cost, or a single one. Returns what they cost."""
         try:
-            if self._frames.read(_FRAMES_A_STEP, lambda: self.outbox.is_full or self._is_closing):
-                self._read_on_later()
+            return self._frames.read(most, lambda: self.outbox.is_full or self._is_closing)
         except ConnectionFaultError as error:
             self.fail(error.fault, str(error))
+            return most
 
-    def _read_on_later(self) -> None:
-        if not self.outbox.is_full and not self._is_closing:
-            self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+    def pause(self) -> None:
+        """Take no more from the operating system."""
+        self.transport.pause_reading()
 
-    def _read_on(self) -> None:
-        if not self._is_closing and not self.outbox.is_full:
+    def resume(self) -> None:
+        """Take more from it, unless something else is against it."""
+        if not (self.outbox.is_full or self._is_closing or self.waits_for_turn):
             self.transport.resume_reading()
-            self._read()

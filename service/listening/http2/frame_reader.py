@@ -23,7 +23,7 @@ _LENGTHS = {
 }
 _OF_STREAMS = {frames.DATA, frames.PRIORITY, frames.RST_STREAM, *_OF_BLOCKS}
 _OF_CONNECTIONS = {frames.SETTINGS, frames.PING, frames.GOAWAY}
-_HPACK_BYTES = 16  # that take as long as a frame
+_HPACK_BYTES = 16  # that take as long as a frame, or up to 20 microseconds if the peer wants that
 
 
 class FrameHandler(Protocol):
@@ -52,30 +52,47 @@ class FrameReader:
     def __init__(self, handler: FrameHandler) -> None:
         self._handler = handler
         self._buffer = b""
+        self._at = 0  # what is before is read
         self._has_preface = False
         self._has_settings = False
         self._block: tuple[int, int, bytes] | None = None  # stream, flags, header block so far
 
     def add(self, data: bytes) -> None:
         """Keep what has come until it is read."""
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer[self._at :] + data if self._buffer else data
+        self._at = 0
 
-    def read(self, most: int, is_over: Callable[[], bool]) -> bool:
+    def next_cost(self) -> int:
+        """Return the cost of the next frame, 1 and more for long headers; 0 if it is not whole."""
+        size = len(self._buffer) - self._at
+        if not self._has_preface:
+            is_wrong = not frames.PREFACE.startswith(self._buffer[: len(frames.PREFACE)])
+            return int(is_wrong or size >= len(frames.PREFACE))
+        if size < frames.HEAD_BYTES:
+            return 0
+        high, low, kind, flags, _ = frames.head.unpack_from(self._buffer, self._at)
+        length = high << 8 | low
+        if size < frames.HEAD_BYTES + length <= frames.HEAD_BYTES + FRAME_BYTES:
+            return 0
+        return self._cost(kind, flags, length)
+
+    def read(self, most: int, is_over: Callable[[], bool]) -> int:
         """Read whole frames.
 
         Args:
-            most: how many; headers count for more.
+            most: what they may cost, unless it is only one.
             is_over: whether no further one is to be read.
 
         Returns:
-            Whether there are more of them.
+            What they have cost.
 
         Raises:
             ConnectionFaultError: what came is not HTTP/2, or not allowed.
         """
-        buffer, at, more = self._buffer, 0, False
+        buffer, at, cost = self._buffer, self._at, 0
         if not self._has_preface:
             at = self._preface(buffer)
+            cost += self._has_preface
         while self._has_preface and len(buffer) - at >= frames.HEAD_BYTES:
             high, low, kind, flags, number = frames.head.unpack_from(buffer, at)
             length = high << 8 | low
@@ -84,16 +101,23 @@ class FrameReader:
             end = at + frames.HEAD_BYTES + length
             if end > len(buffer):
                 break
-            if most <= 0 or is_over():
-                more = True
+            added = self._cost(kind, flags, length)
+            if (cost and cost + added > most) or is_over():
                 break
-            most -= 1
-            if kind in _OF_BLOCKS:
-                most -= length // _HPACK_BYTES
+            cost += added
             at = end
             self._frame(kind, flags, number & frames.MAX_ID, buffer[end - length : end])
-        self._buffer = buffer[at:]
-        return more
+        if at == len(buffer):
+            self._buffer, self._at = b"", 0
+        else:
+            self._at = at
+        return cost
+
+    def _cost(self, kind: int, flags: int, length: int) -> int:
+        if kind not in _OF_BLOCKS or not flags & frames.END_HEADERS:
+            return 1
+        before = 0 if self._block is None else len(self._block[2])
+        return 1 + (before + length) // _HPACK_BYTES
 
     def _preface(self, buffer: bytes) -> int:
         start = buffer[: len(frames.PREFACE)]
