@@ -1,65 +1,31 @@
-"""What RFC 9113 calls malformed, or an error, ends its stream or its connection and no other."""
+"""What RFC 9113 calls a malformed request is reset, and no other one."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 
 import pytest
 from support.http2_peer import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    GOAWAY,
     HEADERS,
-    SETTINGS,
-    Frame,
-    Http2Peer,
+    PATH,
+    PSEUDO,
+    REGULAR,
+    block,
     frame,
+    goodbye,
     http2_peer,
+    is_answered,
     message,
+    usual,
 )
 from support.services.echo import EchoServer
 
-from service.listening.http2 import encode
-
-PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, CALM = 1, 3, 5, 6, 11
-PATH = b"/test.Echo/Unary"
-PSEUDO = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", PATH), (b":authority", b"x"))
-REGULAR = ((b"te", b"trailers"), (b"content-type", b"application/grpc"))
-WINDOW, FRAME_SIZE, PUSH = 4, 5, 2
+PROTOCOL_ERROR, CALM = 1, 11
 
 pytestmark = pytest.mark.parametrize("transport", ["http2"])
-
-
-def block(*pairs: tuple[bytes, bytes]) -> bytes:
-    """A header block, of whatever names and values."""
-    return encode(pairs, begins=False)
-
-
-def usual(*more: tuple[bytes, bytes]) -> bytes:
-    """The header block of a call."""
-    return block(*PSEUDO, *REGULAR, *more)
-
-
-def settings(name: int, value: int) -> bytes:
-    """A SETTINGS frame."""
-    return frame(SETTINGS, 0, 0, struct.pack(">HI", name, value))
-
-
-async def is_answered(peer: Http2Peer, stream: int) -> bool:
-    """Whether a call on the same connection is."""
-    peer.send(frame(HEADERS, END_HEADERS, stream, usual()))
-    peer.send(frame(DATA, END_STREAM, stream, message(b"x")))
-    return (await peer.status_of(stream)).get("grpc-status") == "0"
-
-
-async def goodbye(peer: Http2Peer) -> tuple[int, str]:
-    """Why the server closes the connection, and its text."""
-    said: Frame | None = await peer.until(GOAWAY)
-    assert said is not None
-    assert await peer.until(GOAWAY) is None
-    return int.from_bytes(said.payload[4:8]), said.payload[8:].decode()
 
 
 MALFORMED = {
