@@ -12,9 +12,9 @@ import hpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.listening.http2.frame_reader import FrameReader
-from service.listening.http2.frames import PREFACE, frame
-from service.listening.http2.header_blocks import HeaderDecoder, encode
+from service.listening.http2.wire.frame_reader import FrameReader
+from service.listening.http2.wire.frames import PREFACE, frame
+from service.listening.http2.wire.header_blocks import HeaderDecoder, encode
 from service.listening.native.headers import headers_of, message_of, metadata_of, timeout_of
 from service.listening.native.messages import MessageReader
 
@@ -79,18 +79,19 @@ class Heard:
 def test_frames_are_read_however_they_are_cut(
     payloads: list[bytes], cuts: list[int], most: int
 ) -> None:
-    octets, expected = PREFACE, [("preface",)]
-    for number, payload in enumerate(payloads):
+    octets = PREFACE + frame(4, 0, 0)
+    expected: list[tuple[object, ...]] = [("preface",), (4, 0, 0, b"")]
+    for number, payload in enumerate(payloads, 1):
         start, rest = payload[:100], payload[100:]
         octets += frame(0, 0, number, payload) + frame(1, 1, number, start)
         octets += frame(9, 4, number, rest)
-        expected += [(0, 0, number, payload), (1, number, payload, True)]  # type: ignore[list-item]
+        expected += [(0, 0, number, payload), (1, number, payload, True)]
     heard = Heard()
     reader = FrameReader(heard)
     for piece in pieces(octets, cuts):
         reader.add(piece)
-        while reader.read(most, lambda: False):
-            pass
+        while reader.next_cost():
+            assert reader.read(most, lambda: False)
     assert heard.said == expected
 
 

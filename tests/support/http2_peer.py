@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import hpack
 
+from service.listening.http2 import encode
 from support.deadlines import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 DATA, HEADERS, PRIORITY, RESET, SETTINGS, _, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PATH = b"/test.Echo/Unary"
+PSEUDO = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", PATH), (b":authority", b"x"))
+REGULAR = ((b"te", b"trailers"), (b"content-type", b"application/grpc"))
 
 
 class Frame(NamedTuple):
@@ -36,6 +40,16 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def message(payload: bytes, compressed: int = 0) -> bytes:
     """A gRPC message with its prefix."""
     return bytes((compressed,)) + len(payload).to_bytes(4) + payload
+
+
+def block(*pairs: tuple[bytes, bytes]) -> bytes:
+    """A header block, of whatever names and values."""
+    return encode(pairs, begins=False)
+
+
+def usual(*more: tuple[bytes, bytes]) -> bytes:
+    """The header block of a call."""
+    return block(*PSEUDO, *REGULAR, *more)
 
 
 class Http2Peer:
@@ -124,3 +138,18 @@ async def http2_peer(address: str) -> AsyncIterator[Http2Peer]:
         yield Http2Peer(reader, writer)
     finally:
         writer.close()
+
+
+async def is_answered(peer: Http2Peer, stream: int) -> bool:
+    """Whether a call on the same connection is."""
+    peer.send(frame(HEADERS, END_HEADERS, stream, usual()))
+    peer.send(frame(DATA, END_STREAM, stream, message(b"x")))
+    return (await peer.status_of(stream)).get("grpc-status") == "0"
+
+
+async def goodbye(peer: Http2Peer) -> tuple[int, str]:
+    """Why the server closes the connection, and its text."""
+    said: Frame | None = await peer.until(GOAWAY)
+    assert said is not None
+    assert await peer.until(GOAWAY) is None
+    return int.from_bytes(said.payload[4:8]), said.payload[8:].decode()

@@ -1,4 +1,4 @@
-"""One HTTP/2 connection: frames in, calls out, within what one peer may take."""
+"""One HTTP/2 connection: when it is read, what its streams ask of it, and how it is closed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from typing_extensions import override
 
-from service.listening.http2 import frames
-from service.listening.http2.frame_reader import FrameReader
-from service.listening.http2.frames import ConnectionFaultError, Fault
-from service.listening.http2.header_blocks import LIST_BYTES, HeaderDecoder, Headers
 from service.listening.http2.lifetime import Bounds, Lifetime
 from service.listening.http2.outbox import Outbox
-from service.listening.http2.stream import STREAM_WINDOW, Stream
+from service.listening.http2.peer_frames import PeerFrames
+from service.listening.http2.stream import STREAM_WINDOW
+from service.listening.http2.wire import frames
+from service.listening.http2.wire.frame_reader import FrameReader
+from service.listening.http2.wire.frames import ConnectionFaultError, Fault
+from service.listening.http2.wire.header_blocks import LIST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.listening.http2.bodies import Requests
+    from service.listening.http2.stream import Stream
+    from service.listening.http2.turns import Turns
 
 _CONNECTION_WINDOW = 4 * 1024 * 1024  # bytes of all requests of a connection that wait to be read
-_FRAMES_A_STEP = 256  # that are read before other work of the event loop goes first
 _OWED = _CONNECTION_WINDOW // 4  # room that is given back in one frame
 
 
@@ -30,6 +32,8 @@ class Owner(NamedTuple):
 
     made: Callable[[Connection], None]
     lost: Callable[[Connection], None]
+    turns: Turns
+    """Whose connections share the time of the event loop."""
 
 
 class Connection(asyncio.Protocol):
@@ -47,7 +51,6 @@ class Connection(asyncio.Protocol):
     """The peer's address, as the operating system gives it."""
 
     def __init__(self, requests: Requests, bounds: Bounds, owner: Owner) -> None:
-        self._requests = requests
         self.bodies = requests.bodies
         self._bounds = bounds
         self._owner = owner
@@ -56,11 +59,12 @@ class Connection(asyncio.Protocol):
         self.last_stream = 0
         self.last_answered = frames.MAX_ID
         """Streams with higher numbers are not answered, as the peer was told."""
-        self._receive_window = _CONNECTION_WINDOW
+        self.receive_window = _CONNECTION_WINDOW
+        """What the peer may send, as it was told."""
         self._owed = 0  # room that the peer has not been told of
-        self._decoder = HeaderDecoder()
-        self._frames = FrameReader(self)
+        self._frames = FrameReader(PeerFrames(self, requests, bounds.calls))
         self._is_closing = False
+        self.waits_for_turn = False
 
     # asyncio's protocol
 
@@ -94,15 +98,15 @@ class Connection(asyncio.Protocol):
         self.outbox.is_full = False
         self.lifetime.heard()
         if not self._is_closing:
-            self.transport.resume_reading()
-            self.loop.call_soon(self._read_on)
+            self.resume()
+            self.loop.call_soon(self._owner.turns.ask, self)
         self.outbox.wake()
 
     @override
     def data_received(self, data: bytes) -> None:
         self._frames.add(data)
         self.lifetime.heard()
-        self._read()
+        self._owner.turns.ask(self)
 
     # What streams ask
 
@@ -110,7 +114,7 @@ class Connection(asyncio.Protocol):
         """Let the peer send as much more on any stream, now or together with later room."""
         self._owed += size
         if self._owed >= _OWED:
-            self._receive_window += self._owed
+            self.receive_window += self._owed
             self.outbox.write(frames.window_update(0, self._owed))
             self._owed = 0
 
@@ -138,161 +142,28 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         self.transport.abort()
 
-    # Frames
+    # What its turn asks
 
-    def _read(self) -> None:
+    def next_cost(self) -> int:
+        """Return the cost of the next frame; 0 if there is none that can be read now."""
+        return 0 if self.outbox.is_full or self._is_closing else self._frames.next_cost()
+
+    def read(self, most: int) -> int:
+        """Read frames of at most this cost, or a single one. Returns what they cost."""
         self.outbox.hold()
         try:
-            if self._frames.read(_FRAMES_A_STEP, lambda: self.outbox.is_full or self._is_closing):
-                self._read_on_later()
+            return self._frames.read(most, lambda: self.outbox.is_full or self._is_closing)
         except ConnectionFaultError as error:
             self.fail(error.fault, str(error))
+            return most
         finally:
             self.outbox.let_go()
 
-    def _read_on_later(self) -> None:
-        if not self.outbox.is_full and not self._is_closing:
-            self.transport.pause_reading()
-            self.loop.call_soon(self._read_on)
+    def pause(self) -> None:
+        """Take no more from the operating system."""
+        self.transport.pause_reading()
 
-    def _read_on(self) -> None:
-        if not self._is_closing and not self.outbox.is_full:
+    def resume(self) -> None:
+        """Take more from it, unless something else is against it."""
+        if not (self.outbox.is_full or self._is_closing or self.waits_for_turn):
             self.transport.resume_reading()
-            self._read()
-
-    # What the peer says
-
-    def on_preface(self) -> None:
-        """The peer speaks HTTP/2."""
-        self.lifetime.shook_hands()
-
-    def on_fragment(self) -> None:
-        """A header block goes on."""
-        self.lifetime.spend()
-
-    def on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        """A frame that begins no request."""
-        match kind:
-            case frames.DATA:
-                self._data(flags, number, payload)
-            case frames.WINDOW_UPDATE:
-                self._window_update(number, payload)
-            case frames.RST_STREAM:
-                self._reset(number, payload)
-            case frames.SETTINGS:
-                self._settings(flags, number, payload)
-            case frames.PING:
-                self._ping(flags, number, payload)
-            case frames.PUSH_PROMISE:
-                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "clients push nothing")
-            case _:  # PRIORITY and GOAWAY ask for nothing; what is unknown is ignored
-                self.lifetime.spend()
-
-    def _data(self, flags: int, number: int, payload: bytes) -> None:
-        size = len(payload)
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise ConnectionFaultError(Fault.FLOW_CONTROL_ERROR, "more data than allowed")
-        if flags & frames.PADDED:
-            payload = frames.without_padding(payload, flags)
-        ends = flags & frames.END_STREAM
-        if not payload and not ends:
-            self.lifetime.spend()
-        stream = self.streams.get(number)
-        if stream is None or stream.is_whole:
-            if not 0 < number <= self.last_stream:
-                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "data of no stream")
-            self.credit(size)  # the stream has ended meanwhile
-            return
-        stream.on_data(payload, size)
-        if ends:
-            stream.on_end()
-        self._requests.progress(stream)
-
-    def on_header_block(self, number: int, block: bytes, *, ends: bool) -> None:
-        """A request begins, or trailers end it."""
-        headers = self._decoder.decode(block)  # whatever becomes of it, as it changes the table
-        stream = self.streams.get(number)
-        if stream is not None:  # trailers
-            if not ends or stream.is_whole:
-                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "headers within a stream")
-            stream.on_end()
-            self._requests.progress(stream)
-            return
-        if number % 2 == 0:
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "not the number of a stream")
-        if number <= self.last_stream:  # reset by us, before the peer knew
-            self.lifetime.spend()
-            return
-        self.last_stream = number
-        self._begin(number, headers, ends=ends)
-
-    def _begin(self, number: int, headers: Headers, *, ends: bool) -> None:
-        if number > self.last_answered:  # the peer tries again on another connection
-            return
-        if len(self.streams) >= self._bounds.calls:
-            self.lifetime.spend()
-            self.outbox.write(frames.reset(number, Fault.REFUSED_STREAM))
-            return
-        stream = self.streams[number] = Stream(self, number, headers, self.outbox.stream_window)
-        self.lifetime.stream_began()
-        if ends:
-            stream.on_end()
-        self._requests.begin(stream)
-
-    def _window_update(self, number: int, payload: bytes) -> None:
-        size = int.from_bytes(_exactly(4, payload)) & 0x7FFFFFFF
-        stream = self.streams.get(number)
-        if number and stream is None:
-            if number > self.last_stream:
-                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "room for no stream")
-            return
-        if stream is None:
-            self.outbox.widen(size)
-            return
-        stream.send_window += size
-        if not size or stream.send_window > frames.MAX_ID:
-            self.lifetime.spend()  # it costs what a reset by the peer does
-            fault = Fault.FLOW_CONTROL_ERROR if size else Fault.PROTOCOL_ERROR
-            self.outbox.write(frames.reset(number, fault))
-            stream.on_reset()
-            self.remove(stream)
-            return
-        stream.on_sendable()
-
-    def _reset(self, number: int, payload: bytes) -> None:
-        _exactly(4, payload)
-        if not 0 < number <= self.last_stream:
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "no stream is reset")
-        stream = self.streams.get(number)
-        self.lifetime.spend()
-        if stream is not None:
-            stream.on_reset()
-            self.remove(stream)
-
-    def _settings(self, flags: int, number: int, payload: bytes) -> None:
-        if number:
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "settings of a stream")
-        self.lifetime.spend()
-        if flags & frames.ACK:
-            return
-        change = self.outbox.apply(payload)
-        for stream in self.streams.values():
-            stream.send_window += change
-        self.outbox.wake()
-
-    def _ping(self, flags: int, number: int, payload: bytes) -> None:
-        _exactly(8, payload)
-        if number:
-            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "a ping of a stream")
-        if flags & frames.ACK:
-            self.lifetime.ping_answered(payload)
-        else:
-            self.lifetime.pinged()
-            self.outbox.write(frames.frame(frames.PING, frames.ACK, 0, payload))
-
-
-def _exactly(size: int, payload: bytes) -> bytes:
-    if len(payload) != size:
-        raise ConnectionFaultError(Fault.FRAME_SIZE_ERROR, "the length of a frame is wrong")
-    return payload

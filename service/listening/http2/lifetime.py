@@ -6,8 +6,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.listening.http2 import frames
-from service.listening.http2.frames import Fault
+from service.listening.http2.wire import frames
+from service.listening.http2.wire.frames import Fault
 
 if TYPE_CHECKING:
     from service.listening.http2.connection import Connection
@@ -122,7 +122,8 @@ class Lifetime:
         self._last_ping = now
 
     def ping_answered(self, payload: bytes) -> None:
-        """The peer has answered a ping of ours."""
+        """The peer has answered a ping, of ours or none."""
+        self.spend()
         if payload == _DRAINING:
             self._refuse_further_calls()
 

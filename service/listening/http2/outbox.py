@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from service.listening.http2 import frames
-from service.listening.http2.frame_reader import FRAME_BYTES
-from service.listening.http2.frames import ConnectionFaultError, Fault
+from service.listening.http2.wire import frames
+from service.listening.http2.wire.frame_reader import FRAME_BYTES
+from service.listening.http2.wire.frames import ConnectionFaultError, Fault
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,6 +93,7 @@ class Outbox:
     def wake(self) -> None:
         """Tell the streams that wait for room, but no more of them than there is room for."""
         room = 0 if self.is_full else self.window
+        shut = []
         for stream, size in self.waiting.items():
             if room <= 0:
                 break
@@ -100,11 +101,17 @@ class Outbox:
             if part > 0:
                 stream.on_sendable()
                 room -= part
+            else:
+                shut.append(stream)
+        for stream in shut:  # its own room wakes it; else each call here would pass it again
+            del self.waiting[stream]
 
     def widen(self, size: int) -> None:
         """Take notice of more room for all streams. Raises ConnectionFaultError."""
+        if not size:
+            raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "no more room")
         self.window += size
-        if not size or self.window > frames.MAX_ID:
+        if self.window > frames.MAX_ID:
             raise ConnectionFaultError(Fault.FLOW_CONTROL_ERROR, "no such room")
         self.wake()
 
@@ -126,5 +133,7 @@ class Outbox:
                 if not frames.DEFAULT_FRAME <= value < 2**24:
                     raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "no such size of a frame")
                 self.frame_bytes = min(value, FRAME_BYTES)
+            elif name == frames.ENABLE_PUSH and value > 1:
+                raise ConnectionFaultError(Fault.PROTOCOL_ERROR, "neither push nor no push")
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         return self.stream_window - before

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from service.listening.http2.bodies import Bodies, Requests
 from service.listening.http2.connection import Connection, Owner
 from service.listening.http2.sockets import close_socket, listening_sockets
+from service.listening.http2.turns import Turns
 
 if TYPE_CHECKING:
     import ssl
@@ -46,6 +47,7 @@ class Http2Server:
     ) -> None:
         self._requests = Requests(calls.begin, calls.progress, Bodies(body_bytes, calls.give_way))
         self._bounds = bounds
+        self._turns = Turns()
         self._most = connections
         self._tls = tls
         self._listening: list[socket.socket] = []
@@ -124,7 +126,7 @@ class Http2Server:
 
     async def _shake_hands(self, listening: socket.socket, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        owner = Owner(self._connections.add, partial(self._lost, listening))
+        owner = Owner(self._connections.add, partial(self._lost, listening), self._turns)
         made = partial(Connection, self._requests, self._bounds, owner)
         seconds = self._bounds.handshake_seconds
         try:

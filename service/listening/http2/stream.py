@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from service.listening.http2.frames import (
+from service.listening.http2.wire.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -20,7 +20,7 @@ from service.listening.http2.frames import (
 
 if TYPE_CHECKING:
     from service.listening.http2.connection import Connection
-    from service.listening.http2.header_blocks import Headers
+    from service.listening.http2.wire.header_blocks import Headers
 
 STREAM_WINDOW = 1024 * 1024
 """Bytes of a request that may wait to be read."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from typing_extensions import override
 
-from service.listening.http2.header_blocks import encode
+from service.listening.http2.wire.header_blocks import encode
 from service.listening.native.headers import headers_of, message_of
 from service.listening.native.messages import ENCODINGS, prefix_of
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import hpack
 
-from service.listening.http2.frames import ConnectionFaultError, Fault
+from service.listening.http2.wire.frames import ConnectionFaultError, Fault
+from service.listening.http2.wire.malformed import body_bytes, fault_of_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,19 +20,25 @@ _CACHED = 32  # blocks of a connection
 _CACHED_BYTES = 512  # of a block
 _CACHED_LIST_BYTES = 4096  # of its headers, which a block of one table may multiply
 _STATUS_OK = b"\x88"
+# A table may change its size twice before the headers; each change takes as long as a header.
+_MANY_SIZES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
 
 
 class Headers(list[tuple[bytes, bytes]]):
     """The headers of a request.
 
     Attributes:
+        fault: why they are malformed, as those of a request; empty if they are not.
+        body_bytes: the size of the body that they promise; None: they do not.
         meaning: what they mean, for whoever has read them before; equal ones come again.
     """
 
-    __slots__ = ("meaning",)
+    __slots__ = ("body_bytes", "fault", "meaning")
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(pairs)
+        self.fault = fault_of_request(self)
+        self.body_bytes = body_bytes(self)
         self.meaning: Any = None
 
 
@@ -49,6 +57,8 @@ class HeaderDecoder:
         """Return the headers of a block. Raises ConnectionFaultError."""
         headers = self._cache.get(block)
         if headers is None:
+            if _MANY_SIZES.match(block):
+                raise ConnectionFaultError(Fault.COMPRESSION_ERROR, "too many sizes of the table")
             table = self._decoder.header_table
             size, first, count = table.maxsize, self._first(), len(table.dynamic_entries)
             try:
