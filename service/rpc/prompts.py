@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LONGEST_FILE_NAME = 255  # bytes
+_IDS_A_PAUSE = 65_536
 
 # Field of a request message with a JSON body -> the form of the prompt.
 _BODIES: Mapping[str, Callable[[Mapping[str, Any], int], Prompt]] = {
@@ -145,10 +146,9 @@ class PromptReader:
         check_name("cache_salt", salt, limits.name_bytes)
         items: Sequence[MultimodalItem] = ()
         if has_items:
+            items = await items_of(message.multimodal_items, len(ids), limits, work)
             await work.pause()
-            items = items_of(message.multimodal_items, len(ids), limits)
-            await work.pause()
-        return TokenizedPrompt(_widened(ids), items, salt)
+        return TokenizedPrompt(await _widened(ids, work), items, salt)
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
         """Tokenize a prompt: see `Tokenizers.tokenize`."""
@@ -214,9 +214,15 @@ def _unpacked(packed: bytes) -> NDArray[np.uint32]:
     return np.frombuffer(packed, dtype="<u4")
 
 
-def _widened(ids: NDArray[np.uint32]) -> Tokens:
+async def _widened(ids: NDArray[np.uint32], work: LongWork) -> Tokens:
+    """Return ids as the kernel takes them; others go first in between, as new memory is slow."""
+    wide = np.empty(len(ids), dtype=np.uint64)
+    for start in range(0, len(ids), _IDS_A_PAUSE):
+        if start:
+            await work.pause()
+        wide[start : start + _IDS_A_PAUSE] = ids[start : start + _IDS_A_PAUSE]
     # A memoryview yields plain integers, which the uncompiled kernel needs; it copies nothing.
-    return cast("Tokens", memoryview(cast("bytearray", ids.astype(np.uint64))))
+    return cast("Tokens", memoryview(cast("bytearray", wide)))
 
 
 def _cache_salt(prompt: Prompt) -> str:

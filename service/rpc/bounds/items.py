@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from kvatlas.v1 import scoring_pb2
 
     from service.config import LimitsSection
+    from service.rpc.bounds.turns import LongWork
 
 _FIELD = "prompt.multimodal_items"
+_ITEMS_A_PAUSE = 256
 
 
 def check_item_count(messages: Sequence[scoring_pb2.MultimodalItem], limits: LimitsSection) -> None:
@@ -28,12 +30,15 @@ def check_item_count(messages: Sequence[scoring_pb2.MultimodalItem], limits: Lim
         )
 
 
-def items_of(
-    messages: Sequence[scoring_pb2.MultimodalItem], token_count: int, limits: LimitsSection
+async def items_of(
+    messages: Sequence[scoring_pb2.MultimodalItem],
+    token_count: int,
+    limits: LimitsSection,
+    work: LongWork,
 ) -> list[MultimodalItem]:
     """Return the items of a prompt of `token_count` tokens, in the order of their offsets.
 
-    Cost: O(items x log items), whatever their lengths are.
+    Cost: O(items x log items), whatever their lengths are; others go first in between.
 
     Raises:
         InvalidRequestError: an item has no hash or no token, ends after the prompt, or overlaps
@@ -54,6 +59,8 @@ def items_of(
                 f"{token_count} tokens"
             )
         items.append(MultimodalItem(item.hash, item.offset, item.length))
+        if index % _ITEMS_A_PAUSE == _ITEMS_A_PAUSE - 1:
+            await work.pause()
     items.sort(key=lambda item: item.offset)
     if any(one.offset + one.length > other.offset for one, other in pairwise(items)):
         occupied = sum(item.length for item in items)

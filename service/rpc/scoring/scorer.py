@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.rpc.bounds import LongWork
     from service.rpc.prompts import PromptReader
 
-_TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond
+_TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond; with items, four
 _BYTES_AT_ONCE = 65_536  # of a request, which has no more token ids than bytes
 _TOKEN_ID_FIELDS = {"token_ids", "packed_token_ids"}
 
@@ -98,7 +98,7 @@ class Scorer:
             )
         prompt = PromptKeys(self._scheme_of(model), tokens, request.lora_name, items, salt)
         if prompt.tokens > _TOKENS_AT_ONCE:
-            for _ in prompt.make_keys(_TOKENS_AT_ONCE):
+            for _ in prompt.make_keys(_TOKENS_AT_ONCE // (4 if items or salt else 1)):
                 await work.pause()
         matched = await self._replica.match(model, prompt)
         # Without a pause from here on, in which pods could leave.
