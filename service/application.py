@@ -8,13 +8,13 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
-from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as COMPAT
+from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
+from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
-from indexer import COMPILED, MemoryIndex
 from service.assembly import (
     make_listener,
     make_replicated_index,
@@ -22,6 +22,7 @@ from service.assembly import (
     make_snapshots,
     make_tokenizers,
     restore_index,
+    warn_if_uncompiled,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.heap import sweep_index, trim_heap
@@ -43,6 +44,7 @@ from service.replication import SharedReplica, StandaloneReplica
 from service.rpc import (
     CallBounds,
     FleetServicer,
+    LlmdIndexerServicer,
     LlmdTokenizationServicer,
     PromptReader,
     Scorer,
@@ -53,16 +55,13 @@ from service.rpc import (
 from store import Server, Store
 
 if TYPE_CHECKING:
+    from indexer import MemoryIndex
     from service.config import Configuration
     from service.replication import Replica
     from service.snapshot import Snapshots
 
 _log = structlog.get_logger("kvatlas.service")
 
-_SCORING = SCORING.services_by_name["ScoringService"]
-_TOKENIZATION = TOKENIZATION.services_by_name["TokenizationService"]
-_COMPAT = COMPAT.services_by_name["TokenizationService"]
-_FLEET = FLEET.services_by_name["FleetService"]
 _CACHED_SCHEMES = 4096  # models; their names come off the wire
 _ADMIN_REQUEST_BYTES = 64 * 1024
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
@@ -124,7 +123,7 @@ class Application:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         configuration = self._configuration
-        _warn_if_uncompiled()
+        warn_if_uncompiled()
         await stack.enter_async_context(self.loops)
         if configuration.store.url:
             replica, snapshots = await self._shared_replica(stack), None
@@ -232,22 +231,32 @@ class Application:
         """Divide the services among two listeners: for those who ask, and those who operate."""
         calls, refused = CallMetrics(registry), RefusedCalls(registry)
         limits, section = self._configuration.limits, self._configuration.grpc
-        bounds = CallBounds(limits, calls)
+        bounds, arriving = CallBounds(limits, calls), limits.concurrent_bytes
         longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
         prompts = PromptReader(self.tokenizers, limits)
         models = [model.name for model in self._configuration.models]
-        answers = AnswerMetrics(registry)
         scorer = Scorer(
-            self.index, self.replica, prompts, self._scheme_of, models, unmatched, answers
+            *(self.index, self.replica, prompts, self._scheme_of, models, unmatched),
+            AnswerMetrics(registry),
         )
-        arriving = limits.concurrent_bytes
         self._scoring = GrpcServer(
             ListenerSettings("grpc", section, section, longest, arriving, refused.counter("grpc"))
         )
-        add_service(self._scoring, _SCORING, ScoringServicer(scorer, bounds), calls, bounds)
-        add_service(self._scoring, _TOKENIZATION, TokenizationServicer(prompts), calls, bounds)
-        add_service(self._scoring, _COMPAT, LlmdTokenizationServicer(prompts), calls, bounds)
-        admin = self._configuration.admin
+        for file, servicer in (
+            (SCORING, ScoringServicer(scorer, bounds)),
+            (TOKENIZATION, TokenizationServicer(prompts)),
+            (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
+            (LLMD_INDEXER, LlmdIndexerServicer(scorer, bounds)),
+        ):
+            (service,) = file.services_by_name.values()
+            add_service(self._scoring, service, servicer, calls, bounds)
+        self._make_admin(calls, refused, diagnostics)
+
+    def _make_admin(
+        self, calls: CallMetrics, refused: RefusedCalls, diagnostics: Diagnostics
+    ) -> None:
+        limits, section = self._configuration.limits, self._configuration.grpc
+        admin, arriving = self._configuration.admin, limits.concurrent_bytes
         count = refused.counter("admin")
         self._admin = GrpcServer(
             ListenerSettings("admin", admin, section, _ADMIN_REQUEST_BYTES, arriving, count),
@@ -255,7 +264,13 @@ class Application:
         )
         fleet = FleetServicer(self.index, self.replica, diagnostics)
         # Operators are answered while callers have used up their share.
-        add_service(self._admin, _FLEET, fleet, calls, CallBounds(limits, calls))
+        add_service(
+            self._admin,
+            FLEET.services_by_name["FleetService"],
+            fleet,
+            calls,
+            CallBounds(limits, calls),
+        )
         if not (admin.is_local or admin.knows_its_clients):
             _log.warning(
                 "admin_unprotected",
@@ -278,13 +293,4 @@ class Application:
             addresses=self.addresses,
             admin_addresses=self.admin_addresses,
             metrics_port=self.metrics_port,
-        )
-
-
-def _warn_if_uncompiled() -> None:
-    if not COMPILED:
-        _log.warning(
-            "kernel_uncompiled",
-            detail="no C compiler was at hand at installation: scoring and events are many "
-            "times slower than they could be",
         )

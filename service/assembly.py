@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from indexer import KeyScheme, MemoryIndex, ReplicatedIndex
+from indexer import COMPILED, KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
 from service.records import SnapshotError
 from service.snapshot import KeySettings, RestoredIndex, Snapshots, read_snapshot
@@ -164,3 +164,13 @@ def _make_sources(configuration: Configuration) -> list[Source]:
         )
         for section in configuration.sources
     ]
+
+
+def warn_if_uncompiled() -> None:
+    """Say in the log that this installation is slow."""
+    if not COMPILED:
+        _log.warning(
+            "kernel_uncompiled",
+            detail="no C compiler was at hand at installation: scoring and events are many "
+            "times slower than they could be",
+        )

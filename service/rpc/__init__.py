@@ -6,10 +6,9 @@ In path order:
     scoring         ScoringService: prompts -> scores of pods
     tokenization    TokenizationService: prompts -> token ids
     fleet           FleetService: what is known about each pod, and what an operator may do to it
-    llmd            the tokenization service of llm-d-kv-cache, under its own name
+    llmd            the services of llm-d-kv-cache, under their own names
     exchange        the messages of a call that both sides send
     prompts         requests -> prompts -> tokens, within the limits
-    llmd_prompts    requests of that service -> prompts
     trust_states    trust states of the index -> those of the protocol
     near_names      names in the texts of errors
     bounds          what one caller may take
@@ -22,7 +21,7 @@ from __future__ import annotations
 from service.rpc.bounds import CallBounds
 from service.rpc.fleet import FleetServicer
 from service.rpc.handlers import add_service
-from service.rpc.llmd import LlmdTokenizationServicer
+from service.rpc.llmd import LlmdIndexerServicer, LlmdTokenizationServicer
 from service.rpc.prompts import PromptReader
 from service.rpc.reflection import enable_reflection
 from service.rpc.scoring import Scorer, ScoringServicer
@@ -31,6 +30,7 @@ from service.rpc.tokenization import TokenizationServicer
 __all__ = [
     "CallBounds",
     "FleetServicer",
+    "LlmdIndexerServicer",
     "LlmdTokenizationServicer",
     "PromptReader",
     "Scorer",

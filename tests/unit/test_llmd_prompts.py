@@ -9,7 +9,7 @@ from kvatlas.compat import tokenization_pb2 as compat
 
 from service.config import LimitsSection
 from service.rpc.errors import InvalidRequestError
-from service.rpc.llmd_prompts import chat_prompt, completion_prompt, older_chat_prompt, text_prompt
+from service.rpc.llmd.prompts import chat_prompt, completion_prompt, older_chat_prompt, text_prompt
 from service.rpc.prompts import PromptReader
 from tokenization import ChatCompletion, Completion, ModelFiles, Text, Tokenizers
 

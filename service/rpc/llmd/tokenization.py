@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from service.rpc.bounds.refusal import plain
 from service.rpc.errors import KNOWN_ERRORS, InvalidRequestError, kind_of
-from service.rpc.llmd_prompts import (
+from service.rpc.llmd.prompts import (
     chat_prompt,
     completion_prompt,
     older_chat_prompt,
