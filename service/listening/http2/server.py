@@ -122,7 +122,7 @@ class Http2Server:
             accepted.settimeout(0)
             task = loop.create_task(self._shake_hands(listening, accepted))
             self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            task.add_done_callback(partial(self._shook_hands, listening, accepted))
 
     async def _shake_hands(self, listening: socket.socket, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -139,6 +139,14 @@ class Http2Server:
                     made, accepted, ssl=self._tls(), ssl_handshake_timeout=seconds
                 )
         except OSError:  # of TLS, or lost; nobody is there to be told
+            self._counts[listening] -= 1
+            accepted.close()
+
+    def _shook_hands(
+        self, listening: socket.socket, accepted: socket.socket, task: asyncio.Task[None]
+    ) -> None:
+        self._handshakes.discard(task)
+        if task.cancelled():  # perhaps before its first step
             self._counts[listening] -= 1
             accepted.close()
 

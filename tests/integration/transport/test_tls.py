@@ -230,3 +230,18 @@ async def test_a_listener_that_stops_leaves_no_handshake_behind(tmp_path: Path) 
                 assert not await reader.read()
             writer.close()
     await until(lambda: open_files() <= files)
+
+
+async def test_a_handshake_that_has_not_begun_leaves_no_socket(tmp_path: Path) -> None:
+    async with tls_server(tmp_path) as (server, _):
+        transport: Any = server.server._transport
+        listener = transport._server
+        host, port = server.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as client:
+            listener._accept(listener._listening[0])  # in this very round, nothing else runs
+            (handshake,) = listener._handshakes
+            handshake.cancel()
+            await asyncio.wait([handshake])
+            await until(lambda: open_here(server) == (0, 0, 0))
+            client.settimeout(DEADLINE_SECONDS)
+            assert await asyncio.to_thread(client.recv, 1) == b""  # it is closed
