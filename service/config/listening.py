@@ -81,8 +81,8 @@ class GrpcSection(ListenerSection):
         description="addresses: host:port (port 0: any free port) or unix:/path",
     )
     transport: Literal["http2", "grpcio"] = Field(
-        "grpcio",
-        description="grpcio: gRPC's core; http2: in the service's event loop: faster, but new",
+        "http2",
+        description="http2: in the service's event loop; grpcio: gRPC's core, at twice the CPU",
     )
     lame_duck_seconds: float = Field(
         3.0, ge=0, le=3600, description="after SIGTERM, how long to answer while not ready"
