@@ -36,6 +36,7 @@ def main() -> None:
         "rpc": service.rpc_rows,
         "stream": streams.stream_rows,
         "many": streams.many_row,
+        "beside": streams.beside_many_row,
         "holders": streams.holders_row,
         "storm": service.storm_row,
         "store": stores.store_rows,

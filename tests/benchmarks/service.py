@@ -234,6 +234,17 @@ def rpc_rows() -> None:
         )
 
 
+def latencies_us(call: Any, requests: list[bytes], seconds: float) -> list[float]:
+    """How long each call took, one after the other for so long."""
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call(requests[len(found) % len(requests)])
+        found.append((time.perf_counter() - start) * 1e6)
+    return found
+
+
 def storm_row() -> None:
     """Score latency while 50,000 blocks a second arrive, against the same service idle."""
     frames = chain(random.Random(4), 8_000, 64)
@@ -241,17 +252,8 @@ def storm_row() -> None:
     with kvatlas() as service, publisher(service) as socket, filled(service, 8):
         call: Any = service.channel.unary_unary("/kvatlas.v1.ScoringService/Score")
 
-        def latencies(seconds: float) -> list[float]:
-            found: list[float] = []
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end:
-                start = time.perf_counter()
-                call(requests[len(found) % PROMPTS])
-                found.append((time.perf_counter() - start) * 1e6)
-            return found
-
-        latencies(1)
-        idle = percentile(latencies(6), 0.99)
+        latencies_us(call, requests, 1)
+        idle = percentile(latencies_us(call, requests, 6), 0.99)
         stop = threading.Event()
 
         def storm() -> None:
@@ -264,7 +266,7 @@ def storm_row() -> None:
 
         thread = threading.Thread(target=storm)
         thread.start()
-        busy = percentile(latencies(6), 0.99)
+        busy = percentile(latencies_us(call, requests, 6), 0.99)
         stop.set()
         thread.join()
     row(

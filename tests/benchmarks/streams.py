@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import queue
 import struct
+import threading
 from array import array
 from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.kernel import prompts
-from benchmarks.rows import row
-from benchmarks.service import MODEL, Process, filled, frame, kvatlas, publisher, stored, wait_for
+from benchmarks.rows import percentile, row
+from benchmarks.service import (
+    MODEL,
+    Process,
+    filled,
+    frame,
+    kvatlas,
+    latencies_us,
+    publisher,
+    stored,
+    wait_for,
+)
 from kvatlas.v1 import scoring_pb2
 
 _SCORE = "/kvatlas.v1.ScoringService/Score"
@@ -124,6 +135,36 @@ def many_row() -> None:
         f"Score: {unary:.0f} us",
         used / unary,
         "<= 0.5 x Score",
+    )
+
+
+def beside_many_row() -> None:
+    """How long a Score takes while somebody asks for 64 prompts at a time, again and again."""
+    requests = [_request(tokens) for tokens in prompts(8192)]
+    raw = [request.SerializeToString() for request in requests]
+    many = scoring_pb2.ScoreManyRequest(requests=(requests * 64)[:64]).SerializeToString()
+    over = threading.Event()
+    with kvatlas() as service, filled(service, 8):
+        score: Any = service.channel.unary_unary(_SCORE)
+        score_many: Any = service.channel.unary_unary(_MANY)
+
+        def ask_many() -> None:
+            while not over.is_set():
+                score_many(many)
+
+        latencies_us(score, raw, 1)
+        idle = percentile(latencies_us(score, raw, 4), 0.99)
+        asking = threading.Thread(target=ask_many)
+        asking.start()
+        busy = percentile(latencies_us(score, raw, 4), 0.99)
+        over.set()
+        asking.join()
+    row(
+        "Score p99 beside ScoreMany of 64 prompts",
+        f"{busy:.0f} us",
+        f"idle: {idle:.0f} us",
+        busy / (idle + 5000),
+        "<= idle + 5 ms",
     )
 
 
