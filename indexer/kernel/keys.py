@@ -21,6 +21,8 @@ import cython
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from indexer.types import Tokens
+
 
 COMPILED: bool = cython.compiled
 FNV_OFFSET_BASIS = 0xCBF29CE484222325
@@ -29,6 +31,7 @@ FNV_OFFSET_BASIS = 0xCBF29CE484222325
 _PRIME = cython.declare(cython.ulonglong, 0x100000001B3)
 _PRIME_SQUARED = cython.declare(cython.ulonglong, 0x366000002E329)
 _OFFSET_BASIS = cython.declare(cython.ulonglong, 0xCBF29CE484222325)
+_ZERO = array("Q", [0])
 _MASK = 0xFFFFFFFFFFFFFFFF  # plain Python has to cut off what C's integers drop
 
 
@@ -100,7 +103,7 @@ def fnv1a_64(data: bytes, start: cython.ulonglong) -> cython.ulonglong:
 @cython.wraparound(False)
 def block_keys(
     parent: cython.ulonglong,
-    tokens: cython.ulonglong[::1],
+    tokens: Tokens,
     block_size: cython.Py_ssize_t,
     extras: Sequence[bytes | None] | None = None,
 ) -> array[int]:
@@ -128,10 +131,20 @@ def block_keys(
             f"extras for {len(extras)} blocks, but {len(tokens)} tokens make {count} full blocks "
             f"of {block_size} tokens"
         )
-    keys = array("Q", bytes(8 * count))
+    keys = _ZERO * count
     if count == 0:
         return keys
-    out: cython.ulonglong[::1] = keys
+    ids: cython.p_ulonglong
+    out: cython.p_ulonglong
+    if not cython.compiled:
+        ids, out = tokens, keys
+    else:
+        out = items_of(keys)  # type: ignore[name-defined]  # noqa: F821
+        if type(tokens) is array:
+            ids = items_of(tokens)  # type: ignore[name-defined]  # noqa: F821
+        else:
+            view: cython.ulonglong[::1] = tokens
+            ids = cython.address(view[0])
     key: cython.ulonglong = parent
     opened: cython.ulonglong = _step(_OFFSET_BASIS, 0x83)  # the head of an array of three
     h: cython.ulonglong
@@ -141,7 +154,7 @@ def block_keys(
         h = _head(opened, 0x00, key)
         h = _head(h, 0x80, block_size)
         for i in range(block * block_size, (block + 1) * block_size):
-            h = _head(h, 0x00, tokens[i])
+            h = _head(h, 0x00, ids[i])
         extra = None if extras is None else extras[block]
         key = _step(h, 0xF6) if extra is None else fnv1a_64(extra, h)
         out[block] = key

@@ -52,8 +52,8 @@ class BlockTable(TableStorage):
 
     def store(
         self,
-        hashes: cython.ulonglong[::1],
-        keys: cython.ulonglong[::1],
+        hashes: array,
+        keys: array,
         holder: cython.uint,
         announcer: cython.uint,
         new_copies: cython.bint = True,
@@ -61,33 +61,48 @@ class BlockTable(TableStorage):
         """Let `holder` hold the blocks `keys` under `hashes`, as announced by `announcer`.
 
         There may be a whole multiple (the span) of keys: then each hash stands for `span` blocks.
-        The last one is mapped by the hash itself, to which a child's parent hash refers; the
-        others by names of the hash's parts. new_copies: whether a block that `holder` holds
-        already has one more copy now. Returns how many of `hashes` had too many meanings, and were
-        refused. Raises ValueError if the keys do not spread evenly.
+        The last one is mapped by the hash itself, to which a child's parent hash refers; the others
+        by names of the hash's parts. new_copies: whether a block that `holder` holds already has
+        one more copy now. Returns how many of `hashes` had too many meanings, and were refused.
+        Raises ValueError if the keys do not spread evenly.
         """
-        refused: cython.Py_ssize_t = 0
-        is_stored: cython.bint
-        key: cython.ulonglong
-        i: cython.Py_ssize_t
-        j: cython.Py_ssize_t
         count: cython.Py_ssize_t = len(hashes)
         span: cython.Py_ssize_t = len(keys) // max(count, 1)
+        names: cython.p_ulonglong = items_of(hashes) if cython.compiled else hashes  # type: ignore[name-defined]  # noqa: F821
+        all_keys: cython.p_ulonglong = items_of(keys) if cython.compiled else keys  # type: ignore[name-defined]  # noqa: F821
         if count == 0:
             return 0
         if span * count != len(keys) or span < 1 or span > 0xFFFF:
             raise ValueError(f"{len(keys)} block keys do not spread over {count} engine hashes")
         new_copies &= self.count_copies
         self._begin_event(len(keys))
-        self._prefetch(hashes, keys, holder)
+        self._prefetch(self._mappings, names, count, 0)
+        self._prefetch(self._blocks, all_keys, len(keys), self._holders.scopes[holder])
+        return self._store_all(names, all_keys, count, span, holder, announcer, new_copies)
+
+    def _store_all(
+        self,
+        names: cython.p_ulonglong,
+        keys: cython.p_ulonglong,
+        count: cython.Py_ssize_t,
+        span: cython.Py_ssize_t,
+        holder: cython.uint,
+        announcer: cython.uint,
+        new_copies: cython.bint,
+    ) -> cython.Py_ssize_t:
+        refused: cython.Py_ssize_t = 0
+        is_stored: cython.bint
+        key: cython.ulonglong
+        i: cython.Py_ssize_t
+        j: cython.Py_ssize_t
         for i in range(count):
             is_stored = True
             for j in range(span - 1):
                 is_stored &= self._store_one(
-                    part_name(hashes[i], j), keys[i * span + j], holder, announcer, 1, new_copies
+                    part_name(names[i], j), keys[i * span + j], holder, announcer, 1, new_copies
                 )
             key = keys[(i + 1) * span - 1]
-            is_stored &= self._store_one(hashes[i], key, holder, announcer, span, new_copies)
+            is_stored &= self._store_one(names[i], key, holder, announcer, span, new_copies)
             refused += not is_stored
         return refused
 
@@ -179,20 +194,17 @@ class BlockTable(TableStorage):
         return segment.words[offset + 2]
 
     def _prefetch(
-        self, hashes: cython.ulonglong[::1], keys: cython.ulonglong[::1], holder: cython.uint
+        self,
+        segments: list,
+        names: cython.p_ulonglong,
+        count: cython.Py_ssize_t,
+        scope: cython.ulonglong,
     ) -> cython.void:
         """Let the CPU fetch what the searches of `store` will read: it waits once, if at all."""
         i: cython.Py_ssize_t
-        hashed: cython.ulonglong
-        scope: cython.ulonglong = self._holders.scopes[holder]
-        segment: Segment
-        for i in range(len(hashes)):
-            hashed = hash_of(hashes[i])
-            segment = self._mappings[cython.cast(cython.Py_ssize_t, hashed >> 56)]
-            segment.prefetch(hashed)
-        for i in range(len(keys)):
-            hashed = hash_of(keys[i] ^ scope)
-            segment = self._blocks[cython.cast(cython.Py_ssize_t, hashed >> 56)]
+        for i in range(count):
+            hashed: cython.ulonglong = hash_of(names[i] ^ scope)
+            segment: Segment = segments[cython.cast(cython.Py_ssize_t, hashed >> 56)]
             segment.prefetch(hashed)
 
     def _store_one(
@@ -281,10 +293,7 @@ class BlockTable(TableStorage):
 @cython.ccall
 @cython.exceptval(check=False)
 def part_name(engine_hash: cython.ulonglong, index: cython.ulonglong) -> cython.ulonglong:
-    """Return the name that maps block `index` of an engine block that spans several of ours.
-
-    The last block has the engine hash itself for a name.
-    """
+    """Return the name of block `index` of an engine block of several; the last has the hash."""
     mixed: cython.ulonglong = engine_hash + (index + 1) * 0x632BE5AB
     if cython.compiled:
         return mixed ^ (mixed << 29)
