@@ -3,7 +3,9 @@
 In path order:
 
     batch_reader  a batch, event by event
+    event_reader  one event
     event_fields  the fields of one event
+    event_tails   what most events have in common
     reader        a cursor over msgpack bytes
 """
 

@@ -1,5 +1,6 @@
 # Types for the compiled form of batch_reader.py.
-from kvevents.kernel.event_fields cimport read_event
+from kvevents.kernel.event_reader cimport read_event
+from kvevents.kernel.event_tails cimport EventTail
 from kvevents.kernel.reader cimport Reader
 
 cdef class BatchReader:
@@ -7,6 +8,8 @@ cdef class BatchReader:
     cdef Py_ssize_t _most_events
     cdef Py_ssize_t _most_hashes
     cdef object _make_event
+    cdef object _make_stored
+    cdef object _arguments_of
     cdef readonly object timestamp
     cdef readonly object rank
     cdef readonly list events
@@ -21,5 +24,6 @@ cdef class BatchReader:
     cdef int _read_field(self) except -1
     cdef object _read_rank(self)
     cdef int _read_event(self) except -1
+    cdef int _make(self, Py_ssize_t occupied) except -1
     cdef int _skip_rest(self) except -1
     cdef _count(self, str reason)

@@ -7,11 +7,12 @@ Compiled by Cython where a C compiler is at hand; the same source runs as plain 
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cython
 
-from kvevents.kernel.event_fields import read_event
+from kvevents.kernel.event_reader import read_event
+from kvevents.kernel.event_tails import EventTail
 from kvevents.kernel.reader import MalformedError, Reader, UnexpectedError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class BatchReader:
         make_event: the results of `read_event`, and how many bytes they occupy -> an event and how
             many hashes it has. Raises UnknownEventError or UnexpectedError if there is no such
             event: it is skipped, and counted.
+        make_stored: hashes, parent, tokens, other arguments, and how many bytes these occupy -> a
+            BlockStored, of which `arguments_of` returns the other arguments.
 
     Attributes:
         timestamp: when the batch was published; 0.0 if that cannot be read.
@@ -61,12 +64,16 @@ class BatchReader:
         most_bytes: cython.Py_ssize_t,
         most_events: cython.Py_ssize_t,
         most_hashes: cython.Py_ssize_t,
-        make_event: Callable[[object, list[object], int, int, int], tuple[object, int]],
+        make_event: Callable[[object, list[object], int, int, int], tuple[Any, int]],
+        make_stored: Callable[..., Any],
+        arguments_of: Callable[[object], tuple[object, ...]],
     ) -> None:
         self._reader = Reader(data, most_bytes)
         self._most_events = most_events
         self._most_hashes = most_hashes
         self._make_event = make_event
+        self._make_stored = make_stored
+        self._arguments_of = arguments_of
         self.timestamp = 0.0
         self.rank: int | None = None
         self.events = []
@@ -149,15 +156,7 @@ class BatchReader:
         occupied: cython.Py_ssize_t = self._reader.occupied
         self._reader.occupy(_EVENT_BYTES)
         try:
-            tag, values, present, elements = read_event(self._reader)
-            event, hashes = self._make_event(
-                tag, values, present, elements, self._reader.occupied - occupied
-            )
-            self.hashes += hashes
-            if self.hashes > self._most_hashes:
-                detail = f"a frame has over {self._most_hashes:,} hashes"
-                raise ExcessError("too_many_hashes", detail)
-            self.events.append(event)
+            self._make(occupied)
             self._left -= 1
             return 0
         except MalformedError:
@@ -174,6 +173,24 @@ class BatchReader:
         except MalformedError:
             return self._skip_rest()
         self._left -= 1
+        return 0
+
+    def _make(self, occupied: cython.Py_ssize_t) -> cython.int:
+        """Read and make one event; occupied: bytes that were so before it."""
+        tag, values, present, elements = read_event(self._reader)
+        tail = cython.cast(EventTail, self._reader.tail)
+        size: cython.Py_ssize_t = self._reader.occupied - occupied
+        if tail is not None and tail.arguments is not None:
+            event = self._make_stored(*values[:3], *tail.arguments, size)
+            hashes = len(event.block_hashes)
+        else:
+            event, hashes = self._make_event(tag, values, present, elements, size)
+            if tail is not None:
+                tail.arguments = self._arguments_of(event)
+        self.hashes += hashes
+        if self.hashes > self._most_hashes:
+            raise ExcessError("too_many_hashes", f"a frame has over {self._most_hashes:,} hashes")
+        self.events.append(event)
         return 0
 
     def _skip_rest(self) -> cython.int:

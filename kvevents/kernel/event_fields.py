@@ -35,10 +35,6 @@ FIELDS = (
     "remaining_copy_counts",
 )
 
-_SLOTS = {name.encode(): slot for slot, name in enumerate(FIELDS)}
-_TYPE_SLOT = cython.declare(cython.int, 100)
-_OTHER_SLOT = cython.declare(cython.int, 101)
-_SLOTS[b"type"] = 100
 _INTEGERS = frozenset(map(FIELDS.index, ("block_size", "lora_id", "group_idx"))) | {10}
 _LISTS = frozenset(map(FIELDS.index, ("extra_keys", "remaining_copy_counts")))
 _LORA_NAME = cython.declare(cython.int, 6)
@@ -46,54 +42,8 @@ _LOOKAHEAD = cython.declare(cython.int, 11)
 _ZERO = array("Q", [0])
 _LONGEST_NAMES = {5: 64, 6: 1024, 9: 64}  # slots of medium, adapter and kind: characters
 
-# Events as arrays (vLLM up to 0.23, SGLang up to 0.5.18): the fields of the elements after the tag.
-_STORED_ORDER = tuple(range(11))
-_REMOVED_ORDER = (0, 5, 8)
-_ORDERS = {"BlockStored": _STORED_ORDER, "BlockRemoved": _REMOVED_ORDER}
 
-
-def read_event(reader: Reader) -> tuple[object, list[object], int, int]:
-    """The next event: its type, the values of FIELDS, which fields it has, the size of its array.
-
-    Fields that it does not have are None; bit `i` of the third result says that it has field `i`.
-    The fourth is the number of elements of an array, 0 for a map. Raises UnexpectedError for what
-    is not such an event, MalformedError for broken bytes, TooLargeError beyond the limit.
-    """
-    lead: cython.uchar = reader.next_byte()
-    count: cython.Py_ssize_t
-    slot: cython.int
-    present: cython.uint = 0
-    values: list = [None] * 15
-    tag: object = None
-    if lead >> 4 == 0x8 or lead == 0xDE or lead == 0xDF:
-        count = reader.length(lead)
-        for _ in range(count):
-            slot = _SLOTS.get(reader.name(), _OTHER_SLOT)
-            if slot == _OTHER_SLOT:
-                reader.skip_nested(1)
-            elif slot == _TYPE_SLOT:
-                tag = reader.read_nested(1)
-            else:
-                values[slot] = _read_field(reader, slot)
-                present |= 1 << slot
-        count = 0
-    elif lead >> 4 == 0x9 or lead == 0xDC or lead == 0xDD:
-        count = reader.length(lead)
-        tag = reader.read_nested(1) if count else None
-        order = _ORDERS.get(tag, ()) if isinstance(tag, str) else ()
-        for slot in order[: count - 1]:
-            values[slot] = _read_field(reader, slot)
-            present |= 1 << slot
-        for _ in range(count - 1 - len(order)):
-            reader.skip_nested(1)
-    else:
-        raise UnexpectedError("an event is neither a map nor an array")
-    if not isinstance(tag, str):
-        raise UnexpectedError("an event has no type")
-    return tag, values, present, count
-
-
-def _read_field(reader: Reader, slot: cython.int) -> object:
+def read_field(reader: Reader, slot: cython.int) -> object:
     """The value of the field in `slot`: None or of the field's type, else raises UnexpectedError.
 
     Three of the fields have functions of their own.
@@ -146,9 +96,9 @@ def read_hashes(reader: Reader) -> array[int]:
     values = _ZERO * count
     if count == 0:
         return values
-    out: cython.ulonglong[::1] = values
+    out: cython.p_ulonglong = items_of(values) if cython.compiled else values  # type: ignore[name-defined]  # noqa: F821
     while True:
-        i = _read_wide_hashes(reader, reader.bytes_, out, i)
+        i = _read_wide_hashes(reader, reader.bytes_, out, i, count)
         if i == count:
             return values
         out[i] = _hash(reader, reader.next_byte())
@@ -157,12 +107,12 @@ def read_hashes(reader: Reader) -> array[int]:
 
 def _read_wide_hashes(
     reader: Reader,
-    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
-    out: cython.ulonglong[::1],
+    data: cython.pointer[cython.const[cython.uchar]],
+    out: cython.p_ulonglong,
     i: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
     """Read hashes of 8 bytes into `out`, from `i` on; returns the first that is none."""
-    count: cython.Py_ssize_t = len(out)
     last: cython.Py_ssize_t = reader.end - 9
     at: cython.Py_ssize_t = reader.position
     while i < count and at <= last and data[at] == 0xCF:
@@ -203,7 +153,7 @@ def read_tokens(reader: Reader) -> array[int]:
 
 def _is_repeated(
     reader: Reader,
-    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
+    data: cython.pointer[cython.const[cython.uchar]],
     length: cython.Py_ssize_t,
 ) -> cython.bint:
     """Whether the next bytes are those of the list of tokens before."""
@@ -224,9 +174,9 @@ def _read_new_tokens(reader: Reader) -> array[int]:
     values = _ZERO * count
     if count == 0:
         return values
-    out: cython.ulonglong[::1] = values
+    out: cython.p_ulonglong = items_of(values) if cython.compiled else values  # type: ignore[name-defined]  # noqa: F821
     while True:
-        i = _read_short_tokens(reader, reader.bytes_, out, i)
+        i = _read_short_tokens(reader, reader.bytes_, out, i, count)
         if i == count:
             return values
         lead = reader.next_byte()
@@ -240,15 +190,15 @@ def _read_new_tokens(reader: Reader) -> array[int]:
 
 def _read_short_tokens(
     reader: Reader,
-    data: cython.const[cython.uchar][::1],  # type: ignore[valid-type]
-    out: cython.ulonglong[::1],
+    data: cython.pointer[cython.const[cython.uchar]],
+    out: cython.p_ulonglong,
     i: cython.Py_ssize_t,
+    count: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
     """Read token ids of 1, 3 or 5 bytes into `out`, from `i` on; returns the first not read.
 
     It stops before anything else, and before the last few bytes of the payload.
     """
-    count: cython.Py_ssize_t = len(out)
     last: cython.Py_ssize_t = reader.end - 5
     at: cython.Py_ssize_t = reader.position
     lead: cython.uint

@@ -1,7 +1,14 @@
 # The C face of reader.py, for the other compiled modules.
+from cpython.array cimport array
+from libc.string cimport memcpy
+
+# The items of an `array('Q')`, without the cost of a memoryview, which is that of a small event.
+cdef inline unsigned long long *items_of(array values) noexcept:
+    return values.data.as_ulonglongs
+
 cdef class Reader:
-    cdef bytes _data
-    cdef const unsigned char[::1] bytes_
+    cdef bytes data
+    cdef const unsigned char *bytes_
     cdef public Py_ssize_t position
     cdef readonly Py_ssize_t end
     cdef readonly Py_ssize_t occupied
@@ -9,6 +16,7 @@ cdef class Reader:
     cdef Py_ssize_t tokens_start
     cdef Py_ssize_t tokens_end
     cdef object tokens
+    cdef object tail
     cdef unsigned long long _unsigned(self, Py_ssize_t width) except? 0
     cdef unsigned char next_byte(self) except? 0
     cdef Py_ssize_t length(self, unsigned char lead) except -1

@@ -43,15 +43,17 @@ class Reader:
             reads raises TooLargeError.
 
     Attributes:
+        data: the payload.
         position: offset of the next byte that is read.
         end: length of the payload.
         tokens: the list of token ids that was read last, from `tokens_start` to `tokens_end`.
+        tail: that of the event read last, None if it is not remembered.
         occupied: bytes that everything read so far occupies, about. One byte of a payload can
             become 64 in memory.
     """
 
     def __init__(self, data: bytes, limit: cython.Py_ssize_t = _NO_LIMIT) -> None:
-        self._data = data
+        self.data = data
         self.bytes_ = data
         self.position = 0
         self.end = len(data)
@@ -59,6 +61,7 @@ class Reader:
         self._limit = limit
         self.tokens_start = self.tokens_end = 0
         self.tokens: array[int] | None = None
+        self.tail: object = None
 
     def occupy(self, count: cython.Py_ssize_t) -> cython.int:
         """Add to the bytes that are occupied. Raises TooLargeError beyond the limit."""
@@ -123,7 +126,7 @@ class Reader:
         if self.end - self.position < count:
             raise MalformedError("the payload ends too early")
         self.position += count
-        return self._data[self.position - count : self.position]
+        return self.data[self.position - count : self.position]
 
     def length(self, lead: cython.uchar) -> cython.Py_ssize_t:
         """The length that `lead`, the head of a string, array or map, announces.
@@ -232,6 +235,12 @@ class Reader:
         return result
 
     def _float(self, lead: cython.uchar) -> float:
+        bits: cython.ulonglong
+        value: cython.double = 0
+        if cython.compiled and lead == 0xCB:
+            bits = self._unsigned(8)
+            memcpy(cython.address(value), cython.address(bits), 8)  # type: ignore[name-defined]  # noqa: F821
+            return value
         raw = self.take(8 if lead == 0xCB else 4)[::-1]  # machine order below is little-endian
         if _BIG_ENDIAN:
             raw = raw[::-1]

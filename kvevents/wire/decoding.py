@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from kvevents.kernel import (
@@ -46,6 +48,8 @@ _REMOVED_SLOTS = tuple(
 _HASHES, _BLOCK_SIZE = FIELDS.index("block_hashes"), FIELDS.index("block_size")
 _LORA_NAME, _CACHE_SALT = FIELDS.index("lora_name"), FIELDS.index("cache_salt")
 _STORED_FIELDS = FIELDS.index("origin") + 1
+# All that a BlockStored is made of but its blocks and its size.
+_arguments_of = attrgetter(*[field.name for field in fields(BlockStored)[3:-1]])
 
 
 def decode_batch(payload: bytes, limits: FrameLimits = _DEFAULT_LIMITS) -> Batch:
@@ -78,7 +82,15 @@ def decode_in_slices(
 def _begin(payload: bytes, limits: FrameLimits) -> BatchReader:
     if len(payload) > limits.payload_bytes:
         raise PayloadError("frame_too_large", f"a payload has {len(payload):,} bytes")
-    return BatchReader(payload, limits.decoded_bytes, limits.events, limits.hashes, _event)
+    return BatchReader(
+        payload,
+        limits.decoded_bytes,
+        limits.events,
+        limits.hashes,
+        _event,
+        BlockStored,
+        _arguments_of,
+    )
 
 
 def _payload_error(error: Exception) -> PayloadError:

@@ -22,6 +22,7 @@ from kvevents import (
     decode_batch,
     parse_frame,
 )
+from kvevents.kernel.event_tails import TAILS
 from kvevents.wire import Batch, decode_in_slices
 
 MESSAGES = [
@@ -316,3 +317,66 @@ def decoded_in_slices(payload: bytes) -> Batch:
         except StopIteration as done:
             batch: Batch = done.value
             return batch
+
+
+def limited(payload: bytes) -> Batch:
+    return decode_batch(payload, FrameLimits(hashes=40, decoded_bytes=8_000))
+
+
+def random_event(source: random.Random) -> Any:
+    """A map or an array, often like others, with fields missing, odd, twice or out of order."""
+    count = source.choice([0, 1, 2, 3, 20])
+    fields: dict[str, Any] = {
+        "type": source.choice(["BlockStored"] * 9 + ["BlockRemoved", "Other"]),
+        "block_hashes": [source.getrandbits(64) for _ in range(count)],
+        "parent_block_hash": source.choice([None, source.getrandbits(64)]),
+        "token_ids": [source.randrange(200_000) for _ in range(2 * count)],
+        "block_size": source.choice([2, 2, 2, None, "2"]),
+        "lora_id": source.choice([None, None, 1]),
+        "medium": source.choice(["GPU", "GPU", None, "x" * 70]),
+        "lora_name": source.choice([None, None, "a", {"lora_name": "b", "cache_salt": "c"}]),
+        "extra_keys": source.choice([None, [None] * count, [["salt"]] * count]),
+        "group_idx": source.choice([None, 0, 3]),
+    }
+    if source.random() < 0.4:
+        return list(fields.values())[: source.choice([11, 10, 9, 8, 7, 5, 4, 2])]
+    if source.random() < 0.3:
+        fields["unknown"] = [1, {"a": 2}]
+    if source.random() < 0.2:
+        fields.pop(source.choice(list(fields)))
+    names = list(fields)
+    if source.random() < 0.2:
+        source.shuffle(names)
+    return {name: fields[name] for name in names}
+
+
+def test_an_event_decodes_to_the_same_whether_or_not_others_like_it_came_before() -> None:
+    source = random.Random(7)
+    payloads: list[bytes] = []
+    for _ in range(1_500):
+        events = [random_event(source) for _ in range(source.choice([1, 1, 2, 3]))]
+        made = bytearray(msgpack.packb([1.0, events, 0]))
+        if source.random() < 0.2:
+            made[source.randrange(len(made))] = source.getrandbits(8)
+        if source.random() < 0.1:
+            del made[source.randrange(len(made)) :]
+        if source.random() < 0.1:  # a field of a map twice
+            made = bytearray(made.replace(b"\xa7lora_id", b"\xa9token_ids"))
+        payloads.append(bytes(made))
+    TAILS.clear()
+    for earlier in payloads:
+        outcome(limited, earlier)
+    known = len(TAILS)
+    warm = [outcome(limited, payload) for payload in payloads]
+    assert known > 50
+    for payload, expected in zip(payloads, warm, strict=True):
+        TAILS.clear()
+        assert outcome(limited, payload) == expected
+
+
+def test_no_more_than_some_hundred_tails_of_events_are_remembered() -> None:
+    for number in range(2_000):
+        decode_batch(msgpack.packb([1.0, [STORED | {"lora_name": str(number)}], 0]))
+    assert 0 < len(TAILS) <= 512
+    decode_batch(msgpack.packb([1.0, [STORED | {"lora_name": "n" * 600}], 0]))
+    assert max(len(tail) for tail, _ in TAILS) <= 512
