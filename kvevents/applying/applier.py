@@ -109,7 +109,7 @@ class Applier:
 
     def is_short(self, batch: Batch) -> bool:
         """Whether a batch is applied at once; blocks that wait for one of its may be many."""
-        return not self.orphans and is_short(batch, self.groups.span)
+        return is_short(batch, self.groups.span) and not self.orphans
 
     def apply_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Apply the events of a batch; returns the changes of the worker's trust, in order."""
@@ -120,7 +120,8 @@ class Applier:
 
     def apply_short_batch(self, batch: Batch) -> Sequence[TrustChange]:
         """Do as `apply_batch`, at once; the batch `is_short`."""
-        decisions = [*map(self._familiar.find, batch.events)]
+        decisions: list[Any] = [*map(self._familiar.find, batch.events)]
+        familiar: Any
         if None in decisions or batch.skipped:
             self._try(self._learn_groups, batch.events)
             for event in batch.events:
@@ -129,9 +130,12 @@ class Applier:
             exhaust(self._finish(batch))
         else:
             self._events.begin_batch()
-            for event, decision in zip(batch.events, decisions, strict=True):
-                stored = self._try(self._familiar.store, event, decision)
-                self.counts.events["BlockStored"] += stored
+            for familiar, decision in zip(batch.events, decisions, strict=True):
+                try:  # as `_try` does, which a call in between would slow down
+                    self._familiar.store(familiar, decision)
+                    self.counts.events["BlockStored"] += 1
+                except Exception:  # noqa: BLE001 - counted, and shown in every answer
+                    self._on_internal_error()
                 if self._writer.has_adopted:
                     exhaust(self._store_adopted())
             self._writer.on_batch_end()
@@ -177,11 +181,15 @@ class Applier:
             step(*arguments)
             return True
         except Exception:  # noqa: BLE001 - counted, and shown in every answer
-            self.counts.skipped["internal_error"] += 1
-            error = Downgrade(TrustState.DEGRADED, "internal_error", recoverable=False)
-            self._writer.report(error)
-            _log.exception("event_not_applied", pod=self._worker.pod, rank=self._worker.rank)
+            self._on_internal_error()
             return False
+
+    def _on_internal_error(self) -> None:
+        """A step has failed, with the exception that is being handled."""
+        self.counts.skipped["internal_error"] += 1
+        error = Downgrade(TrustState.DEGRADED, "internal_error", recoverable=False)
+        self._writer.report(error)
+        _log.exception("event_not_applied", pod=self._worker.pod, rank=self._worker.rank)
 
     def _learn_groups(self, events: Sequence[Event]) -> None:
         """Learn which cache groups there are from all events, before applying any."""

@@ -84,8 +84,10 @@ class FamiliarForms:
 
     def store(self, event: BlockStored, decision: Decision) -> None:
         """Store the blocks of an event as those of an earlier one of its form."""
-        if decision.needs_parent and not self._writer.resolves_parent(event):
-            self._writer.store_known(event, decision.place)
+        writer, place = self._writer, decision.place
+        parent = writer.parent_key(event)
+        if parent is None and decision.needs_parent:
+            writer.store_known(event, place)
             return
-        self._writer.count_gpu_stores()
-        self._writer.store_with_tokens(event, decision.place)
+        writer.count_gpu_stores()
+        writer.store_after(parent, event, place)

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from kvevents.wire import BlockStored
 
 _REUSED = "REUSED"
-# No engine has this group and no score counts it: storing there only teaches what hashes mean.
-_SCRATCH_PLACE = Place(GPU_TIER, -1)
+_SCRATCH_PLACE = Place(GPU_TIER, -1)  # in no score: to store here teaches what hashes mean
 
 
 class IndexWriter:
@@ -154,9 +153,9 @@ class IndexWriter:
 
     def resolves_parent(self, event: BlockStored) -> bool:
         """Whether the event's blocks begin a sequence, or continue a known block."""
-        return self._parent_key(event) is not None
+        return self.parent_key(event) is not None
 
-    def _parent_key(self, event: BlockStored) -> BlockKey | None:
+    def parent_key(self, event: BlockStored) -> BlockKey | None:
         """The key of the block before an event's first one, None if it is not known."""
         parent = event.parent_block_hash
         if parent is None:
@@ -170,7 +169,7 @@ class IndexWriter:
         unit = self._groups.key_block_size
         if size <= 0 or size % unit or all(key is not None for key in keys.values()):
             return
-        parent = self._parent_key(event)
+        parent = self.parent_key(event)
         if parent is None or len(event.token_ids) % size:
             return
         span = size // unit
@@ -209,7 +208,10 @@ class IndexWriter:
 
     def store_with_tokens(self, event: BlockStored, place: Place) -> None:
         """Store blocks that have tokens, or keep them until their parent is known."""
-        parent = self._parent_key(event)
+        self.store_after(self.parent_key(event), event, place)
+
+    def store_after(self, parent: BlockKey | None, event: BlockStored, place: Place) -> None:
+        """Do as `store_with_tokens`; parent: what `parent_key` returns."""
         if parent is None:
             self._keep_orphan(event, place)
             return
@@ -281,7 +283,7 @@ class IndexWriter:
                 self._adopted.pop()
                 continue
             room -= EVENT_WEIGHT + hash_count(event) * self._groups.span
-            parent = self._parent_key(event)
+            parent = self.parent_key(event)
             if parent is None:  # evicted, or refused
                 self.skip("unknown_parent", len(event.block_hashes), _SCRATCH_PLACE)
                 continue

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kvevents.sequencing.actions import Action, FrameCounts, ReceivedFrame, ReplayRequest
     from kvevents.sequencing.incarnation import Incarnation
 
+_FOLLOWING = Phase.FOLLOWING
+
 
 class FrameSequencer:
     """The sequencing of one worker's frames.
@@ -98,11 +100,13 @@ class FrameSequencer:
 
         Returns False, without having changed anything, if it is not: `on_live_frame` handles it.
         """
-        incarnation = self._log.incarnation
+        state, log = self._state, self._log
+        incarnation = log.incarnation
         if (
             sequence != incarnation.last + 1
             or epoch != incarnation.epoch
-            or not self._state.is_in_order
+            or state.phase is not _FOLLOWING  # and so `state.is_in_order`
+            or log.buffer
         ):
             return False
         incarnation.accept(sequence, fingerprint, timestamp)
