@@ -140,7 +140,7 @@ def block_keys(
         ids, out = tokens, keys
     else:
         out = items_of(keys)  # type: ignore[name-defined]  # noqa: F821
-        if type(tokens) is array:
+        if type(tokens) is array and tokens.typecode == "Q":
             ids = items_of(tokens)  # type: ignore[name-defined]  # noqa: F821
         else:
             view: cython.ulonglong[::1] = tokens

@@ -100,7 +100,9 @@ def test_block_keys_of_any_tokens_are_those_of_cbor2(
     tokens: list[int], size: int, parent: int
 ) -> None:
     expected = reference_keys(parent, tokens, size, {})
-    assert list(block_keys(parent, array("Q", tokens), size)) == expected
+    ids = array("Q", tokens)
+    assert list(block_keys(parent, ids, size)) == expected
+    assert list(block_keys(parent, memoryview(ids), size)) == expected
 
 
 def test_salt_and_images_go_into_the_key_as_cbor2_writes_them() -> None:
