@@ -82,7 +82,7 @@ class Outbox:
         """Write now."""
         if self._out:
             out, self._out, self._size = self._out, [], 0
-            if not self._is_closed:
+            if not (self._is_closed or self._transport.is_closing()):  # else asyncio warns
                 self._transport.write(b"".join(out))
 
     def close(self) -> None:

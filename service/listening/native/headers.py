@@ -111,9 +111,10 @@ def timeout_of(value: bytes) -> float | None:
 def metadata_of(headers: Pairs) -> Metadata:
     """Return the metadata that a caller sent. Raises ValueError if a binary value is no base64."""
     return tuple(
-        (name.decode("latin-1"), _decoded(name, value))
+        (name.decode("latin-1"), _decoded(name, each))
         for name, value in headers
         if name not in _OF_THE_PROTOCOL and not name.startswith((b"grpc-", b":"))
+        for each in (value.split(b",") if name.endswith(_BINARY) else (value,))
     )
 
 
@@ -130,6 +131,7 @@ def message_of(text: str) -> bytes:
 def _decoded(name: bytes, value: bytes) -> str | bytes:
     if not name.endswith(_BINARY):
         return value.decode("latin-1")
+    value = value.strip()  # proxies join binary values with a comma, and perhaps a space
     padded = value + b"=" * (-len(value) % 4)
     try:
         return base64.b64decode(padded, validate=True)

@@ -171,6 +171,17 @@ async def test_metadata_goes_both_ways(server: EchoServer) -> None:
         assert {("last", "2"), ("last-bin", b"\xfe")} <= set(await call.trailing_metadata())
 
 
+@pytest.mark.parametrize("transport", ["http2"])  # grpcio does not as the protocol asks
+@pytest.mark.parametrize("joined", ["AP8,/g==", "AP8=, /g"])
+async def test_binary_metadata_that_a_proxy_has_joined_is_split(
+    server: EchoServer, joined: str
+) -> None:
+    async with http2_peer(server.address) as peer:
+        stream = peer.call("/test.Echo/Unary", message(b""), ("any-bin", joined))
+        assert (await peer.status_of(stream))["grpc-status"] == "0"
+        assert server.echo.received == [("any-bin", b"\x00\xff"), ("any-bin", b"\xfe")]
+
+
 async def test_metadata_beyond_16_kib_is_refused_and_the_connection_goes_on(
     server: EchoServer,
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +274,26 @@ async def test_the_services_are_described(server: EchoServer) -> None:
         assert {"test.Echo", "grpc.health.v1.Health"} <= names
         await call.done_writing()
         assert await call.code() is Code.OK
+
+
+async def test_answers_to_a_peer_that_has_just_left_are_no_news(
+    server: EchoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is written before the loss of the connection is told."""
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    peer = Http2Peer(reader, writer)
+    for _ in range(50):
+        peer.call("/test.Echo/Wait")
+    await server.echo.until(lambda: server.echo.seen["Wait began"] == 50)
+    opened: socket.socket = writer.get_extra_info("socket")
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await asyncio.sleep(0)
+    server.echo.go_on.set()
+    async with server.channel() as channel:
+        assert await unary(channel)(b"x") == b"x"
+    assert not caplog.records
 
 
 async def test_a_client_written_in_go_is_answered(server: EchoServer) -> None:

@@ -45,7 +45,6 @@ MALFORMED = {
         for octet in (b" ", b":", b"\0", b"\xe4")
     },
     **{f"{octet!r} in a value": usual((b"a", b"x%by" % octet)) for octet in (b"\0", b"\r", b"\n")},
-    **{f"{value!r}": usual((b"a", value)) for value in (b" x", b"x ", b"\tx", b"x\t", b" ")},
     "null in a path": block(*PSEUDO[:2], (b":path", PATH + b"\0"), *REGULAR),
     "connection": usual((b"connection", b"close")),
     "transfer-encoding": usual((b"transfer-encoding", b"chunked")),
@@ -76,6 +75,7 @@ async def test_a_malformed_request_is_reset_and_no_other(server: EchoServer, kin
         (b"content-length", b"6"),
         (b"a", b""),
         (b"a", b"x y"),
+        *((b"a", value) for value in (b" x", b"x ", b"\tx", b"x\t", b" ")),
         (b"!#$%&'*+-.^_`|~09az", b"\xff\t\x7f"),
     ],
 )
