@@ -65,7 +65,7 @@ def check_dump(dumped: Any, worker: Worker | None = None, model: str | None = No
     doubts = dumped["doubts"]
     if len(doubts) != len(TierClass):
         raise ValueError(f"there are {len(doubts)} doubts for {len(TierClass)} classes of tiers")
-    for state, reason, recoverable in filter(None, doubts):
+    for state, reason, recoverable in (doubt for doubt in doubts if doubt is not None):
         TrustState(state)
         _check(reason, str)
         _check(recoverable, bool)

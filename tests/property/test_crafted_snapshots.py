@@ -277,6 +277,7 @@ CRAFTED: dict[str, Change] = {
     "a stream with a rank of no number": stream(worker=["a:1", "0"]),
     "a stream with unknown doubts": stream(doubts=[None, ("bored", "", True), None]),
     "a stream with few doubts": stream(doubts=[]),
+    "a stream with an empty doubt": stream(doubts=[None, (), None]),
     "a stream with tiers of no name": stream(tiers=[1]),
     "a stream with a last frame of no number": life(last="7"),
     "a stream with an epoch of no bytes": life(epoch=7),
