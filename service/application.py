@@ -32,10 +32,10 @@ from service.metrics import (
     AnswerMetrics,
     CallMetrics,
     EventLagCollector,
+    ListenerRefusals,
     LoopCollector,
     MetricsServer,
     RecordingCollector,
-    RefusedCalls,
     StateCollector,
     TokenizationCollector,
     register_process,
@@ -229,7 +229,7 @@ class Application:
         self, registry: CollectorRegistry, diagnostics: Diagnostics, unmatched: UnmatchedPrompts
     ) -> None:
         """Divide the services among two listeners: for those who ask, and those who operate."""
-        calls, refused = CallMetrics(registry), RefusedCalls(registry)
+        calls, refused = CallMetrics(registry), ListenerRefusals(registry)
         limits, section = self._configuration.limits, self._configuration.grpc
         bounds, arriving = CallBounds(limits, calls), limits.concurrent_bytes
         longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
@@ -240,7 +240,9 @@ class Application:
             AnswerMetrics(registry),
         )
         self._scoring = GrpcServer(
-            ListenerSettings("grpc", section, section, longest, arriving, refused.counter("grpc"))
+            ListenerSettings(
+                *("grpc", section, section, longest, arriving), *refused.counters("grpc")
+            )
         )
         for file, servicer in (
             (SCORING, ScoringServicer(scorer, bounds)),
@@ -253,13 +255,15 @@ class Application:
         self._make_admin(calls, refused, diagnostics)
 
     def _make_admin(
-        self, calls: CallMetrics, refused: RefusedCalls, diagnostics: Diagnostics
+        self, calls: CallMetrics, refused: ListenerRefusals, diagnostics: Diagnostics
     ) -> None:
         limits, section = self._configuration.limits, self._configuration.grpc
         admin, arriving = self._configuration.admin, limits.concurrent_bytes
-        count = refused.counter("admin")
         self._admin = GrpcServer(
-            ListenerSettings("admin", admin, section, _ADMIN_REQUEST_BYTES, arriving, count),
+            ListenerSettings(
+                *("admin", admin, section, _ADMIN_REQUEST_BYTES, arriving),
+                *refused.counters("admin"),
+            ),
             may_move=admin.may_move,
         )
         fleet = FleetServicer(self.index, self.replica, diagnostics)

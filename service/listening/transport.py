@@ -32,6 +32,8 @@ class ListenerSettings(NamedTuple):
     """Of all requests that have not arrived as a whole; grpcio knows no such bound."""
     on_refused: Callable[[str], None]
     """Is told why a call was refused."""
+    on_closed: Callable[[str], None]
+    """Is told why a connection was not accepted or kept; grpcio does not say."""
 
     @property
     def ages(self) -> bool:

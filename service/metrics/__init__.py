@@ -23,7 +23,7 @@ from service.metrics.build import register_process
 from service.metrics.calls import CallMetrics
 from service.metrics.events import EventLagCollector, RecordingCollector
 from service.metrics.loops import LoopCollector
-from service.metrics.refusals import RefusedCalls
+from service.metrics.refusals import ListenerRefusals
 from service.metrics.replication import ReplicationCollector
 from service.metrics.server import MetricsServer
 from service.metrics.state import StateCollector
@@ -33,10 +33,10 @@ __all__ = [
     "AnswerMetrics",
     "CallMetrics",
     "EventLagCollector",
+    "ListenerRefusals",
     "LoopCollector",
     "MetricsServer",
     "RecordingCollector",
-    "RefusedCalls",
     "ReplicationCollector",
     "StateCollector",
     "TokenizationCollector",

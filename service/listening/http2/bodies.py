@@ -17,6 +17,8 @@ class Requests(NamedTuple):
     """Is told of a request when its headers have come."""
     progress: Callable[[Stream], None]
     """Is told when more of it has come."""
+    refused: Callable[[str], None]
+    """Is told why one is reset before it begins, or because of what its peer sends."""
     bodies: Bodies
 
 

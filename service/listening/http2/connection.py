@@ -32,6 +32,8 @@ class Owner(NamedTuple):
 
     made: Callable[[Connection], None]
     lost: Callable[[Connection], None]
+    closed: Callable[[str], None]
+    """Is told why it was closed, if for what its peer did or did not do."""
     turns: Turns
     """Whose connections share the time of the event loop."""
 
@@ -127,6 +129,7 @@ class Connection(asyncio.Protocol):
     def fail(self, fault: Fault, text: str) -> None:
         """Close the connection, and say why."""
         if not self._is_closing:
+            self._owner.closed(fault.name.lower())
             self.outbox.write(frames.goaway(self.last_stream, fault, text.encode()))
             self.close()
 
@@ -136,6 +139,11 @@ class Connection(asyncio.Protocol):
             self.outbox.close()
             self._is_closing = True
             self.lifetime.close()
+
+    def give_up(self, why: str) -> None:
+        """Close the connection at once, as its peer does not answer."""
+        self._owner.closed(why)
+        self.abort()
 
     def abort(self) -> None:
         """Close the connection at once."""

@@ -168,7 +168,7 @@ class Lifetime:
         if not self._has_preface:
             late = self._began + bounds.handshake_seconds
             if now >= late:
-                connection.abort()
+                connection.give_up("handshake")
             return [late]
         old = None if self._is_draining else self._old_at
         if old is not None and now >= old:
@@ -192,7 +192,7 @@ class Lifetime:
         silence, answer = _DEAD_AFTER_SECONDS
         if self._pinged is not None:
             if now >= self._pinged + answer:
-                self._connection.abort()
+                self._connection.give_up("no_ping_answer")
             return self._pinged + answer
         if now >= self._heard + silence:
             self._pinged = now

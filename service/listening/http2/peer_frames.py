@@ -140,6 +140,8 @@ class PeerFrames:
         self._connection.remove(stream)
 
     def _refuse(self, number: int, fault: Fault) -> None:
+        is_beyond = fault is Fault.REFUSED_STREAM
+        self._requests.refused("calls_per_connection" if is_beyond else "malformed")
         self._connection.lifetime.spend()  # it costs what a reset by the peer does
         self._connection.outbox.write(frames.reset(number, fault))
 

@@ -34,6 +34,7 @@ class Http2Server:
         bounds: of each connection.
         body_bytes: of all requests that are not whole or not read.
         connections: how many may be open at one address; further ones are closed.
+        on_closed: is told why a connection was not accepted or kept.
         tls: returns what a handshake uses, as it is by then; None: no TLS.
     """
 
@@ -43,12 +44,16 @@ class Http2Server:
         bounds: Bounds,
         body_bytes: int,
         connections: int,
+        on_closed: Callable[[str], None],
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        self._requests = Requests(calls.begin, calls.progress, Bodies(body_bytes, calls.give_way))
+        self._requests = Requests(
+            calls.begin, calls.progress, calls.refused, Bodies(body_bytes, calls.give_way)
+        )
         self._bounds = bounds
         self._turns = Turns()
         self._most = connections
+        self._on_closed = on_closed
         self._tls = tls
         self._listening: list[socket.socket] = []
         self._counts: Counter[socket.socket] = Counter()  # open, or shaking hands
@@ -117,6 +122,7 @@ class Http2Server:
                 return
             if self._counts[listening] >= self._most:
                 accepted.close()
+                self._on_closed("connections")
                 continue
             self._counts[listening] += 1
             accepted.settimeout(0)
@@ -126,7 +132,8 @@ class Http2Server:
 
     async def _shake_hands(self, listening: socket.socket, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        owner = Owner(self._connections.add, partial(self._lost, listening), self._turns)
+        lost = partial(self._lost, listening)
+        owner = Owner(self._connections.add, lost, self._on_closed, self._turns)
         made = partial(Connection, self._requests, self._bounds, owner)
         seconds = self._bounds.handshake_seconds
         try:
@@ -141,6 +148,7 @@ class Http2Server:
         except OSError:  # of TLS, or lost; nobody is there to be told
             self._counts[listening] -= 1
             accepted.close()
+            self._on_closed("handshake")
 
     def _shook_hands(
         self, listening: socket.socket, accepted: socket.socket, task: asyncio.Task[None]

@@ -96,8 +96,15 @@ def _check_binary(call: CallHeaders, pairs: Pairs) -> None:
 
 
 def size_of(headers: Pairs) -> int:
-    """Return the size of a call's headers, in the bytes that METADATA_BYTES limits."""
-    return sum([len(name) + len(value) + _OVERHEAD for name, value in headers])
+    """Return the size of a call's headers, in the bytes that METADATA_BYTES limits.
+
+    Binary values that were joined count as if each had come alone.
+    """
+    size = 0
+    for name, value in headers:
+        joined = value.count(b",") if name.endswith(_BINARY) else 0
+        size += len(name) + len(value) + _OVERHEAD + joined * (len(name) + _OVERHEAD)
+    return size
 
 
 def timeout_of(value: bytes) -> float | None:

@@ -31,11 +31,14 @@ class MessageError(Exception):
 
     Attributes:
         status: what the call ends with.
+        reason: in one word, for metrics.
     """
 
     def __init__(self, status: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
         self.status = status
+        is_large = status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        self.reason = "message_too_large" if is_large else "malformed"
 
 
 def _ignore(_size: int) -> None:

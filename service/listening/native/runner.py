@@ -81,7 +81,7 @@ class CallRunner:
         self._methods = methods
         self._request_bytes = request_bytes
         self._unknown = unknown
-        self._on_refused = on_refused
+        self.refused = on_refused
         self._on_end = on_end
         self._refusal_of = refusal_of
 
@@ -121,14 +121,14 @@ class CallRunner:
             text = (
                 f"the message is larger than the limit ({length} vs. {self._request_bytes} bytes)"
             )
-            self._on_refused("message_too_large")
+            self.refused("message_too_large")
             self._end(stream, _Status.RESOURCE_EXHAUSTED, text)
         elif stream.is_whole:
             self._start(stream)
 
     def give_way(self, stream: Stream) -> None:
         """End a call, as there is no room for its request and younger ones."""
-        self._on_refused("no_room")
+        self.refused("no_room")
         text = "the requests that arrive take too much memory, and this one came first"
         self._end(stream, _Status.RESOURCE_EXHAUSTED, text)
 
@@ -186,6 +186,7 @@ class CallRunner:
         except PeerLeftError:
             raise
         except MessageError as error:
+            self.refused(error.reason)
             context.end_with(error.status, str(error))
         except grpc.aio.AbortError:
             pass  # the context knows
@@ -207,7 +208,7 @@ class CallRunner:
 
     async def _streaming(self, method: Method, context: CallContext) -> None:
         if method.reads_stream:
-            argument: Any = _Requests(method, context, self._reader(context))
+            argument: Any = _Requests(method, context, self._reader(context), self.refused)
             context.requests = argument
         else:
             argument = await self._only_request(method, context)
@@ -247,7 +248,14 @@ class CallRunner:
 class _Requests:
     """The requests of a call that sends many, one after the other."""
 
-    def __init__(self, method: Method, context: CallContext, reader: MessageReader) -> None:
+    def __init__(
+        self,
+        method: Method,
+        context: CallContext,
+        reader: MessageReader,
+        refused: Callable[[str], None],
+    ) -> None:
+        self._refused = refused
         self._read = method.read
         self._context = context
         self._reader = reader
@@ -262,6 +270,7 @@ class _Requests:
         except PeerLeftError:
             raise asyncio.CancelledError from None
         except MessageError as error:
+            self._refused(error.reason)
             self._context.stop(error.status, str(error))
             raise asyncio.CancelledError from None
         if message is None:

@@ -43,6 +43,7 @@ class NativeTransport:
             connection_bounds(settings),
             settings.arriving_bytes,
             settings.bounds.connections,
+            settings.on_closed,
             server_tls(settings.name, settings.section),
         )
 

@@ -120,6 +120,7 @@ async def test_a_peer_that_has_vanished_without_a_word_is_given_up(
         await server.echo.until(lambda: server.echo.seen["Wait began"] == 1)
         assert await peer.until(PING) is not None
         assert await peer.until(GOAWAY) is None
+        assert server.closed == {"no_ping_answer": 1}
         await server.echo.until(lambda: server.echo.seen["Wait cancelled"] == 1)
 
 
@@ -171,9 +172,10 @@ async def test_a_flood_harms_nobody_else(server: EchoServer, kind: str) -> None:
             assert await unary(channel)(b"x", timeout=DEADLINE_SECONDS) == b"x"
             answered += 1
         await flooding
-        if server.server._settings.bounds.transport == "http2":
+        if server.is_native:
             while await peer.read() is not None:  # the connection ends
                 pass
+            assert server.closed.total() == 1  # and is counted, by its reason
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -315,3 +317,16 @@ async def test_a_client_written_in_go_is_answered(server: EchoServer) -> None:
 
     assert "SERVING" in await asyncio.to_thread(ask)
     assert "SERVING" in await asyncio.to_thread(ask, "--header", "a: b", "--verbose")
+
+
+@pytest.mark.parametrize("transport", ["http2"])
+@pytest.mark.settings(connections=1, calls_per_connection=1)
+async def test_what_is_beyond_a_limit_is_counted_by_it(server: EchoServer) -> None:
+    async with http2_peer(server.address) as peer, http2_peer(server.address) as second:
+        peer.call("/test.Echo/Wait")
+        await server.echo.until(lambda: server.echo.seen["Wait began"] == 1)
+        assert "reset" in await peer.status_of(peer.call("/test.Echo/Wait"))
+        assert server.refused == {"calls_per_connection": 1}
+        assert await second.read() is None
+        assert server.closed == {"connections": 1}
+        server.echo.go_on.set()

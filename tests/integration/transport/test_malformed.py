@@ -67,6 +67,7 @@ async def test_a_malformed_request_is_reset_and_no_other(server: EchoServer, kin
             peer.send(frame(DATA, END_STREAM, number, message(b"x")))
             assert await peer.status_of(number) == {"reset": str(PROTOCOL_ERROR)}
             assert await is_answered(peer, number + 2)
+        assert server.refused == {"malformed": 2}
 
 
 @pytest.mark.parametrize(

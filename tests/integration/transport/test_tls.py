@@ -216,6 +216,7 @@ async def test_handshakes_that_do_not_go_on_hold_up_nobody(tmp_path: Path, silen
                 writer.close()
         assert len(taken) > 3
         await until(lambda: open_here(server) == (0, 0, 0))
+        assert server.closed["handshake"] >= silent
 
 
 async def test_a_listener_that_stops_leaves_no_handshake_behind(tmp_path: Path) -> None:

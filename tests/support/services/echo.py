@@ -135,11 +135,20 @@ class Echo:
 class EchoServer:
     """A running listener with the service."""
 
-    def __init__(self, server: GrpcServer, echo: Echo, refused: Counter[str]) -> None:
+    def __init__(
+        self, server: GrpcServer, echo: Echo, refused: Counter[str], closed: Counter[str]
+    ) -> None:
         self.server = server
         self.echo = echo
         self.refused = refused
-        """Reasons of refusals, with how often."""
+        """Reasons of refused calls, with how often."""
+        self.closed = closed
+        """Likewise of refused connections."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is not gRPC's core that listens."""
+        return self.server._settings.bounds.transport == "http2"
 
     @property
     def address(self) -> str:
@@ -157,15 +166,18 @@ async def echo_server(transport: str, **settings: Any) -> AsyncIterator[EchoServ
     """A listener on that transport, with settings of the section `grpc`."""
     section = {"listen": ["127.0.0.1:0"], "drain_seconds": 0.1, "transport": transport, **settings}
     grpc_section = load(None, {"grpc": section}).grpc
-    echo, refused = Echo(), Counter[str]()
+    echo, refused, closed = Echo(), Counter[str](), Counter[str]()
 
     def on_refused(reason: str) -> None:
         refused[reason] += 1
 
+    def on_closed(reason: str) -> None:
+        closed[reason] += 1
+
     server = GrpcServer(
-        ListenerSettings("grpc", grpc_section, grpc_section, LIMIT, ARRIVING, on_refused)
+        ListenerSettings("grpc", grpc_section, grpc_section, LIMIT, ARRIVING, on_refused, on_closed)
     )
     server.add_registered_method_handlers(NAME, echo.handlers())
     async with server:
         server.become_ready()
-        yield EchoServer(server, echo, refused)
+        yield EchoServer(server, echo, refused, closed)
