@@ -6,6 +6,7 @@ In path order:
     config         what can be configured, and loading it
     application    the composition root: builds everything, starts and stops it in order
     assembly       makes the parts that application wires from the configuration
+    servers        the two gRPC servers, and which services they have
     listening      gRPC servers: addresses, credentials, connections, start and stop
     rpc            gRPC calls: requests in, answers out
     kernel         answers, encoded

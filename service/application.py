@@ -8,11 +8,6 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
-from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
-from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
-from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
-from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
-from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 from prometheus_client import CollectorRegistry
 
 from service.assembly import (
@@ -26,13 +21,10 @@ from service.assembly import (
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
 from service.heap import sweep_index, trim_heap
-from service.listening import GrpcServer, ListenError, ListenerSettings
+from service.listening import ListenError
 from service.loops import Loops
 from service.metrics import (
-    AnswerMetrics,
-    CallMetrics,
     EventLagCollector,
-    ListenerRefusals,
     LoopCollector,
     MetricsServer,
     RecordingCollector,
@@ -41,17 +33,7 @@ from service.metrics import (
     register_process,
 )
 from service.replication import SharedReplica, StandaloneReplica
-from service.rpc import (
-    CallBounds,
-    FleetServicer,
-    LlmdIndexerServicer,
-    LlmdTokenizationServicer,
-    PromptReader,
-    Scorer,
-    ScoringServicer,
-    TokenizationServicer,
-    add_service,
-)
+from service.servers import Served, Servers
 from store import Server, Store
 
 if TYPE_CHECKING:
@@ -63,8 +45,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("kvatlas.service")
 
 _CACHED_SCHEMES = 4096  # models; their names come off the wire
-_ADMIN_REQUEST_BYTES = 64 * 1024
-_BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
 
 
 class Application:
@@ -99,8 +79,7 @@ class Application:
 
     async def until_a_listener_dies(self) -> None:
         """Wait for what should not happen. Raises ListenerDiedError."""
-        servers = [server for server in (self._scoring, self._admin) if server.addresses]
-        await asyncio.gather(*(server.until_it_dies() for server in servers))
+        await self._servers.until_one_dies()
 
     async def become_lame_duck(self) -> None:
         """Answer as before but say NOT_SERVING, for as long as load balancers need to notice.
@@ -110,14 +89,14 @@ class Application:
         seconds = self._configuration.grpc.lame_duck_seconds
         _log.info("lame_duck", seconds=seconds)
         self.serving = False
-        self._scoring.become_lame_duck()
-        await asyncio.gather(self._admin.stop(), asyncio.sleep(seconds))
+        self._servers.become_lame_duck()
+        await asyncio.gather(self._servers.stop_admin(), asyncio.sleep(seconds))
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
         _log.info("stopping")
         self.serving = False
-        self._scoring.become_lame_duck()
+        self._servers.become_lame_duck()
         await self._stack.aclose()
         _log.info("stopped")
 
@@ -153,7 +132,10 @@ class Application:
         stack.push_async_callback(self.loops.stop, "diagnostics")
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
-        self._make_servers(registry, diagnostics, unmatched)
+        served = Served(
+            *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched)
+        )
+        self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
         self._started = True
 
@@ -225,72 +207,11 @@ class Application:
             raise ListenError(f"metrics.listen: cannot bind {listen}: {error}") from error
         self.metrics_port = server.port
 
-    def _make_servers(
-        self, registry: CollectorRegistry, diagnostics: Diagnostics, unmatched: UnmatchedPrompts
-    ) -> None:
-        """Divide the services among two listeners: for those who ask, and those who operate."""
-        calls, refused = CallMetrics(registry), ListenerRefusals(registry)
-        limits, section = self._configuration.limits, self._configuration.grpc
-        bounds, arriving = CallBounds(limits, calls), limits.concurrent_bytes
-        longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
-        prompts = PromptReader(self.tokenizers, limits)
-        models = [model.name for model in self._configuration.models]
-        scorer = Scorer(
-            *(self.index, self.replica, prompts, self._scheme_of, models, unmatched),
-            AnswerMetrics(registry),
-        )
-        self._scoring = GrpcServer(
-            ListenerSettings(
-                *("grpc", section, section, longest, arriving), *refused.counters("grpc")
-            )
-        )
-        for file, servicer in (
-            (SCORING, ScoringServicer(scorer, bounds)),
-            (TOKENIZATION, TokenizationServicer(prompts)),
-            (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
-            (LLMD_INDEXER, LlmdIndexerServicer(scorer, bounds)),
-        ):
-            (service,) = file.services_by_name.values()
-            add_service(self._scoring, service, servicer, calls, bounds)
-        self._make_admin(calls, refused, diagnostics)
-
-    def _make_admin(
-        self, calls: CallMetrics, refused: ListenerRefusals, diagnostics: Diagnostics
-    ) -> None:
-        limits, section = self._configuration.limits, self._configuration.grpc
-        admin, arriving = self._configuration.admin, limits.concurrent_bytes
-        self._admin = GrpcServer(
-            ListenerSettings(
-                *("admin", admin, section, _ADMIN_REQUEST_BYTES, arriving),
-                *refused.counters("admin"),
-            ),
-            may_move=admin.may_move,
-        )
-        fleet = FleetServicer(self.index, self.replica, diagnostics)
-        # Operators are answered while callers have used up their share.
-        add_service(
-            self._admin,
-            FLEET.services_by_name["FleetService"],
-            fleet,
-            calls,
-            CallBounds(limits, calls),
-        )
-        if not (admin.is_local or admin.knows_its_clients):
-            _log.warning(
-                "admin_unprotected",
-                addresses=admin.listen,
-                detail="whoever reaches these addresses can delete pods and record prompts: set "
-                "admin.token_file or admin.client_ca_file, or listen on a loopback address",
-            )
-
     async def _serve(self, stack: AsyncExitStack) -> None:
-        await stack.enter_async_context(self._scoring)
-        if self._configuration.admin.listen:
-            await stack.enter_async_context(self._admin)
-        self.addresses, self.admin_addresses = self._scoring.addresses, self._admin.addresses
+        servers = await stack.enter_async_context(self._servers)
+        self.addresses, self.admin_addresses = servers.addresses, servers.admin_addresses
         await self.replica.wait_until_ready()
-        for server in (self._scoring, self._admin):
-            server.become_ready()
+        servers.become_ready()
         self.serving = True
         _log.info(
             "serving",

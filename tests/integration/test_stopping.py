@@ -269,7 +269,7 @@ async def test_a_listener_that_dies_is_noticed() -> None:
     grpc_section = {"listen": ["127.0.0.1:0"], "transport": "grpcio"}
     async with Application(local_configuration(grpc=grpc_section)) as application:
         watching = asyncio.create_task(application.until_a_listener_dies())
-        transport = application._admin._transport
+        transport = application._servers._admin._transport
         assert isinstance(transport, GrpcioTransport)
         await transport._server.stop(None)
         with pytest.raises(ListenerDiedError, match=r"the listener of \[admin\] died"):

@@ -1,0 +1,170 @@
+"""The two gRPC servers: one for those who ask for scores, one for those who operate the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
+from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
+from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
+from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
+from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
+
+from service.listening import GrpcServer, ListenerSettings
+from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals
+from service.rpc import (
+    CallBounds,
+    FleetServicer,
+    LlmdIndexerServicer,
+    LlmdTokenizationServicer,
+    PromptReader,
+    Scorer,
+    ScoringServicer,
+    TokenizationServicer,
+    add_service,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.descriptor import FileDescriptor
+    from prometheus_client import CollectorRegistry
+
+    from indexer import KeyScheme, MemoryIndex
+    from service.config import Configuration
+    from service.diagnostics import Diagnostics, UnmatchedPrompts
+    from service.replication import Replica
+    from tokenization import Tokenizers
+
+_log = structlog.get_logger("kvatlas.service")
+
+_ADMIN_REQUEST_BYTES = 64 * 1024
+_BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What calls are answered from."""
+
+    index: MemoryIndex
+    replica: Replica
+    tokenizers: Tokenizers
+    scheme_of: Callable[[str], KeyScheme]
+    """The block keys of a model."""
+    diagnostics: Diagnostics
+    unmatched: UnmatchedPrompts
+
+
+class Servers:
+    """Listens within an `async with` block, and is ready once it is told so."""
+
+    def __init__(
+        self, configuration: Configuration, served: Served, registry: CollectorRegistry
+    ) -> None:
+        """Args: registry: where calls and answers are counted."""
+        self._configuration = configuration
+        self._served = served
+        self._calls = CallMetrics(registry)
+        refused = ListenerRefusals(registry)
+        self._scoring = self._make_scoring(refused, registry)
+        self._admin = self._make_admin(refused)
+
+    def _make_scoring(self, refused: ListenerRefusals, registry: CollectorRegistry) -> GrpcServer:
+        limits, section = self._configuration.limits, self._configuration.grpc
+        longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
+        server = GrpcServer(
+            ListenerSettings(
+                *("grpc", section, section, longest, limits.concurrent_bytes),
+                *refused.counters("grpc"),
+            )
+        )
+        served, bounds = self._served, CallBounds(limits, self._calls)
+        prompts = PromptReader(served.tokenizers, limits)
+        scorer = Scorer(
+            *(served.index, served.replica, prompts, served.scheme_of),
+            [model.name for model in self._configuration.models],
+            *(served.unmatched, AnswerMetrics(registry)),
+        )
+        for file, servicer in (
+            (SCORING, ScoringServicer(scorer, bounds)),
+            (TOKENIZATION, TokenizationServicer(prompts)),
+            (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
+            (LLMD_INDEXER, LlmdIndexerServicer(scorer, bounds)),
+        ):
+            self._add(server, file, servicer, bounds)
+        return server
+
+    def _make_admin(self, refused: ListenerRefusals) -> GrpcServer:
+        limits, section = self._configuration.limits, self._configuration.admin
+        server = GrpcServer(
+            ListenerSettings(
+                *("admin", section, self._configuration.grpc),
+                *(_ADMIN_REQUEST_BYTES, limits.concurrent_bytes),
+                *refused.counters("admin"),
+            ),
+            may_move=section.may_move,
+        )
+        # Operators are answered while callers have used up their share.
+        bounds = CallBounds(limits, self._calls)
+        served = self._served
+        fleet = FleetServicer(served.index, served.replica, served.diagnostics)
+        self._add(server, FLEET, fleet, bounds)
+        if not (section.is_local or section.knows_its_clients):
+            _log.warning(
+                "admin_unprotected",
+                addresses=section.listen,
+                detail="whoever reaches these addresses can delete pods and record prompts: set "
+                "admin.token_file or admin.client_ca_file, or listen on a loopback address",
+            )
+        return server
+
+    def _add(
+        self, server: GrpcServer, file: FileDescriptor, servicer: object, bounds: CallBounds
+    ) -> None:
+        """Serve the service that `file` declares."""
+        (service,) = file.services_by_name.values()
+        add_service(server, service, servicer, self._calls, bounds)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where scores are asked for, with the port chosen where 0 was asked for."""
+        return self._scoring.addresses
+
+    @property
+    def admin_addresses(self) -> list[str]:
+        """Where the fleet is administered, likewise."""
+        return self._admin.addresses
+
+    async def __aenter__(self) -> Self:
+        """Raises ListenError."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._scoring)
+            if self._configuration.admin.listen:
+                await stack.enter_async_context(self._admin)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    def become_ready(self) -> None:
+        """Say SERVING from now on."""
+        self._scoring.become_ready()
+        self._admin.become_ready()
+
+    def become_lame_duck(self) -> None:
+        """Answer as before but say NOT_SERVING."""
+        self._scoring.become_lame_duck()
+
+    async def stop_admin(self) -> None:
+        """End the administration, whose load nobody balances."""
+        await self._admin.stop()
+
+    async def until_one_dies(self) -> None:
+        """Wait for what should not happen. Raises ListenerDiedError."""
+        servers = [server for server in (self._scoring, self._admin) if server.addresses]
+        await asyncio.gather(*(server.until_it_dies() for server in servers))
