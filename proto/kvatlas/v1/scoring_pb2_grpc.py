@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class ScoringServiceStub:
     """Says how much of a prompt's prefix each pod already holds in its KV cache.
+
+    A scheduler scores a prompt with `want_handle`, sends the request to the pod of its choice, tells
+    RoutingService.RecordRouting which one that was, and at the end RoutingService.ReportOutcome what
+    the engine found in its cache. All three can go through one ScoreStream.
     """
 
     def __init__(self, channel):
@@ -54,6 +58,10 @@ class ScoringServiceStub:
 
 class ScoringServiceServicer:
     """Says how much of a prompt's prefix each pod already holds in its KV cache.
+
+    A scheduler scores a prompt with `want_handle`, sends the request to the pod of its choice, tells
+    RoutingService.RecordRouting which one that was, and at the end RoutingService.ReportOutcome what
+    the engine found in its cache. All three can go through one ScoreStream.
     """
 
     def Score(self, request, context):
@@ -62,7 +70,7 @@ class ScoringServiceServicer:
         INVALID_ARGUMENT: no model, no prompt, an empty prompt, packed ids of a broken length, a
         multimodal item that has no hash or no token, ends after the prompt or overlaps another one, or
         a request that the model server would refuse too.
-        NOT_FOUND: no pod serves the model, and none is configured to.
+        NOT_FOUND: no pod serves the model, none is configured to, and the request names no pod.
         FAILED_PRECONDITION: the prompt is text and the model has no tokenizer or no template.
         UNIMPLEMENTED: only the model server knows the tokens, for example of an image in a chat.
         RESOURCE_EXHAUSTED: the request or its answer exceeds a configured limit, or too many calls are
@@ -125,6 +133,10 @@ def add_ScoringServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ScoringService:
     """Says how much of a prompt's prefix each pod already holds in its KV cache.
+
+    A scheduler scores a prompt with `want_handle`, sends the request to the pod of its choice, tells
+    RoutingService.RecordRouting which one that was, and at the end RoutingService.ReportOutcome what
+    the engine found in its cache. All three can go through one ScoreStream.
     """
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1 import routing_pb2, scoring_pb2, scoring_pb2_grpc
 from typing_extensions import override
 
 from service.kernel import length_delimited
@@ -56,7 +56,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 "prompts",
             )
         encoded: list[bytes] = []
-        errors: dict[int, scoring_pb2.ScoreError] = {}
+        errors: dict[int, routing_pb2.ScoreError] = {}
         tokens_left, bytes_left = limits.call_tokens, int(limits.answer_bytes)
         for index, one in enumerate(request.requests):
             response = b""
