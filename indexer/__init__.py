@@ -21,7 +21,7 @@ from indexer.bit_match import BitColumns, BitColumnWorker
 from indexer.cache_layout import Attention, CacheLayout, Group
 from indexer.extras import Extra, MultimodalItem, block_extras
 from indexer.holder_ids import StableHolderIds
-from indexer.index import Index, PrefixMatch, PromptBlocks
+from indexer.index import BlockWatcher, Index, PrefixMatch, PromptBlocks
 from indexer.kernel import COMPILED
 from indexer.memory import (
     DEFAULT_TIER_WEIGHTS,
@@ -50,6 +50,7 @@ __all__ = [
     "BitColumnWorker",
     "BitColumns",
     "BlockKey",
+    "BlockWatcher",
     "CacheLayout",
     "Changes",
     "EngineHash",

@@ -75,6 +75,7 @@ class BitColumns:
             block that nobody holds.
         """
         walks = {}
+        weights = self._tiers.weights_with(prompt.tier_weights)
         for key_block_size, lengths in self._chunks.items():
             size = key_block_size or prompt.block_size
             _, chunks, gap = KeySize.of_workers(key_block_size, lengths)
@@ -83,7 +84,7 @@ class BitColumns:
             walked = self._walk.walk(
                 numbers,
                 sets,
-                self._tiers.weights,
+                weights,
                 self._worker_count,
                 prompt.tokens // size,
                 (prompt.tokens - 1) // size,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from indexer.cache_layout import CacheLayout
     from indexer.types import BlockKey, EngineHash, Hashes, Place, Worker, WorkerBlocks, WorkerMatch
@@ -25,6 +25,11 @@ class PromptBlocks(Protocol):
         """Tokens of a block of an answer."""
         ...
 
+    @property
+    def tier_weights(self) -> Mapping[str, float]:
+        """Tier -> what a block in it adds to a score, where it is not what the index has."""
+        ...
+
     def block_keys(self, block_size: int) -> array[int]:
         """Return the keys of the prompt's full blocks of `block_size` tokens, an `array('Q')`."""
         ...
@@ -35,11 +40,27 @@ class PrefixMatch(Protocol):
 
     __slots__ = ()
 
+    def ranks_of(self, pod: str) -> Sequence[WorkerMatch] | None:
+        """Return the match of each of a pod's ranks, in their order; None for an unknown pod."""
+        ...
+
     def best_of(self, pod: str) -> WorkerMatch | None:
         """Return the match of the pod's best-scored rank; None for an unknown pod.
 
         Of ranks that score and match alike, the first one counts.
         """
+        ...
+
+
+class BlockWatcher(Protocol):
+    """Is told what becomes of one worker's blocks, wherever its events are applied here."""
+
+    def on_stored(self, keys: Iterable[int]) -> None:
+        """The worker has stored blocks with these keys, of the size of its own keys."""
+        ...
+
+    def on_lost(self, reason: str) -> None:
+        """The worker's engine is another one (restarted), or the worker has left (pod_left)."""
         ...
 
 
@@ -156,6 +177,10 @@ class Index(Protocol):
         """
         ...
 
+    def holds(self, worker: Worker, key: int) -> bool:
+        """Whether the worker holds the block of this key, anywhere."""
+        ...
+
     def clear(self, worker: Worker, tiers: Collection[str]) -> None:
         """Remove the worker's blocks in `tiers`, of all groups; its engine hashes keep meaning.
 
@@ -188,6 +213,10 @@ class Index(Protocol):
 
         Cost: O(blocks up to the end of the longest match), plus O(workers).
         """
+        ...
+
+    def ranks_of(self, model: str, pod: str) -> Sequence[int]:
+        """Return the ranks of a pod that serves `model`; empty if it does not."""
         ...
 
     def pods_of(self, model: str) -> Sequence[str]:

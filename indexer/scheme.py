@@ -17,10 +17,12 @@ from indexer.kernel import FNV_OFFSET_BASIS, block_keys, fnv1a_64
 from indexer.types import BlockKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from indexer.extras import Extra
     from indexer.types import Tokens
+
+_AS_CONFIGURED: Mapping[str, float] = {}
 
 
 def model_scope(model: str) -> int:
@@ -86,7 +88,17 @@ class PromptKeys:
     Workers of one model may differ in the size of their blocks. Keys of one size are made once.
     """
 
-    __slots__ = ("_items", "_keys", "_lora_name", "_salt", "_scheme", "_tokens", "tokens")
+    __slots__ = (
+        "_items",
+        "_keys",
+        "_lora_name",
+        "_made",
+        "_salt",
+        "_scheme",
+        "_tokens",
+        "tier_weights",
+        "tokens",
+    )
 
     def __init__(
         self,
@@ -95,6 +107,7 @@ class PromptKeys:
         lora_name: str | None = None,
         items: Sequence[MultimodalItem] = (),
         salt: str | None = None,
+        tier_weights: Mapping[str, float] = _AS_CONFIGURED,
     ) -> None:
         """Take the prompt's tokens, and what else goes into its keys.
 
@@ -104,6 +117,7 @@ class PromptKeys:
             lora_name: the adapter, if the request is for one.
             items: the prompt's images and the like.
             salt: the request's cache salt.
+            tier_weights: see `PromptBlocks`.
         """
         self._scheme = scheme
         self._tokens = tokens
@@ -111,23 +125,30 @@ class PromptKeys:
         self._items = items
         self._salt = salt
         self._keys: dict[int, array[int]] = {}
+        self._made = array("Q")  # by `make_keys`, so far
         self.tokens = len(tokens)
         """How many tokens the prompt has."""
+        self.tier_weights = tier_weights
 
     @property
     def block_size(self) -> int:
         """Tokens of a block of an answer."""
         return self._scheme.block_size
 
-    def make_keys(self, tokens_at_once: int) -> Iterator[None]:
+    @property
+    def has_plain_keys(self) -> bool:
+        """Whether nothing but tokens goes into most keys, which makes them fast."""
+        return not (self._items or self._salt)
+
+    def make_keys(self, tokens_at_once: int) -> Iterator[int]:
         """Make the keys of the answers' block size in steps of about so many tokens.
 
-        After the last step `block_keys` has them at hand.
+        Yields how many tokens have their keys. After the last step `block_keys` has them at hand.
         """
         scheme, size = self._scheme, self._scheme.block_size
         step = max(1, tokens_at_once // size) * size
         parent = scheme.root(self._lora_name)
-        keys = array("Q")
+        keys = self._made = array("Q")
         ahead = deque(sorted(self._items, key=lambda item: item.offset))
         begun: list[MultimodalItem] = []
         for start in range(0, self.tokens, step):
@@ -142,8 +163,25 @@ class PromptKeys:
             if some:
                 keys.extend(some)
                 parent = BlockKey(some[-1])
-            yield
+            yield end
         self._keys[size] = keys
+
+    def made_so_far(self) -> PromptKeys:
+        """Return the leading part of the prompt whose keys `make_keys` has made."""
+        size = self._scheme.block_size
+        end = len(self._made) * size
+        items = [_part_of(item, 0, end) for item in self._items if item.offset < end]
+        part = PromptKeys(
+            *(self._scheme, self._tokens[:end], self._lora_name, items, self._salt),
+            self.tier_weights,
+        )
+        part._keys[size] = self._made
+        return part
+
+    @property
+    def known_keys(self) -> Mapping[int, array[int]]:
+        """The keys that have been asked for, by tokens of a block."""
+        return self._keys
 
     def block_keys(self, block_size: int) -> array[int]:
         """Return the keys of the full blocks of `block_size` tokens, an `array('Q')`."""

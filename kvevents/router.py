@@ -282,3 +282,8 @@ class FrameRouter:
         for stream in streams:
             stream.resync()
         return [(stream.worker, stream.sequencer.can_replay) for stream in streams]
+
+    def on_under_delivery(self, worker: Worker) -> None:
+        """The worker's engine reuses less than the index says that it holds."""
+        if (stream := self.streams.get(worker)) is not None:
+            stream.on_under_delivery()

@@ -9,6 +9,7 @@ In path order:
     servers        the two gRPC servers, and which services they have
     listening      gRPC servers: addresses, credentials, connections, start and stop
     rpc            gRPC calls: requests in, answers out
+    routing        where requests were sent, and what came of it
     kernel         answers, encoded
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from service.assembly import (
     make_listener,
     make_replicated_index,
+    make_routing,
     make_scheme,
     make_snapshots,
     make_tokenizers,
@@ -33,6 +34,7 @@ from service.metrics import (
     register_process,
 )
 from service.replication import SharedReplica, StandaloneReplica
+from service.routing import tidy_routing
 from service.servers import Served, Servers
 from store import Server, Store
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from indexer import MemoryIndex
     from service.config import Configuration
     from service.replication import Replica
+    from service.routing import Routing
     from service.snapshot import Snapshots
 
 _log = structlog.get_logger("kvatlas.service")
@@ -124,20 +127,29 @@ class Application:
             stack.push_async_callback(self._write_last, snapshots)
         await stack.enter_async_context(replica)
         self.endpoints = self.listener.endpoints
-        self.loops.start("sweep", partial(sweep_index, self.index))
-        stack.push_async_callback(self.loops.stop, "sweep")
-        self.loops.start("heap", trim_heap)
-        stack.push_async_callback(self.loops.stop, "heap")
-        self.loops.start("diagnostics", diagnostics.run)
-        stack.push_async_callback(self.loops.stop, "diagnostics")
+        routing = make_routing(configuration, self.index, replica.on_under_delivery)
+        self._start_loops(stack, diagnostics, routing)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
         served = Served(
-            *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched)
+            *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched),
+            routing,
         )
         self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
         self._started = True
+
+    def _start_loops(
+        self, stack: AsyncExitStack, diagnostics: Diagnostics, routing: Routing
+    ) -> None:
+        for name, loop in (
+            ("sweep", partial(sweep_index, self.index)),
+            ("heap", trim_heap),
+            ("diagnostics", diagnostics.run),
+            ("routing", partial(tidy_routing, routing)),
+        ):
+            self.loops.start(name, loop)
+            stack.push_async_callback(self.loops.stop, name)
 
     async def _load_tokenizers(self) -> None:
         for model in self._configuration.models:

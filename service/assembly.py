@@ -9,6 +9,7 @@ import structlog
 from indexer import COMPILED, KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
 from service.records import SnapshotError
+from service.routing import OutcomeLimits, Routing, RoutingLimits
 from service.snapshot import KeySettings, RestoredIndex, Snapshots, read_snapshot
 from tokenization import (
     ModelFiles,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from indexer import Worker
     from kvevents import Ownership
     from service.config import Configuration
 
@@ -115,6 +117,21 @@ def make_tokenizers(configuration: Configuration) -> Tokenizers:
         section.memory,
     )
     return Tokenizers(files, options, limits)
+
+
+def make_routing(
+    configuration: Configuration, index: MemoryIndex, on_under_delivery: Callable[[Worker], None]
+) -> Routing:
+    """Return what records where requests were sent, and what came of it."""
+    section = configuration.routing
+    limits = RoutingLimits(
+        memory=section.memory,
+        handle_seconds=section.handle_seconds,
+        outcome_seconds=section.outcome_seconds,
+        open_outcomes=section.open_outcomes,
+        under_delivery=OutcomeLimits(section.under_delivery_share, section.under_delivery_outcomes),
+    )
+    return Routing(index, limits, on_under_delivery)
 
 
 def make_listener(

@@ -11,6 +11,7 @@ import structlog
 from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
 from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
+from kvatlas.v1.routing_pb2 import DESCRIPTOR as ROUTING
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 
@@ -21,7 +22,10 @@ from service.rpc import (
     FleetServicer,
     LlmdIndexerServicer,
     LlmdTokenizationServicer,
+    ModelWeights,
     PromptReader,
+    RoutingRecorder,
+    RoutingServicer,
     Scorer,
     ScoringServicer,
     TokenizationServicer,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from service.config import Configuration
     from service.diagnostics import Diagnostics, UnmatchedPrompts
     from service.replication import Replica
+    from service.routing import Routing
     from tokenization import Tokenizers
 
 _log = structlog.get_logger("kvatlas.service")
@@ -57,6 +62,7 @@ class Served:
     """The block keys of a model."""
     diagnostics: Diagnostics
     unmatched: UnmatchedPrompts
+    routing: Routing
 
 
 class Servers:
@@ -85,18 +91,25 @@ class Servers:
         served, bounds = self._served, CallBounds(limits, self._calls)
         prompts = PromptReader(served.tokenizers, limits)
         scorer = Scorer(
-            *(served.index, served.replica, prompts, served.scheme_of),
-            [model.name for model in self._configuration.models],
-            *(served.unmatched, AnswerMetrics(registry)),
+            *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
+            *(served.unmatched, AnswerMetrics(registry), served.routing),
         )
+        recorder = RoutingRecorder(served.routing, self._configuration.routing, limits)
         for file, servicer in (
-            (SCORING, ScoringServicer(scorer, bounds)),
+            (SCORING, ScoringServicer(scorer, recorder, bounds)),
+            (ROUTING, RoutingServicer(recorder, bounds)),
             (TOKENIZATION, TokenizationServicer(prompts)),
             (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
             (LLMD_INDEXER, LlmdIndexerServicer(scorer, bounds)),
         ):
             self._add(server, file, servicer, bounds)
         return server
+
+    def _model_weights(self) -> ModelWeights:
+        return ModelWeights(
+            {model.name: model.tier_weights for model in self._configuration.models},
+            self._configuration.routing.speculative_weight,
+        )
 
     def _make_admin(self, refused: ListenerRefusals) -> GrpcServer:
         limits, section = self._configuration.limits, self._configuration.admin

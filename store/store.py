@@ -200,12 +200,12 @@ class Store:
         answer = await self.call(script, self.layout.home(worker))
         return bool(answer[0] == b"OK")
 
-    async def request_resync(self, worker: Worker) -> None:
-        """Ask the worker's owner to resync; it takes the request when it renews its report.
+    async def request_resync(self, worker: Worker, reason: str = "resync") -> None:
+        """Ask the worker's owner to resync, when it renews its report; or why else, in one word.
 
-        The request takes the place of one to rewrite, which is made again as long as it is needed.
+        It replaces a request to rewrite, which is made again as long as it is needed.
         """
-        await self._post_request("HSET", worker, "resync")
+        await self._post_request("HSET", worker, reason)
 
     async def request_rewrite(self, worker: Worker) -> None:
         """Ask the worker's owner to write everything again, unless it has a request already."""

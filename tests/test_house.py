@@ -32,7 +32,7 @@ MAX_FUNCTION_LINES = 40
 LONG_KERNEL_FUNCTIONS = {
     "indexer/kernel/keys.py:block_keys",
     "indexer/kernel/prefix.py:walk",
-    "service/kernel/pod_scores.py:add_from_walk",
+    "service/kernel/answer.py:add_from_walk",
 }
 
 

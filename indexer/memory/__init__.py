@@ -8,6 +8,7 @@ replicas: it tells what has changed of its own workers, and takes in what others
     dumped_values       values of a dump, of the right type and within bounds
     dumped_workers      checks the workers of a dumped index
     holders             gives workers their holders
+    prompt_matcher      prompt -> prefix walks
     match               the outcome of a prefix walk
     memory_index        `MemoryIndex`
     replicated_index    `ReplicatedIndex`

@@ -77,6 +77,11 @@ class MemoryPrefixMatch(PrefixMatch):
         self.walks = walks
 
     @override
+    def ranks_of(self, pod: str) -> Sequence[WorkerMatch] | None:
+        ranks = self.pods.get(pod)
+        return None if ranks is None else [self._match_of(rank) for rank in ranks]
+
+    @override
     def best_of(self, pod: str) -> WorkerMatch | None:
         ranks = self.pods.get(pod)
         return None if ranks is None else self._match_of(self.best_rank(ranks))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 from typing_extensions import override
 
 from indexer.cache_layout import CacheLayout
-from indexer.index import Index
-from indexer.kernel import PrefixWalk, RowTable, WorkerPlans
+from indexer.index import BlockWatcher, Index
+from indexer.kernel import RowTable, WorkerPlans
 from indexer.memory.dumped_table import DumpedTable
 from indexer.memory.dumped_workers import dumped_entries, dumped_tiers
 from indexer.memory.holders import HolderAllocator
-from indexer.memory.match import MemoryPrefixMatch, Walk
+from indexer.memory.prompt_matcher import PromptMatcher
 from indexer.memory.tiers import DEFAULT_TIER_WEIGHTS, TierRegistry
 from indexer.memory.workers import WorkerEntry, WorkerRegistry
 from indexer.scheme import model_scope
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from indexer.index import PromptBlocks
+    from indexer.memory.match import MemoryPrefixMatch
     from indexer.types import EngineHash, Hashes, Worker
 
 
@@ -50,9 +51,11 @@ class MemoryIndex(Index):
         self.tiers = TierRegistry(tier_weights)
         self._workers = WorkerRegistry()
         plans = WorkerPlans()
-        self._walk = PrefixWalk(plans)
+        self._matcher = PromptMatcher(self.table, self.tiers, self._workers, plans)
         self._holders = HolderAllocator(self.table, plans, self.tiers)
         self._is_dumping = False
+        self.watchers: dict[Worker, BlockWatcher] = {}
+        """Who is told of a worker's blocks."""
 
     # Workers
 
@@ -100,6 +103,8 @@ class MemoryIndex(Index):
         return True
 
     def _leave(self, entry: WorkerEntry) -> None:
+        if (watcher := self.watchers.get(entry.worker)) is not None:
+            watcher.on_lost("pod_left")
         for holder in (entry.announcer, *entry.holders.values()):
             self._holders.retire(holder)
         self._workers.remove(entry)
@@ -116,6 +121,8 @@ class MemoryIndex(Index):
     def restart(self, worker: Worker, tiers: Collection[str]) -> None:
         self.clear(worker, tiers)
         entry = self._workers.entries.get(worker)
+        if (watcher := self.watchers.get(worker)) is not None:
+            watcher.on_lost("restarted")
         if entry is not None:
             self._holders.retire(entry.announcer)
             entry.announcer = self._holders.new_announcer(entry.scope)
@@ -147,7 +154,10 @@ class MemoryIndex(Index):
     ) -> int:
         entry = self._workers.entries[worker]
         holder = self._holders.holder_of(entry, place)
-        return self.table.store(hashes, keys, holder, entry.announcer, new_copies)
+        refused = self.table.store(hashes, keys, holder, entry.announcer, new_copies)
+        if self.watchers and (watcher := self.watchers.get(worker)) is not None:
+            watcher.on_stored(keys)
+        return refused
 
     @override
     def store_known(
@@ -161,7 +171,11 @@ class MemoryIndex(Index):
     ) -> int:
         entry = self._workers.entries[worker]
         holder = self._holders.holder_of(entry, place)
-        return self.table.store_known(hashes, holder, entry.announcer, new_copies, last_blocks)
+        unknown = self.table.store_known(hashes, holder, entry.announcer, new_copies, last_blocks)
+        if self.watchers and (watcher := self.watchers.get(worker)) is not None:
+            keys = (self.table.key_of(each, entry.announcer) for each in hashes)
+            watcher.on_stored([key for key in keys if key is not None])
+        return unknown
 
     @override
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
@@ -188,6 +202,12 @@ class MemoryIndex(Index):
         key = self.table.key_of(engine_hash, entry.announcer)
         return None if key is None else BlockKey(key)
 
+    @override
+    def holds(self, worker: Worker, key: int) -> bool:
+        entry = self._workers.entries.get(worker)
+        holders = array("I", () if entry is None else entry.holders.values())
+        return bool(self.table.lookup.holder_masks(array("Q", [key]), holders[:64])[0])
+
     def sweep(self, segments: int = 4) -> bool:
         """Free some of what retired holders left behind; True if there is more to do.
 
@@ -199,26 +219,11 @@ class MemoryIndex(Index):
 
     @override
     def match(self, model: str, prompt: PromptBlocks) -> MemoryPrefixMatch:
-        scope = model_scope(model)
-        walks = {}
-        # One walk per size of keys. Each covers the workers with other sizes as well, which hold
-        # nothing under its keys; a worker's outcome is read from the walk of its own size.
-        for key_block_size, chunks, gap in self._workers.key_sizes(model):
-            size = key_block_size or prompt.block_size
-            keys = prompt.block_keys(size)
-            ratio = prompt.block_size // size or 1
-            walked = self._walk.walk(
-                self.table.lookup.sets_of(keys, scope, gap),
-                self.table.sets.holders,
-                self.tiers.weights,
-                self._workers.numbers,
-                len(keys),
-                (prompt.tokens - 1) // size,
-                chunks,
-                ratio,
-            )
-            walks[key_block_size] = Walk(*walked, size, ratio)
-        return MemoryPrefixMatch(self._workers.pods_of(model), self.tiers.names, walks)
+        return self._matcher.match(model, prompt)
+
+    @override
+    def ranks_of(self, model: str, pod: str) -> Sequence[int]:
+        return [entry.worker.rank for entry in self._workers.pods_of(model).get(pod, ())]
 
     @override
     def pods_of(self, model: str) -> Sequence[str]:

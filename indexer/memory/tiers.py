@@ -18,6 +18,7 @@ DEFAULT_TIER_WEIGHTS: Mapping[str, float] = {
 _UNKNOWN_TIER_WEIGHT = 0.0
 _MAX_TIERS = 64
 _OTHER_TIER = "other"
+_REMEMBERED = 64  # sets of weights that requests bring
 
 
 class TierRegistry:
@@ -34,6 +35,7 @@ class TierRegistry:
         """Tier number -> what a block in it adds to a score; 0 for a tier without a weight."""
         self._numbers: dict[str, int] = {}
         self._tier_weights = tier_weights
+        self._given: dict[frozenset[tuple[str, float]], array[float]] = {}
         self.load(())
 
     def number_of(self, name: str) -> int:
@@ -48,10 +50,27 @@ class TierRegistry:
                 self.weights.append(self._tier_weights.get(name, _UNKNOWN_TIER_WEIGHT))
         return number
 
+    def weights_with(self, given: Mapping[str, float]) -> array[float]:
+        """Return the weights by tier number, of which `given` replaces some.
+
+        Equal weights are the same array, until there is a new tier.
+        """
+        if not given:
+            return self.weights
+        key = frozenset(given.items())
+        weights = self._given.get(key)
+        if weights is None or len(weights) < len(self.names):
+            if len(self._given) >= _REMEMBERED:
+                self._given.clear()
+            replaced = map(given.get, self.names, self.weights)
+            weights = self._given[key] = array("d", replaced)
+        return weights
+
     def load(self, names: Iterable[str]) -> None:
         """Number the tiers anew: as they were dumped, and then those with a weight."""
         self.names.clear()
         self._numbers.clear()
+        self._given.clear()
         del self.weights[:]
         for name in (*names, *self._tier_weights):
             self.number_of(name)

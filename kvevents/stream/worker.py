@@ -208,6 +208,14 @@ class WorkerStream:
         self._status = None
         self._performer.perform(self.sequencer.on_resync())
 
+    def on_under_delivery(self) -> None:
+        """The engine reuses less than is claimed: doubt it, and learn its blocks again."""
+        self._status = None
+        self.trust.follow(Downgrade(TrustState.DEGRADED, "under_delivers"))
+        self._performer.conclude()
+        if self.sequencer.can_replay:
+            self._performer.perform(self.sequencer.on_resync())
+
     def on_evicted(self, tier: str) -> None:
         """Blocks of the worker in `tier` were evicted from the index for the memory limit."""
         classes = [class_of(tier)]

@@ -27,7 +27,7 @@ from service.config.configuration import (
 from service.config.credentials import Certificates, read_tokens
 from service.config.limits import LimitsSection
 from service.config.listening import AdminSection, GrpcSection, ListenerSection
-from service.config.sections import LogSection, StoreSection
+from service.config.sections import LogSection, RoutingSection, StoreSection
 
 __all__ = [
     "AdminSection",
@@ -40,6 +40,7 @@ __all__ = [
     "LimitsSection",
     "ListenerSection",
     "LogSection",
+    "RoutingSection",
     "StoreSection",
     "ignored_variables",
     "load",

@@ -31,6 +31,7 @@ from service.config.sections import (
     IndexSection,
     LogSection,
     MetricsSection,
+    RoutingSection,
     SnapshotSection,
     StoreSection,
 )
@@ -73,6 +74,7 @@ class Configuration(BaseSettings):
     snapshot: SnapshotSection = SnapshotSection()
     store: StoreSection = StoreSection()
     limits: LimitsSection = LimitsSection()
+    routing: RoutingSection = RoutingSection()
     tokenization: TokenizationSection = TokenizationSection()
     default_model: str = Field("", description="model of pods whose topic does not name one")
     pod_names: dict[str, str] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic needs it
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
 
@@ -123,6 +123,9 @@ class ModelSection(Section):
     )
     offload_chunk_blocks: int = Field(
         0, ge=0, le=65_536, description="blocks that offload tiers load as one unit; 0: detected"
+    )
+    tier_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        {}, description="as index.tier_weights, for this model; `speculative`: speculative blocks"
     )
     chat: ChatSection = ChatSection()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
 from service.config.addresses import check_host_port
@@ -151,3 +151,45 @@ class StoreSection(Section):
     def replica_name(self) -> str:
         """The configured name, or host name and process id."""
         return self.replica or f"{socket.gethostname()}-{os.getpid()}"
+
+
+class RoutingSection(Section):
+    """Handles, speculative blocks, and outcomes."""
+
+    ttl_seconds: float = Field(
+        2.0, gt=0, le=600, description="how long blocks are speculative, if the caller does not say"
+    )
+    max_ttl_seconds: float = Field(60.0, gt=0, le=3600, description="the longest that it may say")
+    speculative_weight: float = Field(
+        0.8, ge=0, le=1e6, description="what a speculative block adds to a score"
+    )
+    memory: ByteSize = Field(
+        ByteSize(64 * 1024**2),
+        ge=1024**2,
+        validate_default=True,
+        description="of handles, and as much again of speculative blocks",
+    )
+    handle_seconds: float = Field(
+        10.0, gt=0, le=3600, description="how long after an answer its handle can be recorded"
+    )
+    outcome_seconds: float = Field(
+        900.0, gt=0, le=86_400, description="how long after its routing an outcome can be reported"
+    )
+    open_outcomes: int = Field(
+        100_000, ge=1, le=100_000_000, description="routings whose outcome can be reported"
+    )
+    under_delivery_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of promised tokens that may be missing before a pod is doubted; 1: any",
+    )
+    under_delivery_outcomes: int = Field(
+        32, ge=1, le=10_000, description="over how many outcomes that is judged"
+    )
+
+    @model_validator(mode="after")
+    def _ttl(self) -> Self:
+        if self.ttl_seconds > self.max_ttl_seconds:
+            raise ValueError("ttl_seconds is greater than max_ttl_seconds")
+        return self

@@ -49,6 +49,8 @@ class PromptMatch(NamedTuple):
     """The time at which the index was matched (`time.monotonic`)."""
     copy_behind_seconds: float | None
     """How far the copy lags, if some of this is from a copy of other replicas' blocks."""
+    is_late: bool = False
+    """Whether blocks are missing because the store has not answered in time."""
 
 
 class ReplicationStatus(NamedTuple):
@@ -101,8 +103,12 @@ class Replica(Protocol):
         """Whether `match` may have to wait, for the store."""
         ...
 
-    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
+    async def match(
+        self, model: str, prompt: PromptKeys, until: float | None = None
+    ) -> PromptMatch:
         """Return how much of a prompt each worker holds.
+
+        until: when to go on without the store, by the clock of the event loop; None: never.
 
         Raises StoreError if only the store could answer, and fails.
         """
@@ -120,6 +126,10 @@ class Replica(Protocol):
 
         Raises StoreError.
         """
+        ...
+
+    def on_under_delivery(self, worker: Worker) -> None:
+        """The worker's engine reuses less than answers say: doubt them, and learn it anew."""
         ...
 
 
@@ -168,7 +178,9 @@ class StandaloneReplica(Replica):
         return
 
     @override
-    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
+    async def match(
+        self, model: str, prompt: PromptKeys, until: float | None = None
+    ) -> PromptMatch:
         now, match = time.monotonic(), self._index.match(model, prompt)
         return PromptMatch(self._index.pods_of(model), match, self._workers.trust_status, now, None)
 
@@ -179,6 +191,10 @@ class StandaloneReplica(Replica):
     @override
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
         return await self._listener.resync_pod(pod)
+
+    @override
+    def on_under_delivery(self, worker: Worker) -> None:
+        self._listener.router.on_under_delivery(worker)
 
 
 def _ignore() -> None:

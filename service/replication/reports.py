@@ -43,6 +43,8 @@ class ReportExchange:
         self._router = router
         self._writer = writer
         self._follower = follower
+        self.under_delivering: set[Worker] = set()
+        """Workers of other replicas whose engines reuse less than answers say."""
 
     async def run_once(self) -> None:
         """Renew and read reports, and find what the store has lost. Raises StoreError."""
@@ -51,8 +53,14 @@ class ReportExchange:
             request = requests.get(worker_name(worker))
             if request == "resync":
                 stream.resync()
+            elif request == "under_delivers":
+                stream.on_under_delivery()
             elif request == "rewrite":
                 self._writer.rewrite(worker)
+        while self.under_delivering:
+            worker = next(iter(self.under_delivering))
+            await self._store.request_resync(worker, "under_delivers")
+            self.under_delivering.discard(worker)
         await self._follower.refresh()
         await self._writer.verify()
         self._writer.wake()

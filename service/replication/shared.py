@@ -249,8 +249,10 @@ class SharedReplica(Replica):
         return not self.lookup.is_copy_fresh(time.monotonic())
 
     @override
-    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
-        return await self.lookup.match(model, prompt)
+    async def match(
+        self, model: str, prompt: PromptKeys, until: float | None = None
+    ) -> PromptMatch:
+        return await self.lookup.match(model, prompt, until)
 
     @override
     async def forget_pod(self, pod: str) -> bool:
@@ -268,3 +270,10 @@ class SharedReplica(Replica):
             await self.store.request_resync(worker)  # its owner takes it within a second
             resynced.append((worker, bool(self._workers.report(worker, now).replay_endpoint)))
         return resynced
+
+    @override
+    def on_under_delivery(self, worker: Worker) -> None:
+        if worker in self._listener.router.streams:
+            self._listener.router.on_under_delivery(worker)
+        else:
+            self._reports.under_delivering.add(worker)

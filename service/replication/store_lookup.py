@@ -12,12 +12,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from indexer import TrustState, TrustStatus, model_scope
+from typing_extensions import override
+
+from indexer import PrefixMatch, TrustState, TrustStatus, model_scope
 from service.replication.replica import PromptMatch
 from store import Failures, Lookup, LookupResult, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from indexer import MemoryPrefixMatch, PromptKeys, ReplicatedIndex, Worker, WorkerMatch
     from service.config import StoreSection
@@ -52,6 +54,8 @@ class StoreLookup:
         """Prompts that the store was asked for."""
         self.failed = 0
         """Prompts that it could not be asked for, or did not answer."""
+        self.late = 0
+        """Prompts whose callers did not wait for it, by their latency budgets."""
 
     def seconds_behind(self, now: float) -> float | None:
         """Return how far the copy lags; None if there is none or it was never complete."""
@@ -62,8 +66,12 @@ class StoreLookup:
         behind = self.seconds_behind(now)
         return behind is not None and behind <= self._section.max_lag_seconds
 
-    async def match(self, model: str, prompt: PromptKeys) -> PromptMatch:
+    async def match(
+        self, model: str, prompt: PromptKeys, until: float | None = None
+    ) -> PromptMatch:
         """Return how much of a prompt each worker holds.
+
+        until: when to go on without the store, by the clock of the event loop; None: never.
 
         Raises StoreError if the store fails and there is no copy.
         """
@@ -71,7 +79,10 @@ class StoreLookup:
         if self.is_copy_fresh(now):
             return self._match_copy(model, prompt, now)
         try:
-            result = await self._ask_store(model, prompt)
+            async with asyncio.timeout_at(until):
+                result = await self._ask_store(model, prompt)
+        except TimeoutError:
+            return self._match_without_store(model, prompt)
         except StoreError:
             self.failed += 1
             if not self._section.copy_blocks:
@@ -82,6 +93,19 @@ class StoreLookup:
     def _match_copy(self, model: str, prompt: PromptKeys, now: float) -> PromptMatch:
         pods, match = self._index.pods_of(model), self._index.match(model, prompt)
         return PromptMatch(pods, match, self._workers.trust_status, now, self.seconds_behind(now))
+
+    def _match_without_store(self, model: str, prompt: PromptKeys) -> PromptMatch:
+        """Answer what is known here, because the caller waits no longer."""
+        self.late += 1
+        match = self._match_copy(model, prompt, time.monotonic())
+        if self._section.copy_blocks:
+            return match
+        return match._replace(status_of=self._late_status, is_late=True)
+
+    def _late_status(self, worker: Worker, now: float) -> TrustStatus:
+        if self._workers.is_local(worker):
+            return self._workers.trust_status(worker, now)
+        return TrustStatus(TrustState.RECOVERING, "store_late", None, None)
 
     async def _ask_store(self, model: str, prompt: PromptKeys) -> LookupResult:
         if self._failure is not None and time.monotonic() < self._rests_until:
@@ -128,8 +152,8 @@ class StoreLookup:
         return self._workers.remote_status(record, worker, now, doubt)
 
 
-class _CombinedMatch:
-    """One prompt, matched in memory and in the store; an `indexer.PrefixMatch`."""
+class _CombinedMatch(PrefixMatch):
+    """One prompt, matched in memory and in the store."""
 
     def __init__(
         self,
@@ -145,11 +169,19 @@ class _CombinedMatch:
         self._memory = memory
         self._store = store
 
+    @override
+    def ranks_of(self, pod: str) -> Sequence[WorkerMatch] | None:
+        found = [
+            (self._memory if worker in self._from_memory else self._store).match_of(worker)
+            for worker in self.pods.get(pod, ())
+        ]
+        return [match for match in found if match is not None] or None
+
+    @override
     def best_of(self, pod: str) -> WorkerMatch | None:
-        """Return the match of the pod's best rank; None if the pod is not known."""
-        best: WorkerMatch | None = None
-        for worker in self.pods.get(pod, ()):
-            match = (self._memory if worker in self._from_memory else self._store).match_of(worker)
-            if match is not None and (best is None or match[1:3] > best[1:3]):
-                best = match
-        return best
+        ranks = self.ranks_of(pod)
+        return None if ranks is None else max(ranks, key=_score_and_blocks)
+
+
+def _score_and_blocks(match: WorkerMatch) -> tuple[float, int]:
+    return match.score, match.matched_blocks

@@ -4,6 +4,7 @@ In path order:
 
     handlers        registers a servicer's methods; measures calls and turns errors into statuses
     scoring         ScoringService: prompts -> scores of pods
+    routing         RoutingService: where requests were sent, and what came of it
     tokenization    TokenizationService: prompts -> token ids
     fleet           FleetService: what is known about each pod, and what an operator may do to it
     llmd            the services of llm-d-kv-cache, under their own names
@@ -24,7 +25,8 @@ from service.rpc.handlers import add_service
 from service.rpc.llmd import LlmdIndexerServicer, LlmdTokenizationServicer
 from service.rpc.prompts import PromptReader
 from service.rpc.reflection import enable_reflection
-from service.rpc.scoring import Scorer, ScoringServicer
+from service.rpc.routing import RoutingRecorder, RoutingServicer
+from service.rpc.scoring import ModelWeights, Scorer, ScoringServicer
 from service.rpc.tokenization import TokenizationServicer
 
 __all__ = [
@@ -32,7 +34,10 @@ __all__ = [
     "FleetServicer",
     "LlmdIndexerServicer",
     "LlmdTokenizationServicer",
+    "ModelWeights",
     "PromptReader",
+    "RoutingRecorder",
+    "RoutingServicer",
     "Scorer",
     "ScoringServicer",
     "TokenizationServicer",

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from kvevents import TooManyRecordersError
+from service.routing import (
+    HandleUnknownError,
+    NotRoutedError,
+    PodAmbiguousError,
+    RoutingError,
+    SpeculationFullError,
+    UnknownRankError,
+)
 from service.rpc.near_names import near_names, shortened
 from store import StoreError
 from tokenization import (
@@ -127,6 +135,11 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (TooManyRecordersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDINGS"),
     (TooBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
     (DeadlineOverError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_OVER"),
+    (HandleUnknownError, grpc.StatusCode.NOT_FOUND, "HANDLE_UNKNOWN"),
+    (UnknownRankError, grpc.StatusCode.NOT_FOUND, "POD_UNKNOWN"),
+    (NotRoutedError, grpc.StatusCode.NOT_FOUND, "NOT_ROUTED"),
+    (PodAmbiguousError, grpc.StatusCode.FAILED_PRECONDITION, "POD_AMBIGUOUS"),
+    (SpeculationFullError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
     (StoreError, grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     (TokenizerMissingError, grpc.StatusCode.FAILED_PRECONDITION, "TOKENIZER_MISSING"),
     (TokenizerBrokenError, grpc.StatusCode.FAILED_PRECONDITION, "TOKENIZER_BROKEN"),
@@ -137,7 +150,7 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (ChatError, grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_REFUSED"),
     (UnsupportedChatError, grpc.StatusCode.UNIMPLEMENTED, "PROMPT_UNSUPPORTED"),
 )
-KNOWN_ERRORS = (RequestError, StoreError, TokenizationError, TooManyRecordersError)
+KNOWN_ERRORS = (RequestError, RoutingError, StoreError, TokenizationError, TooManyRecordersError)
 
 
 def kind_of(error: Exception) -> ErrorKind:

@@ -63,9 +63,10 @@ class RoutingServiceServicer:
 
     def RecordRouting(self, request, context):
         """Records that the request with this handle was sent to a pod. Until the pod's own events confirm
-        that it holds the blocks of the prompt, or the time passes, they count as speculative for it.
-        Recorded again for the same pod and rank, the time begins anew. One handle may be recorded for
-        several pods, for example a prefill and a decode pod.
+        that it holds the blocks of the prompt, or the time passes, they count as speculative for it (of
+        a very long prompt, the first 8,192 blocks). Recorded again for the same pod and rank, the time
+        is prolonged. One handle may be recorded for several pods, for example a prefill and a decode
+        pod.
 
         INVALID_ARGUMENT: no handle, no pod, or a time beyond `routing.max_ttl_seconds`.
         NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or the pod did not serve the

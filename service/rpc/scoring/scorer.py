@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvatlas.v1 import scoring_pb2
+from kvatlas.v1.scoring_pb2 import PartialAnswer
 
 from indexer import PromptKeys
-from service.kernel import PodScoreWriter
+from service.kernel import PodScoreWriter, ScoresForm
+from service.routing import Promises, ScoredKeys
 from service.rpc.bounds.names import check_name
 from service.rpc.errors import (
     CallTooLargeError,
     InvalidRequestError,
-    TooLargeError,
     UnknownModelError,
 )
+from service.rpc.scoring.budget import LatencyBudget
+from service.rpc.scoring.options import ScoreOptions, TierWeights
 from service.rpc.trust_states import TRUST_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
     from indexer import Index, KeyScheme
     from service.diagnostics import UnmatchedPrompts
-    from service.kernel import WrittenScores
+    from service.kernel import AnsweredWorkers, WrittenScores
     from service.metrics import AnswerMetrics
-    from service.replication import Replica
+    from service.replication import PromptMatch, Replica
+    from service.routing import Routing
     from service.rpc.bounds import LongWork
     from service.rpc.prompts import PromptReader
 
 _TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond; with items, four
 _BYTES_AT_ONCE = 65_536  # of a request, which has no more token ids than bytes
 _TOKEN_ID_FIELDS = {"token_ids", "packed_token_ids"}
+
+
+class ModelWeights(NamedTuple):
+    """What blocks add to scores, as configured."""
+
+    configured: Mapping[str, Mapping[str, float]]
+    """Configured model -> tier -> weight, where it is not that of all models."""
+    speculative: float
+    """The weight of speculative blocks."""
 
 
 class ScoredPrompt(NamedTuple):
@@ -55,18 +70,25 @@ class Scorer:
         replica: Replica,
         prompts: PromptReader,
         scheme_of: Callable[[str], KeyScheme],
-        configured_models: Collection[str],
+        models: ModelWeights,
         unmatched: UnmatchedPrompts,
         answers: AnswerMetrics,
+        routing: Routing,
     ) -> None:
         self._index = index
         self._replica = replica
         self._prompts = prompts
         self.limits = prompts.limits
         self._scheme_of = scheme_of
-        self._configured_models = frozenset(configured_models)
+        self._configured_models = frozenset(models.configured)
+        self._default_weights = TierWeights({}, models.speculative)
+        self._weights = {
+            model: self._default_weights.over(weights)
+            for model, weights in models.configured.items()
+        }
         self._unmatched = unmatched
         self._answers = answers
+        self._routing = routing
         self._writer = PodScoreWriter(TRUST_STATES)
 
     def is_immediate(self, request: scoring_pb2.ScoreRequest, size: int) -> bool:
@@ -87,60 +109,129 @@ class Scorer:
 
         Raises KNOWN_ERRORS.
         """
-        model = request.model
-        self._check_model(model)
-        self._check_names(request)
-        tokens, items, salt = await self._prompts.read_score(request, work)
-        if len(tokens) > tokens_left:
+        budget, model = LatencyBudget(request.budget_ms), request.model
+        options = ScoreOptions.of(request, self.limits)
+        self._check_model(model, options)
+        weights = self._weights.get(model, self._default_weights).over(options.weights)
+        prompt, cut = await self._read(request, weights, budget, work)
+        self._check_count(prompt, tokens_left)
+        total_tokens = prompt.tokens
+        if total_tokens > _TOKENS_AT_ONCE:
+            prompt, cut = await _make_keys(prompt, budget, work)
+        matched = await self._replica.match(model, prompt, budget.ends_at)
+        # Without a pause from here on, in which pods could leave.
+        scored = prompt.tokens
+        if matched.is_late:
+            cut, scored = PartialAnswer.STEP_STORE, 0
+        written = self._write(request, options, weights, matched, prompt, total_tokens)
+        response = scoring_pb2.ScoreResponse(
+            total_blocks=total_tokens // prompt.block_size,
+            total_tokens=total_tokens,
+            block_size=prompt.block_size,
+            copy_behind_seconds=matched.copy_behind_seconds,
+            best=written.best,
+            partial=PartialAnswer(step=cut, scored_tokens=scored) if cut else None,
+        )
+        if written.answered is not None and prompt.tokens >= prompt.block_size:
+            response.handle = self._handle(model, prompt, written.answered)
+        if response.total_blocks and matched.pods and not cut:
+            self._answers.matched(written.longest, response.total_blocks, written.trust_state)
+            self._unmatched.record(model, matched=written.longest > 0)
+        return self._answer(response, written, total_tokens)
+
+    def _write(
+        self,
+        request: scoring_pb2.ScoreRequest,
+        options: ScoreOptions,
+        weights: TierWeights,
+        matched: PromptMatch,
+        prompt: PromptKeys,
+        total_tokens: int,
+    ) -> WrittenScores:
+        form = ScoresForm(
+            prompt.block_size,
+            total_tokens // prompt.block_size,
+            request.only_holders,
+            request.max_pods,
+            request.by_rank,
+            weights.speculative,
+            request.want_handle,
+        )
+        return self._writer.write(
+            matched.match,
+            matched.pods if options.pods is None else options.pods,
+            matched.status_of,
+            matched.now,
+            form,
+            options.ranks,
+            self._routing.decisions.match(request.model, prompt),
+        )
+
+    async def _read(
+        self,
+        request: scoring_pb2.ScoreRequest,
+        weights: TierWeights,
+        budget: LatencyBudget,
+        work: LongWork,
+    ) -> tuple[PromptKeys, PartialAnswer.Step | None]:
+        """Tokenize the prompt; without tokens if that took longer than the budget."""
+        scheme = self._scheme_of(request.model)
+        try:
+            if budget.ends_at is None:
+                tokens, items, salt = await self._prompts.read_score(request, work)
+            else:
+                async with asyncio.timeout_at(budget.ends_at):
+                    tokens, items, salt = await self._prompts.read_score(request, work)
+        except TimeoutError:
+            return PromptKeys(scheme, array("Q")), PartialAnswer.STEP_TOKENIZE
+        prompt = PromptKeys(scheme, tokens, request.lora_name, items, salt, weights.by_tier)
+        return prompt, None
+
+    def _handle(self, model: str, prompt: PromptKeys, answered: AnsweredWorkers) -> bytes:
+        """Return a handle for what was scored; empty if there is no room for it."""
+        size = prompt.block_size
+        prompt.block_keys(size)
+        return self._routing.handles.add(
+            ScoredKeys(model, size, prompt.known_keys, Promises(*answered))
+        )
+
+    def _answer(
+        self, response: scoring_pb2.ScoreResponse, written: WrittenScores, tokens: int
+    ) -> ScoredPrompt:
+        for pod in written.unknown:
+            check_name("pods", pod, self.limits.name_bytes)
+        response.unknown_pods.extend(written.unknown)
+        for pod, rank in written.unknown_ranks:
+            check_name("ranks", pod, self.limits.name_bytes)
+            response.unknown_ranks.add(pod=pod, rank=rank)
+        # The encodings of a message's parts, one after the other, are that of the message.
+        return ScoredPrompt(written.encoded + response.SerializeToString(), tokens)
+
+    def _check_count(self, prompt: PromptKeys, tokens_left: int) -> None:
+        if prompt.tokens > tokens_left:
             raise CallTooLargeError(
                 f"the prompts have more than {self.limits.call_tokens} tokens together",
                 "call_tokens",
             )
-        prompt = PromptKeys(self._scheme_of(model), tokens, request.lora_name, items, salt)
-        if prompt.tokens > _TOKENS_AT_ONCE:
-            for _ in prompt.make_keys(_TOKENS_AT_ONCE // (4 if items or salt else 1)):
-                await work.pause()
-        matched = await self._replica.match(model, prompt)
-        # Without a pause from here on, in which pods could leave.
-        written = self._writer.write(
-            matched.match,
-            dict.fromkeys(request.pods) if request.pods else matched.pods,
-            matched.status_of,
-            matched.now,
-            prompt.block_size,
-            request.only_holders,
-            request.max_pods,
-        )
-        return self._answer(prompt, written, matched.copy_behind_seconds, model)
 
-    def _answer(
-        self, prompt: PromptKeys, written: WrittenScores, behind: float | None, model: str
-    ) -> ScoredPrompt:
-        for pod in written.unknown:
-            check_name("pods", pod, self.limits.name_bytes)
-        rest = scoring_pb2.ScoreResponse(
-            unknown_pods=written.unknown,
-            total_blocks=prompt.tokens // prompt.block_size,
-            total_tokens=prompt.tokens,
-            block_size=prompt.block_size,
-            copy_behind_seconds=behind,
-        )
-        if rest.total_blocks:
-            self._answers.matched(written.longest, rest.total_blocks, written.trust_state)
-            self._unmatched.record(model, matched=written.longest > 0)
-        # The encodings of a message's parts, one after the other, are that of the message.
-        return ScoredPrompt(written.encoded + rest.SerializeToString(), prompt.tokens)
-
-    def _check_model(self, model: str) -> None:
+    def _check_model(self, model: str, options: ScoreOptions) -> None:
+        """Refuse a model that no pod serves, unless pods are named: these are unknown then."""
         if not model:
             raise InvalidRequestError("model is not set")
-        if model not in self._configured_models and not self._index.pods_of(model):
+        if (
+            options.pods is None
+            and model not in self._configured_models
+            and not self._index.pods_of(model)
+        ):
             raise UnknownModelError(model, {*self._index.models(), *self._configured_models})
 
-    def _check_names(self, request: scoring_pb2.ScoreRequest) -> None:
-        limits = self.limits
-        check_name("lora_name", request.lora_name, limits.name_bytes)
-        if len(request.pods) > limits.pods:
-            raise TooLargeError(
-                f"the request names {len(request.pods)} pods, the limit is {limits.pods}", "pods"
-            )
+
+async def _make_keys(
+    prompt: PromptKeys, budget: LatencyBudget, work: LongWork
+) -> tuple[PromptKeys, PartialAnswer.Step | None]:
+    """Make the keys of a long prompt in slices; of what the budget leaves time for."""
+    for made in prompt.make_keys(_TOKENS_AT_ONCE // (1 if prompt.has_plain_keys else 4)):
+        if budget.is_over and made < prompt.tokens:
+            return prompt.made_so_far(), PartialAnswer.STEP_KEYS
+        await work.pause()
+    return prompt, None

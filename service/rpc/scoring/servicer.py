@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from service.rpc.bounds import CallBounds
     from service.rpc.exchange import MessageExchange
+    from service.rpc.routing import RoutingRecorder
     from service.rpc.scoring.scorer import Scorer
 
 _SCORE_MANY = "kvatlas.v1.ScoringService.ScoreMany"
@@ -27,8 +28,9 @@ _RESPONSES = scoring_pb2.ScoreManyResponse.RESPONSES_FIELD_NUMBER
 class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     """Answers `Score`, `ScoreMany` and `ScoreStream`, which all ask the same `Scorer`."""
 
-    def __init__(self, scorer: Scorer, bounds: CallBounds) -> None:
+    def __init__(self, scorer: Scorer, recorder: RoutingRecorder, bounds: CallBounds) -> None:
         self._scorer = scorer
+        self._recorder = recorder
         self._bounds = bounds
         self._limits = scorer.limits
 
@@ -81,4 +83,5 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     @override
     async def ScoreStream(self, exchange: MessageExchange, context: Any) -> None:
         """Answer the requests of a stream."""
-        await ScoreStream(self._scorer, self._bounds, exchange, context).run()
+        stream = ScoreStream(self._scorer, self._recorder, self._bounds, exchange, context)
+        await stream.run()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from service.rpc.bounds import CallBounds
     from service.rpc.exchange import MessageExchange
+    from service.rpc.routing import RoutingRecorder
     from service.rpc.scoring.scorer import Scorer
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _ID_TAG = b"\x08"
 _RESPONSE = scoring_pb2.ScoreStreamResponse.RESPONSE_FIELD_NUMBER
 _ERROR = scoring_pb2.ScoreStreamResponse.ERROR_FIELD_NUMBER
+_ROUTING = scoring_pb2.ScoreStreamResponse.ROUTING_FIELD_NUMBER
+_OUTCOME = scoring_pb2.ScoreStreamResponse.OUTCOME_FIELD_NUMBER
+_RECORDS = {"record_routing", "report_outcome"}
 
 
 class _Clock:
@@ -61,9 +65,15 @@ class ScoreStream:
     """
 
     def __init__(
-        self, scorer: Scorer, bounds: CallBounds, exchange: MessageExchange, context: Context
+        self,
+        scorer: Scorer,
+        recorder: RoutingRecorder,
+        bounds: CallBounds,
+        exchange: MessageExchange,
+        context: Context,
     ) -> None:
         self._scorer = scorer
+        self._recorder = recorder
         self._bounds = bounds
         self._exchange = exchange
         self._context = context
@@ -94,10 +104,13 @@ class ScoreStream:
             await self._exchange.write(self._failed(_id_of(raw), error, self._clock(0)))
             return
         request = self._bounds.read(scoring_pb2.ScoreStreamRequest, raw)
-        if request.WhichOneof("action") == "cancel":
+        action = request.WhichOneof("action")
+        if action == "cancel":
             if (task := self._tasks.get(request.id)) is not None:
                 task.cancel()
-        elif request.id not in self._tasks and self._scorer.is_immediate(request.score, len(raw)):
+        elif request.id not in self._tasks and (
+            action in _RECORDS or self._scorer.is_immediate(request.score, len(raw))
+        ):
             clock = self._clock(request.timeout_ms)
             await self._exchange.write(await self._answer(request, len(raw), clock))
         else:
@@ -140,18 +153,33 @@ class ScoreStream:
         admission, tenant = self._bounds.admission, self._exchange.tenant
         try:
             if request.WhichOneof("action") is None:
-                raise InvalidRequestError("set one of score, cancel")
+                raise InvalidRequestError(
+                    "set one of score, cancel, record_routing, report_outcome"
+                )
             admission.enter(size, tenant)
             try:
-                work = LongWork(self._bounds.turns, clock)
-                encoded, _ = await self._scorer.score(request.score, work, self._limits.call_tokens)
+                encoded = await self._result(request, clock)
             finally:
                 admission.leave(size, tenant)
             self._bounds.check_answer(encoded)
         except Exception as error:  # noqa: BLE001 - the stream goes on
             return self._failed(request.id, error, clock)
         self._counts.end("OK", clock.seconds())
-        return _ID_TAG + varint(request.id) + length_delimited(_RESPONSE, encoded)
+        return _ID_TAG + varint(request.id) + encoded
+
+    async def _result(self, request: scoring_pb2.ScoreStreamRequest, clock: _Clock) -> bytes:
+        """Do what a request asks for; return the encoded field of the answer."""
+        match request.WhichOneof("action"):
+            case "score":
+                work = LongWork(self._bounds.turns, clock)
+                scored = await self._scorer.score(request.score, work, self._limits.call_tokens)
+                return length_delimited(_RESPONSE, scored.encoded)
+            case "record_routing":
+                routing = self._recorder.record(request.record_routing)
+                return length_delimited(_ROUTING, routing.SerializeToString())
+            case _:
+                outcome = self._recorder.report(request.report_outcome)
+                return length_delimited(_OUTCOME, outcome.SerializeToString())
 
     def _failed(self, request_id: int, error: Exception, clock: _Clock) -> bytes:
         """Return the encoded answer to a request that has failed."""

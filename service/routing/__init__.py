@@ -1,0 +1,54 @@
+"""Where requests were sent, and what came of it: handles, speculative blocks, outcomes.
+
+In path order:
+
+    routing      a scored prompt -> its handle -> a recorded routing -> an outcome
+    handles      the scored prompts whose routing may be recorded
+    decisions    the recorded routings, whose blocks are speculative for a while
+    outcomes     what was promised for routed requests, and what engines delivered
+    errors       why a routing or an outcome is refused
+"""
+
+from __future__ import annotations
+
+from service.routing.decisions import Decisions, SpeculativeBlocks
+from service.routing.errors import (
+    HandleUnknownError,
+    NotRoutedError,
+    PodAmbiguousError,
+    RoutingError,
+    SpeculationFullError,
+    UnknownRankError,
+)
+from service.routing.handles import Handles, Promise, Promises, ScoredKeys
+from service.routing.outcomes import DeliveredTokens, OutcomeLimits, Outcomes
+from service.routing.routing import (
+    CountedOutcome,
+    RecordedRouting,
+    Routing,
+    RoutingLimits,
+    tidy_routing,
+)
+
+__all__ = [
+    "CountedOutcome",
+    "Decisions",
+    "DeliveredTokens",
+    "HandleUnknownError",
+    "Handles",
+    "NotRoutedError",
+    "OutcomeLimits",
+    "Outcomes",
+    "PodAmbiguousError",
+    "Promise",
+    "Promises",
+    "RecordedRouting",
+    "Routing",
+    "RoutingError",
+    "RoutingLimits",
+    "ScoredKeys",
+    "SpeculationFullError",
+    "SpeculativeBlocks",
+    "UnknownRankError",
+    "tidy_routing",
+]

@@ -1,0 +1,225 @@
+"""The recorded routings, whose blocks count as speculative until events confirm them.
+
+The blocks of all decisions are in an index of their own, in which each decision is one copy of
+each of its blocks: copies are counted, so the end of a decision takes nothing from another one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from indexer import BlockWatcher, MemoryIndex, Place
+from service.routing.errors import SpeculationFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from indexer import PromptBlocks, Worker
+    from service.routing.handles import ScoredKeys
+
+SpeculativeBlocks = dict["Worker", int]
+"""Worker -> leading blocks of a prompt that a live decision brings it, for those with any."""
+
+_PLACE = Place("speculative")
+# What is charged. In the index a block takes two slots at most, and its share of tables that grow.
+_BYTES_OF_A_BLOCK = 160
+_BYTES_OF_A_DECISION = 800
+_MOST_BLOCKS = 8192  # of a decision, which is recorded in one step, of a millisecond at most
+_NOTHING: SpeculativeBlocks = {}
+
+
+@dataclass(eq=False, slots=True)
+class _Decision:
+    """One routing: a prompt that a worker is about to hold."""
+
+    worker: Worker
+    model: str
+    keys: array[int]
+    last_key: int
+    """The key of the last block, in the size of the worker's own keys: once the worker has it, it
+    has all of them."""
+    expires_at: float = 0.0
+    is_over: bool = False
+
+    @property
+    def size(self) -> int:
+        """What it is charged for, in bytes."""
+        return _BYTES_OF_A_DECISION + _BYTES_OF_A_BLOCK * len(self.keys)
+
+
+@dataclass(eq=False, slots=True)
+class _WorkerDecisions(BlockWatcher):
+    """The live decisions of one worker."""
+
+    decisions: Decisions
+    by_last_key: dict[int, list[_Decision]] = field(default_factory=dict)
+
+    @override
+    def on_stored(self, keys: Iterable[int]) -> None:
+        if not self.by_last_key.keys().isdisjoint(keys):
+            for key in self.by_last_key.keys() & set(keys):
+                self.decisions.end(self.by_last_key[key], "confirmed")
+
+    @override
+    def on_lost(self, reason: str) -> None:
+        self.decisions.end(self.all(), reason)
+
+    def all(self) -> list[_Decision]:
+        """Return the worker's decisions."""
+        return [decision for some in self.by_last_key.values() for decision in some]
+
+
+class Decisions:
+    """The live decisions.
+
+    Args:
+        index: what workers hold; it tells what confirms a decision.
+        limit_bytes: what the blocks of all decisions may occupy.
+        now: the time, in seconds.
+    """
+
+    def __init__(self, index: MemoryIndex, limit_bytes: int, now: Callable[[], float]) -> None:
+        self.ended: Counter[str] = Counter()
+        """Decisions that are over, by why: confirmed, expired, pod_left, restarted."""
+        self.refused = 0
+        """Decisions for which there was no memory."""
+        self.bytes = 0
+        """What live decisions are charged for."""
+        self._index = index
+        self._speculative = MemoryIndex(limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._now = now
+        self._by_model: Counter[str] = Counter()
+        self._known: dict[tuple[bytes, Worker], _Decision] = {}
+        self._expiries: list[tuple[float, int, bytes, _Decision]] = []
+        self._numbers = count()
+
+    def __len__(self) -> int:
+        return self._by_model.total()
+
+    def add(self, handle: bytes, prompt: ScoredKeys, worker: Worker, seconds: float) -> None:
+        """Let the prompt's blocks be speculative for `worker`, or let it be so for longer.
+
+        Raises SpeculationFullError.
+        """
+        self.expire()
+        expires_at = self._now() + seconds
+        decision = self._known.get((handle, worker))
+        if decision is not None and not decision.is_over:
+            decision.expires_at = max(decision.expires_at, expires_at)
+            return
+        decision = self._begin(prompt, worker)
+        if decision is not None:
+            decision.expires_at = expires_at
+            self._known[handle, worker] = decision
+            self._await_expiry(handle, decision)
+
+    def _await_expiry(self, handle: bytes, decision: _Decision) -> None:
+        entry = (decision.expires_at, next(self._numbers), handle, decision)
+        heapq.heappush(self._expiries, entry)
+
+    def _begin(self, prompt: ScoredKeys, worker: Worker) -> _Decision | None:
+        """Return a new decision; None if the worker holds all the blocks already."""
+        keys = prompt.keys[prompt.block_size][:_MOST_BLOCKS]
+        last_key = self._last_key(prompt, worker, len(keys))
+        decision = _Decision(worker, prompt.model, keys, last_key)
+        if self._index.holds(worker, decision.last_key):
+            self.ended["confirmed"] += 1
+            return None
+        if self.bytes + decision.size > self._limit_bytes:
+            self.refused += 1
+            raise SpeculationFullError(len(keys))
+        self.bytes += decision.size
+        self._by_model[prompt.model] += 1
+        self._speculative.join(worker, prompt.model)
+        self._speculative.store(worker, _PLACE, keys, keys)
+        watcher = self._index.watchers.get(worker)
+        if not isinstance(watcher, _WorkerDecisions):
+            watcher = self._index.watchers[worker] = _WorkerDecisions(self)
+        watcher.by_last_key.setdefault(decision.last_key, []).append(decision)
+        return decision
+
+    def _last_key(self, prompt: ScoredKeys, worker: Worker, blocks: int) -> int:
+        """Return the key of the last of `blocks`, in the size of the worker's own keys."""
+        size = self._index.layout_of(worker).key_block_size or prompt.block_size
+        if size not in prompt.keys:
+            size = prompt.block_size
+        return prompt.keys[size][blocks * (prompt.block_size // size) - 1]
+
+    def match(self, model: str, prompt: PromptBlocks) -> SpeculativeBlocks:
+        """Return how many leading blocks of the prompt are speculative for each worker.
+
+        Blocks that the worker holds in fact count, too.
+        """
+        self.expire()
+        if not self._by_model[model]:
+            return _NOTHING
+        match = self._speculative.match(model, prompt)
+        (walk,) = match.walks.values()
+        if not any(walk.matched):
+            return _NOTHING
+        return {
+            rank.worker: blocks
+            for ranks in match.pods.values()
+            for rank in ranks
+            if (blocks := walk.matched[rank.number])
+        }
+
+    def confirm_held(self) -> None:
+        """End the decisions whose workers hold all of their blocks by now.
+
+        For workers whose events are applied by another replica: their blocks come unannounced.
+        """
+        for worker, watcher in list(self._index.watchers.items()):
+            if isinstance(watcher, _WorkerDecisions):
+                watcher.on_stored(
+                    [key for key in watcher.by_last_key if self._index.holds(worker, key)]
+                )
+
+    def expire(self) -> None:
+        """End the decisions whose time is over."""
+        now = self._now()
+        while self._expiries and self._expiries[0][0] <= now:
+            _, _, handle, decision = heapq.heappop(self._expiries)
+            if decision.expires_at > now and not decision.is_over:  # it was prolonged
+                self._await_expiry(handle, decision)
+                continue
+            self.end([decision], "expired")
+            if self._known.get((handle, decision.worker)) is decision:
+                del self._known[handle, decision.worker]
+
+    def end(self, decisions: Iterable[_Decision], reason: str) -> None:
+        """End decisions, and count why. Those that are over already change nothing."""
+        for decision in list(decisions):
+            if decision.is_over:
+                continue
+            decision.is_over = True
+            self.ended[reason] += 1
+            self.bytes -= decision.size
+            self._by_model[decision.model] -= 1
+            self._speculative.remove(decision.worker, _PLACE, decision.keys)
+            self._forget(decision)
+            decision.keys = array("Q")
+
+    def _forget(self, decision: _Decision) -> None:
+        watcher = self._index.watchers.get(decision.worker)
+        if not isinstance(watcher, _WorkerDecisions):
+            return
+        others = watcher.by_last_key[decision.last_key]
+        others.remove(decision)
+        if not others:
+            del watcher.by_last_key[decision.last_key]
+        if not watcher.by_last_key:
+            del self._index.watchers[decision.worker]
+            self._speculative.leave(decision.worker)
+
+    def sweep(self) -> bool:
+        """Free some of what workers without decisions left behind; True if there is more to do."""
+        return self._speculative.sweep()
