@@ -1,11 +1,31 @@
 from kvatlas.v1 import trust_pb2 as _trust_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class PodChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POD_CHANGE_UNSPECIFIED: _ClassVar[PodChange]
+    POD_CHANGE_LISTED: _ClassVar[PodChange]
+    POD_CHANGE_LIST_COMPLETE: _ClassVar[PodChange]
+    POD_CHANGE_APPEARED: _ClassVar[PodChange]
+    POD_CHANGE_TRUST_CHANGED: _ClassVar[PodChange]
+    POD_CHANGE_RESTARTED: _ClassVar[PodChange]
+    POD_CHANGE_OWNER_CHANGED: _ClassVar[PodChange]
+    POD_CHANGE_DISAPPEARED: _ClassVar[PodChange]
+POD_CHANGE_UNSPECIFIED: PodChange
+POD_CHANGE_LISTED: PodChange
+POD_CHANGE_LIST_COMPLETE: PodChange
+POD_CHANGE_APPEARED: PodChange
+POD_CHANGE_TRUST_CHANGED: PodChange
+POD_CHANGE_RESTARTED: PodChange
+POD_CHANGE_OWNER_CHANGED: PodChange
+POD_CHANGE_DISAPPEARED: PodChange
 
 class ListPodsRequest(_message.Message):
     __slots__ = ("model",)
@@ -185,3 +205,39 @@ class RecordFramesResponse(_message.Message):
     parts: _containers.RepeatedScalarFieldContainer[bytes]
     dropped: int
     def __init__(self, received_at: _Optional[float] = ..., endpoint: _Optional[str] = ..., parts: _Optional[_Iterable[bytes]] = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class WatchPodsRequest(_message.Message):
+    __slots__ = ("model", "pods")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    pods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., pods: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WatchPodsResponse(_message.Message):
+    __slots__ = ("change", "pod", "model", "rank", "trust_state", "trust_reason", "silent_seconds", "last_sequence", "restarts", "owner", "changed_at", "skipped_changes")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    TRUST_STATE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_REASON_FIELD_NUMBER: _ClassVar[int]
+    SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    change: PodChange
+    pod: str
+    model: str
+    rank: int
+    trust_state: _trust_pb2.TrustState
+    trust_reason: str
+    silent_seconds: float
+    last_sequence: int
+    restarts: int
+    owner: str
+    changed_at: float
+    skipped_changes: int
+    def __init__(self, change: _Optional[_Union[PodChange, str]] = ..., pod: _Optional[str] = ..., model: _Optional[str] = ..., rank: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., restarts: _Optional[int] = ..., owner: _Optional[str] = ..., changed_at: _Optional[float] = ..., skipped_changes: _Optional[int] = ...) -> None: ...

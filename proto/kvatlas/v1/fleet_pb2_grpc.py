@@ -56,6 +56,11 @@ class FleetServiceStub:
                 request_serializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.SerializeToString,
                 response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.FromString,
                 _registered_method=True)
+        self.WatchPods = channel.unary_stream(
+                '/kvatlas.v1.FleetService/WatchPods',
+                request_serializer=kvatlas_dot_v1_dot_fleet__pb2.WatchPodsRequest.SerializeToString,
+                response_deserializer=kvatlas_dot_v1_dot_fleet__pb2.WatchPodsResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
@@ -97,6 +102,17 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchPods(self, request, context):
+        """Streams the states of ranks, until the caller ends the call: first each that there is, then
+        LIST_COMPLETE, then every change. A caller who reads slowly misses changes that others have
+        followed: it gets the newest state of each rank, and the number of changes left out.
+        RESOURCE_EXHAUSTED: as many callers as are allowed watch already. UNAVAILABLE: the service is
+        stopping.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +135,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.RecordFrames,
                     request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.FromString,
                     response_serializer=kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.SerializeToString,
+            ),
+            'WatchPods': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPods,
+                    request_deserializer=kvatlas_dot_v1_dot_fleet__pb2.WatchPodsRequest.FromString,
+                    response_serializer=kvatlas_dot_v1_dot_fleet__pb2.WatchPodsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +252,33 @@ class FleetService:
             '/kvatlas.v1.FleetService/RecordFrames',
             kvatlas_dot_v1_dot_fleet__pb2.RecordFramesRequest.SerializeToString,
             kvatlas_dot_v1_dot_fleet__pb2.RecordFramesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPods(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kvatlas.v1.FleetService/WatchPods',
+            kvatlas_dot_v1_dot_fleet__pb2.WatchPodsRequest.SerializeToString,
+            kvatlas_dot_v1_dot_fleet__pb2.WatchPodsResponse.FromString,
             options,
             channel_credentials,
             insecure,
