@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from indexer import Worker
 from kvevents.source import UnknownPublisherError
 from kvevents.transport import ReplayError, ReplayTimeoutError, replay
 from kvevents.wire import PayloadError, decode_batch
@@ -65,7 +64,7 @@ async def _first_frame(
     context: zmq.Context[zmq.Socket[bytes]], source: Source, timeout_seconds: float
 ) -> Frame | None:
     """The first frame that the engine still has, None if it has none. Raises ReplayError."""
-    endpoint = source.replay_endpoint(Worker(source.pod, source.rank or 0))
+    endpoint = source.replay_endpoint(source.worker_of(source.pod, source.rank or 0))
     if endpoint is None:
         return None
     frames = replay(context, endpoint, 0, timeout_seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from indexer import Worker
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
 from kvevents.frame_decoder import FrameDecoder
@@ -20,7 +19,7 @@ from kvevents.transport import parse_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from indexer import Index, KeyScheme
+    from indexer import Index, KeyScheme, Worker
     from kvevents.pending import Ownership
     from kvevents.source import Source
     from kvevents.stream import ReplayRunner, WorkerStream
@@ -179,7 +178,7 @@ class FrameRouter:
         """The stream of a frame; None if the frame waits for the worker's owner, or is dropped."""
         source = pending.source
         publisher = source.publisher_of(pending.frame.topic)
-        worker = Worker(publisher.pod, self.expected.rank_of(source, publisher, rank))
+        worker = source.worker_of(publisher.pod, self.expected.rank_of(source, publisher, rank))
         stream = self.streams.get(worker)
         if stream is not None and self._registry.reject_rival(stream, pending.connection):
             return None

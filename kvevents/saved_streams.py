@@ -31,7 +31,7 @@ def restore_streams(
     restored = set()
     for stream in dumped:
         worker, model = Worker(*stream["worker"]), stream["model"]
-        source = registry.connections.find_source(stream["endpoint"], worker.pod, model)
+        source = registry.connections.find_source(stream["endpoint"], worker, model)
         if source is not None:
             if worker not in registry.by_worker:
                 registry.forget_expected(source)

@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
+from indexer import Worker
 from kvevents.wire import ExtraStrings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from indexer import Worker
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
@@ -81,6 +81,16 @@ class Source:
     """Encrypts the connections, and says who may be at their other end; None: nothing does."""
     replay_hosts: tuple[str, ...] = ()
     """Patterns of hosts that `{host}` may stand for because a pod's name says so."""
+    rank_ports: bool = False
+    """Whether callers know each rank as a pod of its own, at the pod's port plus the rank."""
+
+    def worker_of(self, pod: str, rank: int) -> Worker:
+        """The worker that a rank of a pod is, by the name that callers use."""
+        return Worker(_at_port(pod, rank) if self.rank_ports else pod, rank)
+
+    def _pod_of(self, worker: Worker) -> str:
+        """The pod that a worker is a rank of."""
+        return _at_port(worker.pod, -worker.rank) if self.rank_ports else worker.pod
 
     def replay_endpoint(self, worker: Worker, peer: str = "") -> str | None:
         """The address of the worker's replay socket, None if there is none.
@@ -103,8 +113,9 @@ class Source:
         is_allowed = _matches(host, self.replay_hosts)
         return bool(self.pod) or is_allowed or (_is_loopback(host) and _is_loopback(peer))
 
-    def could_publish(self, pod: str, model: str) -> bool:
-        """Whether the configuration allows frames of this pod and model to come from here."""
+    def could_publish(self, worker: Worker, model: str) -> bool:
+        """Whether the configuration allows frames of this worker and model to come from here."""
+        pod = self._pod_of(worker)
         is_configured = self.pod in ("", pod) and self.model in ("", model)
         return is_configured and not self._refusal_of(Publisher(pod, model))
 
@@ -142,6 +153,14 @@ class Source:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _at_port(pod: str, offset: int) -> str:
+    """The pod whose port is greater by `offset`; the same one if its name has no port."""
+    host, separator, port = pod.rpartition(":")
+    if not (separator and port.isascii() and port.isdigit()):
+        return pod
+    return f"{host}:{int(port) + offset}"
 
 
 def _is_loopback(host: str) -> bool:

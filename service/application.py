@@ -29,6 +29,7 @@ from service.metrics import (
     LoopCollector,
     MetricsServer,
     RecordingCollector,
+    RoutingCollector,
     StateCollector,
     TokenizationCollector,
     register_process,
@@ -41,6 +42,7 @@ from store import Server, Store
 if TYPE_CHECKING:
     from indexer import MemoryIndex
     from service.config import Configuration
+    from service.loops import Loop
     from service.replication import Replica
     from service.routing import Routing
     from service.snapshot import Snapshots
@@ -120,14 +122,14 @@ class Application:
         diagnostics = Diagnostics(
             self.index, replica.workers, unmatched, configuration.index.tier_weights
         )
-        registry = self._registry(diagnostics)
+        routing = make_routing(configuration, self.index, replica.on_under_delivery)
+        registry = self._registry(diagnostics, routing)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
             stack.push_async_callback(self._write_last, snapshots)
         await stack.enter_async_context(replica)
         self.endpoints = self.listener.endpoints
-        routing = make_routing(configuration, self.index, replica.on_under_delivery)
         self._start_loops(stack, diagnostics, routing)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
@@ -142,12 +144,14 @@ class Application:
     def _start_loops(
         self, stack: AsyncExitStack, diagnostics: Diagnostics, routing: Routing
     ) -> None:
-        for name, loop in (
-            ("sweep", partial(sweep_index, self.index)),
-            ("heap", trim_heap),
-            ("diagnostics", diagnostics.run),
-            ("routing", partial(tidy_routing, routing)),
-        ):
+        loops: dict[str, Loop] = {
+            "sweep": partial(sweep_index, self.index),
+            "heap": trim_heap,
+            "diagnostics": diagnostics.run,
+            "routing": partial(tidy_routing, routing),
+            **self.replica.share_routing(routing),
+        }
+        for name, loop in loops.items():
             self.loops.start(name, loop)
             stack.push_async_callback(self.loops.stop, name)
 
@@ -156,7 +160,7 @@ class Application:
             if model.tokenizer is not None:
                 await self.tokenizers.load(model.name)
 
-    def _registry(self, diagnostics: Diagnostics) -> CollectorRegistry:
+    def _registry(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
         registry = CollectorRegistry()
         register_process(registry)
         for collector in (
@@ -171,6 +175,7 @@ class Application:
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
             RecordingCollector(self.listener),
+            RoutingCollector(routing, self._configuration.metrics.ranks),
             *self.replica.collectors(),
         ):
             registry.register(collector)

@@ -124,7 +124,9 @@ class Servers:
         # Operators are answered while callers have used up their share.
         bounds = CallBounds(limits, self._calls)
         served = self._served
-        fleet = FleetServicer(served.index, served.replica, served.diagnostics)
+        fleet = FleetServicer(
+            served.index, served.replica, served.diagnostics, served.routing.outcomes
+        )
         self._add(server, FLEET, fleet, bounds)
         if not (section.is_local or section.knows_its_clients):
             _log.warning(

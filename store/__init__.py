@@ -13,6 +13,7 @@
     read           other replicas' workers and prompts, as read from the store
     records        the values of the store, packed and checked
     rendezvous     which replica is responsible for something
+    routing_journal  what replicas tell each other about routed requests
     scripts        the arguments of the scripts in lua/
     server         calls the server or cluster
     store          what replicas ask of the store
@@ -29,8 +30,18 @@ from store.layout import VERSION, Layout, worker_name
 from store.old_layouts import older_versions, remove_layout
 from store.ownership import Takeover, WorkerOwnership
 from store.read import Follower, Lookup, LookupResult, RemoteWorker
-from store.records import HandoverState, WorkerRecord, pack
+from store.records import (
+    ForwardedOutcome,
+    ForwardedRouting,
+    HandoverState,
+    RoutingEntry,
+    RoutingMessage,
+    SharedDecision,
+    WorkerRecord,
+    pack,
+)
 from store.rendezvous import rendezvous_owner
+from store.routing_journal import RoutingJournal
 from store.server import Server
 from store.store import Acquired, HeldBy, Store
 from store.write import OwnedWorker, Streams, Writer
@@ -41,6 +52,8 @@ __all__ = [
     "AddressError",
     "Failures",
     "Follower",
+    "ForwardedOutcome",
+    "ForwardedRouting",
     "GarbageCollector",
     "HandoverState",
     "HeldBy",
@@ -49,7 +62,11 @@ __all__ = [
     "LookupResult",
     "OwnedWorker",
     "RemoteWorker",
+    "RoutingEntry",
+    "RoutingJournal",
+    "RoutingMessage",
     "Server",
+    "SharedDecision",
     "Store",
     "StoreAddress",
     "StoreError",

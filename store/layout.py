@@ -20,6 +20,7 @@ keys of one shard lie on one primary, and every primary has some shards.
       registry               name of the allocation of bits; another one once that was lost
       bits:<model>           hash: generation:holder id -> bit
       taken_bits:<model>     bitmap: the bits that are allocated
+      routings               stream: what replicas tell each other about routed requests, bounded
 
 `namespace:layout` is a hash of all versions ever used there: version -> number of shards.
 """
@@ -43,6 +44,7 @@ VERSION = 3
 PAGES = 1024
 CLUSTER_SHARDS = 16
 JOURNAL_ENTRIES = 2000  # kept by each shard, fewer where they are long
+ROUTING_ENTRIES = 500  # of 64 KiB at most
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # engine hashes may be 1, 2, 3, ...
 
 

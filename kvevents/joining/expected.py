@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from indexer import Worker
 from kvevents.pending import Owner
 from kvevents.source import UnknownPublisherError
 
 if TYPE_CHECKING:
+    from indexer import Worker
     from kvevents.pending import Ownership
     from kvevents.source import Publisher, Source
     from kvevents.stream import StreamRegistry
@@ -27,7 +27,7 @@ class ExpectedWorkers:
         self._connections.of(source)
         model = source.model or source.default_model
         if source.pod and model and (source.rank is not None or self._is_only_source(source)):
-            self._expect(source, Worker(source.pod, source.rank or 0), model)
+            self._expect(source, source.worker_of(source.pod, source.rank or 0), model)
 
     def _is_only_source(self, source: Source) -> bool:
         """Whether no other source names the same pod: else its ranks are not known in advance."""
@@ -58,7 +58,7 @@ class ExpectedWorkers:
         Raises UnknownPublisherError if topic and rank do not tell.
         """
         publisher = source.publisher_of(topic)
-        worker = Worker(publisher.pod, self.rank_of(source, publisher, rank))
+        worker = source.worker_of(publisher.pod, self.rank_of(source, publisher, rank))
         stream = self._registry.by_worker.get(worker)
         if (
             stream is None

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
+    from indexer import Worker
     from kvevents.source import Source
     from kvevents.stream.worker import WorkerStream
 
@@ -51,10 +52,10 @@ class ConnectionTable:
             connections = self._by_source[source] = SourceConnections()
         return connections
 
-    def find_source(self, endpoint: str, pod: str, model: str) -> Source | None:
-        """The source at `endpoint` that can publish frames of this pod and model, if any."""
+    def find_source(self, endpoint: str, worker: Worker, model: str) -> Source | None:
+        """The source at `endpoint` that can publish frames of this worker and model, if any."""
         for source in self._by_source:
-            if source.endpoint == endpoint and source.could_publish(pod, model):
+            if source.endpoint == endpoint and source.could_publish(worker, model):
                 return source
         return None
 

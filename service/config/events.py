@@ -149,6 +149,11 @@ class SourceSection(Section):
         "otherwise it stands for the address that the pod connects from",
     )
 
+    rank_ports: bool = Field(
+        default=False,
+        description="each rank is a pod of its own, at the pod's port plus the rank",
+    )
+
     @field_validator("replay")
     @classmethod
     def _replay(cls, replay: str) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of the process and of what runs in it."""
+"""Metrics of the process, of what runs in it, and of its background loops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import GCCollector, ProcessCollector
-from prometheus_client.core import InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
+
+    from service.loops import Loops
 
 
 def register_process(registry: CollectorRegistry) -> None:
@@ -44,3 +46,21 @@ class _BuildCollector(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("kvatlas_build", "What is running.", self._labels)
+
+
+class LoopCollector(Collector):
+    """How often each background loop has died and was started again."""
+
+    def __init__(self, loops: Loops) -> None:
+        self._loops = loops
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        deaths = CounterMetricFamily(
+            "kvatlas_loop_deaths",
+            "Background loops that died of an error and were started again.",
+            labels=["loop"],
+        )
+        for name, count in self._loops.deaths.items():
+            deaths.add_metric([name], count)
+        yield deaths

@@ -77,9 +77,7 @@ class SourceAssignment:
     def _want_workers_of(self, source: Source) -> None:
         for worker, known in self._follower.workers.remote.items():
             record = known.record
-            if record.endpoint == source.endpoint and source.could_publish(
-                worker.pod, record.model
-            ):
+            if record.endpoint == source.endpoint and source.could_publish(worker, record.model):
                 self._requests.want(worker, record.model, source)
 
     def _has_workers_of(self, source: Source) -> bool:

@@ -15,13 +15,15 @@ from kvevents import OwnsEverything
 from service.replication.worker_status import LocalWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from prometheus_client.registry import Collector
 
     from indexer import Index, PrefixMatch, PromptKeys, TrustStatus, Worker
     from kvevents import Listener, Ownership
+    from service.loops import Loop
     from service.replication.worker_status import Workers
+    from service.routing import Routing
 
 
 class ListenerFactory(Protocol):
@@ -132,6 +134,10 @@ class Replica(Protocol):
         """The worker's engine reuses less than answers say: doubt them, and learn it anew."""
         ...
 
+    def share_routing(self, routing: Routing) -> Mapping[str, Loop]:
+        """Let replicas tell each other of routings; return what has to run for that, by name."""
+        ...
+
 
 class StandaloneReplica(Replica):
     """Applies every worker's events, and answers from this process's memory."""
@@ -195,6 +201,10 @@ class StandaloneReplica(Replica):
     @override
     def on_under_delivery(self, worker: Worker) -> None:
         self._listener.router.on_under_delivery(worker)
+
+    @override
+    def share_routing(self, routing: Routing) -> Mapping[str, Loop]:
+        return {}
 
 
 def _ignore() -> None:

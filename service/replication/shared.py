@@ -36,7 +36,8 @@ from service.replication.store_lookup import StoreLookup
 from service.replication.takeover import TakeoverLoop
 from service.replication.worker_status import ReplicatedWorkers
 from service.replication.writer_streams import WriterStreams
-from store import Follower, StoreError, WorkerOwnership, Writer, newest_failure
+from service.routing import RoutingExchange
+from store import Follower, RoutingJournal, StoreError, WorkerOwnership, Writer, newest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from service.loops import Loop, Loops
     from service.replication.replica import ListenerFactory, PromptMatch
     from service.replication.worker_status import Workers
+    from service.routing import Routing
     from store import Failures, Store
 
 _INTERVAL = 1.0
@@ -277,3 +279,9 @@ class SharedReplica(Replica):
             self._listener.router.on_under_delivery(worker)
         else:
             self._reports.under_delivering.add(worker)
+
+    @override
+    def share_routing(self, routing: Routing) -> Mapping[str, Loop]:
+        exchange = RoutingExchange(RoutingJournal(self.store), routing, self.failures.counts)
+        routing.peers = exchange
+        return exchange.loops()

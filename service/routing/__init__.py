@@ -6,6 +6,7 @@ In path order:
     handles      the scored prompts whose routing may be recorded
     decisions    the recorded routings, whose blocks are speculative for a while
     outcomes     what was promised for routed requests, and what engines delivered
+    exchange     tells other replicas, and hears of theirs
     errors       why a routing or an outcome is refused
 """
 
@@ -20,6 +21,7 @@ from service.routing.errors import (
     SpeculationFullError,
     UnknownRankError,
 )
+from service.routing.exchange import NoPeers, RoutingExchange, RoutingPeers
 from service.routing.handles import Handles, Promise, Promises, ScoredKeys
 from service.routing.outcomes import DeliveredTokens, OutcomeLimits, Outcomes
 from service.routing.routing import (
@@ -36,6 +38,7 @@ __all__ = [
     "DeliveredTokens",
     "HandleUnknownError",
     "Handles",
+    "NoPeers",
     "NotRoutedError",
     "OutcomeLimits",
     "Outcomes",
@@ -45,7 +48,9 @@ __all__ = [
     "RecordedRouting",
     "Routing",
     "RoutingError",
+    "RoutingExchange",
     "RoutingLimits",
+    "RoutingPeers",
     "ScoredKeys",
     "SpeculationFullError",
     "SpeculativeBlocks",

@@ -31,7 +31,8 @@ _PLACE = Place("speculative")
 # What is charged. In the index a block takes two slots at most, and its share of tables that grow.
 _BYTES_OF_A_BLOCK = 160
 _BYTES_OF_A_DECISION = 800
-_MOST_BLOCKS = 8192  # of a decision, which is recorded in one step, of a millisecond at most
+MOST_BLOCKS = 8192
+"""Of a decision, which is recorded in one step, of a millisecond at most."""
 _NOTHING: SpeculativeBlocks = {}
 
 
@@ -104,8 +105,10 @@ class Decisions:
     def __len__(self) -> int:
         return self._by_model.total()
 
-    def add(self, handle: bytes, prompt: ScoredKeys, worker: Worker, seconds: float) -> None:
+    def add(self, handle: bytes, prompt: ScoredKeys, worker: Worker, seconds: float) -> bool:
         """Let the prompt's blocks be speculative for `worker`, or let it be so for longer.
+
+        Returns whether they are: the worker may hold all of them already.
 
         Raises SpeculationFullError.
         """
@@ -114,12 +117,14 @@ class Decisions:
         decision = self._known.get((handle, worker))
         if decision is not None and not decision.is_over:
             decision.expires_at = max(decision.expires_at, expires_at)
-            return
+            return True
         decision = self._begin(prompt, worker)
-        if decision is not None:
-            decision.expires_at = expires_at
-            self._known[handle, worker] = decision
-            self._await_expiry(handle, decision)
+        if decision is None:
+            return False
+        decision.expires_at = expires_at
+        self._known[handle, worker] = decision
+        self._await_expiry(handle, decision)
+        return True
 
     def _await_expiry(self, handle: bytes, decision: _Decision) -> None:
         entry = (decision.expires_at, next(self._numbers), handle, decision)
@@ -127,7 +132,7 @@ class Decisions:
 
     def _begin(self, prompt: ScoredKeys, worker: Worker) -> _Decision | None:
         """Return a new decision; None if the worker holds all the blocks already."""
-        keys = prompt.keys[prompt.block_size][:_MOST_BLOCKS]
+        keys = prompt.keys[prompt.block_size][:MOST_BLOCKS]
         last_key = self._last_key(prompt, worker, len(keys))
         decision = _Decision(worker, prompt.model, keys, last_key)
         if self._index.holds(worker, decision.last_key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.routing.errors import HandleUnknownError
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Mapping, Sequence
 
     from indexer import Worker
@@ -54,6 +54,9 @@ class Promises:
         return Promise(
             self.reusable_tokens[index], self.matched_blocks[index], bool(self.is_exact[index])
         )
+
+
+NO_PROMISES = Promises((), array("I"), array("I"), b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ class Handles:
             self._pop_oldest()
             self.dropped += 1
         return handle
+
+    def gave(self, handle: bytes) -> bool:
+        """Whether this process gave the handle, even if it is unknown by now."""
+        return handle.startswith(self.instance)
 
     def get(self, handle: bytes) -> ScoredKeys:
         """Return what the handle stands for. Raises HandleUnknownError."""

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer import Worker
-from service.routing.decisions import Decisions
+from service.routing.decisions import MOST_BLOCKS, Decisions
 from service.routing.errors import NotRoutedError, PodAmbiguousError, UnknownRankError
-from service.routing.handles import Handles, Promise
+from service.routing.exchange import NoPeers
+from service.routing.handles import NO_PROMISES, Handles, Promise, ScoredKeys
 from service.routing.outcomes import OutcomeLimits, Outcomes
+from store import ForwardedOutcome, ForwardedRouting, SharedDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from indexer import MemoryIndex
-    from service.routing.handles import ScoredKeys
+    from service.routing.exchange import RoutingPeers
 
 _TIDY_SECONDS = 0.1
 
@@ -89,6 +91,8 @@ class Routing:
         self._now = now
         self.handles = Handles(limits.memory, limits.handle_seconds, now)
         self.decisions = Decisions(index, limits.memory, now)
+        self.peers: RoutingPeers = NoPeers()
+        """Who else is told of routings."""
         self.outcomes = Outcomes(limits.under_delivery, on_under_delivery)
         self.outcomes_dropped = 0
         """Routings whose outcome could not be awaited, because there were too many."""
@@ -99,13 +103,25 @@ class Routing:
 
         Raises HandleUnknownError, UnknownRankError, SpeculationFullError.
         """
+        if not self.handles.gave(handle):
+            self.peers.tell(ForwardedRouting(handle, pod, rank, seconds))
+            return RecordedRouting(forwarded=True)
         prompt = self.handles.get(handle)
         worker = self._worker_of(prompt, pod, rank)
         promise = prompt.promises.of(worker) or Promise()
         self._await_outcome(handle, prompt.model, worker, promise)
-        self.decisions.add(handle, prompt, worker, seconds)
-        blocks = len(prompt.keys[prompt.block_size])
-        return RecordedRouting(blocks - promise.matched_blocks, promise.reusable_tokens)
+        if self.decisions.add(handle, prompt, worker, seconds):
+            keys = {size: some[:MOST_BLOCKS] for size, some in prompt.keys.items()}
+            shared = (handle, worker, prompt.model, prompt.block_size, keys, seconds)
+            self.peers.tell(SharedDecision(*shared))
+        blocks = min(len(prompt.keys[prompt.block_size]), MOST_BLOCKS)
+        speculative = max(0, blocks - promise.matched_blocks)
+        return RecordedRouting(speculative, promise.reusable_tokens)
+
+    def add_shared(self, shared: SharedDecision) -> None:
+        """Let a decision that another replica has recorded count here. Raises RoutingError."""
+        prompt = ScoredKeys(shared.model, shared.block_size, shared.keys, NO_PROMISES)
+        self.decisions.add(shared.handle, prompt, shared.worker, shared.seconds)
 
     def _worker_of(self, prompt: ScoredKeys, pod: str, rank: int | None) -> Worker:
         if rank is None and (best := prompt.promises.best_rank(pod)) is not None:
@@ -143,6 +159,9 @@ class Routing:
 
         Raises HandleUnknownError, NotRoutedError, PodAmbiguousError.
         """
+        if not self.handles.gave(handle):
+            self.peers.tell(ForwardedOutcome(handle, pod, rank, cached_tokens, by_source))
+            return CountedOutcome(forwarded=True)
         self._expire_outcomes()
         known = self._open.get(handle)
         if known is None:
@@ -154,6 +173,15 @@ class Routing:
             routed.is_reported = True
             self.outcomes.add(worker, known.model, routed.promise, cached_tokens, by_source)
         return CountedOutcome(routed.promise.reusable_tokens)
+
+    def lost(self) -> Mapping[str, int]:
+        """Return what was dropped or did not get through, by why."""
+        return {
+            "handle_dropped": self.handles.dropped,
+            "speculation_full": self.decisions.refused,
+            "outcome_dropped": self.outcomes_dropped,
+            **self.peers.lost,
+        }
 
     def _expire_outcomes(self) -> None:
         now = self._now()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from indexer import Index, WorkerBlocks
     from service.diagnostics import Diagnostics
     from service.replication import Replica
+    from service.routing import DeliveredTokens, Outcomes
 
 _MAX_COUNT = 2**64 - 1  # counts of frames derive from sequence numbers, which may jump anywhere
 
@@ -31,12 +32,14 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         index: Index,
         replica: Replica,
         diagnostics: Diagnostics,
+        outcomes: Outcomes,
     ) -> None:
         self._index = index
         self._replica = replica
         self._listener = replica.listener
         self._workers = replica.workers
         self._diagnostics = diagnostics
+        self._outcomes = outcomes
 
     @override
     async def ListPods(
@@ -93,16 +96,20 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             live_frames=report.live_frames,
             owner=self._workers.owner(worker),
             rival_frames=counts.get("rivals"),
-            groups=[
-                fleet_pb2.CacheGroup(
-                    group=number,
-                    kind=group.kind,
-                    window=group.window or None,
-                    block_size=group.block_size,
-                )
-                for number, group in sorted(self._workers.cache_layout(blocks).groups.items())
-            ],
+            delivered=_delivered(self._outcomes.of(worker, blocks.model)),
+            groups=self._groups(blocks),
         )
+
+    def _groups(self, blocks: WorkerBlocks) -> list[fleet_pb2.CacheGroup]:
+        return [
+            fleet_pb2.CacheGroup(
+                group=number,
+                kind=group.kind,
+                window=group.window or None,
+                block_size=group.block_size,
+            )
+            for number, group in sorted(self._workers.cache_layout(blocks).groups.items())
+        ]
 
     @override
     async def ForgetPod(
@@ -154,6 +161,18 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
                     parts=frame.parts,
                     dropped=frame.dropped,
                 )
+
+
+def _delivered(tokens: DeliveredTokens | None) -> fleet_pb2.DeliveredTokens | None:
+    if tokens is None:
+        return None
+    return fleet_pb2.DeliveredTokens(
+        outcomes=tokens.outcomes,
+        promised_tokens=tokens.promised,
+        delivered_tokens=tokens.delivered,
+        missing_tokens=tokens.missing,
+        delivered_tokens_by_source=tokens.by_source,
+    )
 
 
 def _pod_of(request: fleet_pb2.ForgetPodRequest | fleet_pb2.ResyncPodRequest) -> str:

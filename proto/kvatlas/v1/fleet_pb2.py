@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from kvatlas.v1 import trust_pb2 as kvatlas_dot_v1_dot_trust__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16kvatlas/v1/fleet.proto\x12\nkvatlas.v1\x1a\x16kvatlas/v1/trust.proto\" \n\x0fListPodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8c\x01\n\x10ListPodsResponse\x12\x1d\n\x04pods\x18\x01 \x03(\x0b\x32\x0f.kvatlas.v1.Pod\x12*\n\x08warnings\x18\x02 \x03(\x0b\x32\x18.kvatlas.v1.FleetWarning\x12-\n\x0cshared_index\x18\x03 \x01(\x0b\x32\x17.kvatlas.v1.SharedIndex\"\x86\x01\n\x0bSharedIndex\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x15\n\rlive_replicas\x18\x02 \x03(\t\x12 \n\x13\x63opy_behind_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rstore_failure\x18\x04 \x01(\tB\x16\n\x14_copy_behind_seconds\"I\n\x0c\x46leetWarning\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04pods\x18\x03 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"B\n\x03Pod\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1f\n\x05ranks\x18\x03 \x03(\x0b\x32\x10.kvatlas.v1.Rank\"\xbe\x07\n\x04Rank\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12:\n\x0e\x62locks_by_tier\x18\x02 \x03(\x0b\x32\".kvatlas.v1.Rank.BlocksByTierEntry\x12#\n\x16last_event_age_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlast_sequence\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rmissed_frames\x18\x05 \x01(\x04\x12,\n\x06\x65vents\x18\x07 \x03(\x0b\x32\x1c.kvatlas.v1.Rank.EventsEntry\x12.\n\x07skipped\x18\x08 \x03(\x0b\x32\x1d.kvatlas.v1.Rank.SkippedEntry\x12\x1e\n\x11\x65ngine_block_size\x18\t \x01(\rH\x02\x88\x01\x01\x12+\n\x0btrust_state\x18\n \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x0b \x01(\t\x12\x1b\n\x0esilent_seconds\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04gaps\x18\r \x01(\x04\x12\x17\n\x0freplayed_frames\x18\x0e \x01(\x04\x12\x18\n\x10\x64uplicate_frames\x18\x0f \x01(\x04\x12\x13\n\x0blate_frames\x18\x10 \x01(\x04\x12\x10\n\x08restarts\x18\x11 \x01(\x04\x12\x0f\n\x07replays\x18\x12 \x01(\x04\x12\x17\n\x0freplay_failures\x18\x13 \x01(\x04\x12\x15\n\rorphan_blocks\x18\x14 \x01(\x04\x12\x11\n\toverflows\x18\x15 \x01(\x04\x12\x17\n\x0freplay_endpoint\x18\x16 \x01(\t\x12\x13\n\x0blive_frames\x18\x17 \x01(\x04\x12\r\n\x05owner\x18\x18 \x01(\t\x12&\n\x06groups\x18\x19 \x03(\x0b\x32\x16.kvatlas.v1.CacheGroup\x12\x14\n\x0crival_frames\x18\x1a \x01(\x04\x1a\x33\n\x11\x42locksByTierEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x19\n\x17_last_event_age_secondsB\x10\n\x0e_last_sequenceB\x14\n\x12_engine_block_sizeB\x11\n\x0f_silent_secondsJ\x04\x08\x06\x10\x07R\x0f\x62\x61\x63kward_frames\"]\n\nCacheGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x06window\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nblock_size\x18\x04 \x01(\rB\t\n\x07_window\"\x1f\n\x10\x46orgetPodRequest\x12\x0b\n\x03pod\x18\x01 \x01(\t\"\x13\n\x11\x46orgetPodResponse\"\x1f\n\x10ResyncPodRequest\x12\x0b\n\x03pod\x18\x01 \x01(\t\"C\n\x11ResyncPodResponse\x12\x17\n\x0freplaying_ranks\x18\x01 \x03(\r\x12\x15\n\remptied_ranks\x18\x02 \x03(\r\"\'\n\x13RecordFramesRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"]\n\x14RecordFramesResponse\x12\x13\n\x0breceived_at\x18\x01 \x01(\x01\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\"/\n\x10WatchPodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04pods\x18\x02 \x03(\t\"\xd3\x02\n\x11WatchPodsResponse\x12%\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x15.kvatlas.v1.PodChange\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12+\n\x0btrust_state\x18\x05 \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x06 \x01(\t\x12\x1b\n\x0esilent_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlast_sequence\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x10\n\x08restarts\x18\t \x01(\x04\x12\r\n\x05owner\x18\n \x01(\t\x12\x12\n\nchanged_at\x18\x0b \x01(\x01\x12\x17\n\x0fskipped_changes\x18\x0c \x01(\x04\x42\x11\n\x0f_silent_secondsB\x10\n\x0e_last_sequence*\xe7\x01\n\tPodChange\x12\x1a\n\x16POD_CHANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11POD_CHANGE_LISTED\x10\x01\x12\x1c\n\x18POD_CHANGE_LIST_COMPLETE\x10\x02\x12\x17\n\x13POD_CHANGE_APPEARED\x10\x03\x12\x1c\n\x18POD_CHANGE_TRUST_CHANGED\x10\x04\x12\x18\n\x14POD_CHANGE_RESTARTED\x10\x05\x12\x1c\n\x18POD_CHANGE_OWNER_CHANGED\x10\x06\x12\x1a\n\x16POD_CHANGE_DISAPPEARED\x10\x07\x32\x8a\x03\n\x0c\x46leetService\x12\x45\n\x08ListPods\x12\x1b.kvatlas.v1.ListPodsRequest\x1a\x1c.kvatlas.v1.ListPodsResponse\x12H\n\tForgetPod\x12\x1c.kvatlas.v1.ForgetPodRequest\x1a\x1d.kvatlas.v1.ForgetPodResponse\x12H\n\tResyncPod\x12\x1c.kvatlas.v1.ResyncPodRequest\x1a\x1d.kvatlas.v1.ResyncPodResponse\x12S\n\x0cRecordFrames\x12\x1f.kvatlas.v1.RecordFramesRequest\x1a .kvatlas.v1.RecordFramesResponse0\x01\x12J\n\tWatchPods\x12\x1c.kvatlas.v1.WatchPodsRequest\x1a\x1d.kvatlas.v1.WatchPodsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16kvatlas/v1/fleet.proto\x12\nkvatlas.v1\x1a\x16kvatlas/v1/trust.proto\" \n\x0fListPodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8c\x01\n\x10ListPodsResponse\x12\x1d\n\x04pods\x18\x01 \x03(\x0b\x32\x0f.kvatlas.v1.Pod\x12*\n\x08warnings\x18\x02 \x03(\x0b\x32\x18.kvatlas.v1.FleetWarning\x12-\n\x0cshared_index\x18\x03 \x01(\x0b\x32\x17.kvatlas.v1.SharedIndex\"\x86\x01\n\x0bSharedIndex\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x15\n\rlive_replicas\x18\x02 \x03(\t\x12 \n\x13\x63opy_behind_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rstore_failure\x18\x04 \x01(\tB\x16\n\x14_copy_behind_seconds\"I\n\x0c\x46leetWarning\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04pods\x18\x03 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"B\n\x03Pod\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1f\n\x05ranks\x18\x03 \x03(\x0b\x32\x10.kvatlas.v1.Rank\"\xee\x07\n\x04Rank\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12:\n\x0e\x62locks_by_tier\x18\x02 \x03(\x0b\x32\".kvatlas.v1.Rank.BlocksByTierEntry\x12#\n\x16last_event_age_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlast_sequence\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rmissed_frames\x18\x05 \x01(\x04\x12,\n\x06\x65vents\x18\x07 \x03(\x0b\x32\x1c.kvatlas.v1.Rank.EventsEntry\x12.\n\x07skipped\x18\x08 \x03(\x0b\x32\x1d.kvatlas.v1.Rank.SkippedEntry\x12\x1e\n\x11\x65ngine_block_size\x18\t \x01(\rH\x02\x88\x01\x01\x12+\n\x0btrust_state\x18\n \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x0b \x01(\t\x12\x1b\n\x0esilent_seconds\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04gaps\x18\r \x01(\x04\x12\x17\n\x0freplayed_frames\x18\x0e \x01(\x04\x12\x18\n\x10\x64uplicate_frames\x18\x0f \x01(\x04\x12\x13\n\x0blate_frames\x18\x10 \x01(\x04\x12\x10\n\x08restarts\x18\x11 \x01(\x04\x12\x0f\n\x07replays\x18\x12 \x01(\x04\x12\x17\n\x0freplay_failures\x18\x13 \x01(\x04\x12\x15\n\rorphan_blocks\x18\x14 \x01(\x04\x12\x11\n\toverflows\x18\x15 \x01(\x04\x12\x17\n\x0freplay_endpoint\x18\x16 \x01(\t\x12\x13\n\x0blive_frames\x18\x17 \x01(\x04\x12\r\n\x05owner\x18\x18 \x01(\t\x12&\n\x06groups\x18\x19 \x03(\x0b\x32\x16.kvatlas.v1.CacheGroup\x12\x14\n\x0crival_frames\x18\x1a \x01(\x04\x12.\n\tdelivered\x18\x1b \x01(\x0b\x32\x1b.kvatlas.v1.DeliveredTokens\x1a\x33\n\x11\x42locksByTierEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x19\n\x17_last_event_age_secondsB\x10\n\x0e_last_sequenceB\x14\n\x12_engine_block_sizeB\x11\n\x0f_silent_secondsJ\x04\x08\x06\x10\x07R\x0f\x62\x61\x63kward_frames\"\x8c\x02\n\x0f\x44\x65liveredTokens\x12\x10\n\x08outcomes\x18\x01 \x01(\x04\x12\x17\n\x0fpromised_tokens\x18\x02 \x01(\x04\x12\x18\n\x10\x64\x65livered_tokens\x18\x03 \x01(\x04\x12\x16\n\x0emissing_tokens\x18\x04 \x01(\x04\x12\\\n\x1a\x64\x65livered_tokens_by_source\x18\x05 \x03(\x0b\x32\x38.kvatlas.v1.DeliveredTokens.DeliveredTokensBySourceEntry\x1a>\n\x1c\x44\x65liveredTokensBySourceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"]\n\nCacheGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x06window\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nblock_size\x18\x04 \x01(\rB\t\n\x07_window\"\x1f\n\x10\x46orgetPodRequest\x12\x0b\n\x03pod\x18\x01 \x01(\t\"\x13\n\x11\x46orgetPodResponse\"\x1f\n\x10ResyncPodRequest\x12\x0b\n\x03pod\x18\x01 \x01(\t\"C\n\x11ResyncPodResponse\x12\x17\n\x0freplaying_ranks\x18\x01 \x03(\r\x12\x15\n\remptied_ranks\x18\x02 \x03(\r\"\'\n\x13RecordFramesRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"]\n\x14RecordFramesResponse\x12\x13\n\x0breceived_at\x18\x01 \x01(\x01\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05parts\x18\x03 \x03(\x0c\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\"/\n\x10WatchPodsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04pods\x18\x02 \x03(\t\"\xd3\x02\n\x11WatchPodsResponse\x12%\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x15.kvatlas.v1.PodChange\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12+\n\x0btrust_state\x18\x05 \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x06 \x01(\t\x12\x1b\n\x0esilent_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlast_sequence\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x10\n\x08restarts\x18\t \x01(\x04\x12\r\n\x05owner\x18\n \x01(\t\x12\x12\n\nchanged_at\x18\x0b \x01(\x01\x12\x17\n\x0fskipped_changes\x18\x0c \x01(\x04\x42\x11\n\x0f_silent_secondsB\x10\n\x0e_last_sequence*\xe7\x01\n\tPodChange\x12\x1a\n\x16POD_CHANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11POD_CHANGE_LISTED\x10\x01\x12\x1c\n\x18POD_CHANGE_LIST_COMPLETE\x10\x02\x12\x17\n\x13POD_CHANGE_APPEARED\x10\x03\x12\x1c\n\x18POD_CHANGE_TRUST_CHANGED\x10\x04\x12\x18\n\x14POD_CHANGE_RESTARTED\x10\x05\x12\x1c\n\x18POD_CHANGE_OWNER_CHANGED\x10\x06\x12\x1a\n\x16POD_CHANGE_DISAPPEARED\x10\x07\x32\x8a\x03\n\x0c\x46leetService\x12\x45\n\x08ListPods\x12\x1b.kvatlas.v1.ListPodsRequest\x1a\x1c.kvatlas.v1.ListPodsResponse\x12H\n\tForgetPod\x12\x1c.kvatlas.v1.ForgetPodRequest\x1a\x1d.kvatlas.v1.ForgetPodResponse\x12H\n\tResyncPod\x12\x1c.kvatlas.v1.ResyncPodRequest\x1a\x1d.kvatlas.v1.ResyncPodResponse\x12S\n\x0cRecordFrames\x12\x1f.kvatlas.v1.RecordFramesRequest\x1a .kvatlas.v1.RecordFramesResponse0\x01\x12J\n\tWatchPods\x12\x1c.kvatlas.v1.WatchPodsRequest\x1a\x1d.kvatlas.v1.WatchPodsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANK_EVENTSENTRY']._serialized_options = b'8\001'
   _globals['_RANK_SKIPPEDENTRY']._loaded_options = None
   _globals['_RANK_SKIPPEDENTRY']._serialized_options = b'8\001'
-  _globals['_PODCHANGE']._serialized_start=2259
-  _globals['_PODCHANGE']._serialized_end=2490
+  _globals['_DELIVEREDTOKENS_DELIVEREDTOKENSBYSOURCEENTRY']._loaded_options = None
+  _globals['_DELIVEREDTOKENS_DELIVEREDTOKENSBYSOURCEENTRY']._serialized_options = b'8\001'
+  _globals['_PODCHANGE']._serialized_start=2578
+  _globals['_PODCHANGE']._serialized_end=2809
   _globals['_LISTPODSREQUEST']._serialized_start=62
   _globals['_LISTPODSREQUEST']._serialized_end=94
   _globals['_LISTPODSRESPONSE']._serialized_start=97
@@ -51,31 +53,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POD']._serialized_start=451
   _globals['_POD']._serialized_end=517
   _globals['_RANK']._serialized_start=520
-  _globals['_RANK']._serialized_end=1478
-  _globals['_RANK_BLOCKSBYTIERENTRY']._serialized_start=1223
-  _globals['_RANK_BLOCKSBYTIERENTRY']._serialized_end=1274
-  _globals['_RANK_EVENTSENTRY']._serialized_start=1276
-  _globals['_RANK_EVENTSENTRY']._serialized_end=1321
-  _globals['_RANK_SKIPPEDENTRY']._serialized_start=1323
-  _globals['_RANK_SKIPPEDENTRY']._serialized_end=1369
-  _globals['_CACHEGROUP']._serialized_start=1480
-  _globals['_CACHEGROUP']._serialized_end=1573
-  _globals['_FORGETPODREQUEST']._serialized_start=1575
-  _globals['_FORGETPODREQUEST']._serialized_end=1606
-  _globals['_FORGETPODRESPONSE']._serialized_start=1608
-  _globals['_FORGETPODRESPONSE']._serialized_end=1627
-  _globals['_RESYNCPODREQUEST']._serialized_start=1629
-  _globals['_RESYNCPODREQUEST']._serialized_end=1660
-  _globals['_RESYNCPODRESPONSE']._serialized_start=1662
-  _globals['_RESYNCPODRESPONSE']._serialized_end=1729
-  _globals['_RECORDFRAMESREQUEST']._serialized_start=1731
-  _globals['_RECORDFRAMESREQUEST']._serialized_end=1770
-  _globals['_RECORDFRAMESRESPONSE']._serialized_start=1772
-  _globals['_RECORDFRAMESRESPONSE']._serialized_end=1865
-  _globals['_WATCHPODSREQUEST']._serialized_start=1867
-  _globals['_WATCHPODSREQUEST']._serialized_end=1914
-  _globals['_WATCHPODSRESPONSE']._serialized_start=1917
-  _globals['_WATCHPODSRESPONSE']._serialized_end=2256
-  _globals['_FLEETSERVICE']._serialized_start=2493
-  _globals['_FLEETSERVICE']._serialized_end=2887
+  _globals['_RANK']._serialized_end=1526
+  _globals['_RANK_BLOCKSBYTIERENTRY']._serialized_start=1271
+  _globals['_RANK_BLOCKSBYTIERENTRY']._serialized_end=1322
+  _globals['_RANK_EVENTSENTRY']._serialized_start=1324
+  _globals['_RANK_EVENTSENTRY']._serialized_end=1369
+  _globals['_RANK_SKIPPEDENTRY']._serialized_start=1371
+  _globals['_RANK_SKIPPEDENTRY']._serialized_end=1417
+  _globals['_DELIVEREDTOKENS']._serialized_start=1529
+  _globals['_DELIVEREDTOKENS']._serialized_end=1797
+  _globals['_DELIVEREDTOKENS_DELIVEREDTOKENSBYSOURCEENTRY']._serialized_start=1735
+  _globals['_DELIVEREDTOKENS_DELIVEREDTOKENSBYSOURCEENTRY']._serialized_end=1797
+  _globals['_CACHEGROUP']._serialized_start=1799
+  _globals['_CACHEGROUP']._serialized_end=1892
+  _globals['_FORGETPODREQUEST']._serialized_start=1894
+  _globals['_FORGETPODREQUEST']._serialized_end=1925
+  _globals['_FORGETPODRESPONSE']._serialized_start=1927
+  _globals['_FORGETPODRESPONSE']._serialized_end=1946
+  _globals['_RESYNCPODREQUEST']._serialized_start=1948
+  _globals['_RESYNCPODREQUEST']._serialized_end=1979
+  _globals['_RESYNCPODRESPONSE']._serialized_start=1981
+  _globals['_RESYNCPODRESPONSE']._serialized_end=2048
+  _globals['_RECORDFRAMESREQUEST']._serialized_start=2050
+  _globals['_RECORDFRAMESREQUEST']._serialized_end=2089
+  _globals['_RECORDFRAMESRESPONSE']._serialized_start=2091
+  _globals['_RECORDFRAMESRESPONSE']._serialized_end=2184
+  _globals['_WATCHPODSREQUEST']._serialized_start=2186
+  _globals['_WATCHPODSREQUEST']._serialized_end=2233
+  _globals['_WATCHPODSRESPONSE']._serialized_start=2236
+  _globals['_WATCHPODSRESPONSE']._serialized_end=2575
+  _globals['_FLEETSERVICE']._serialized_start=2812
+  _globals['_FLEETSERVICE']._serialized_end=3206
 # @@protoc_insertion_point(module_scope)

@@ -78,7 +78,7 @@ class Pod(_message.Message):
     def __init__(self, pod: _Optional[str] = ..., model: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[Rank, _Mapping]]] = ...) -> None: ...
 
 class Rank(_message.Message):
-    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames", "owner", "groups", "rival_frames")
+    __slots__ = ("rank", "blocks_by_tier", "last_event_age_seconds", "last_sequence", "missed_frames", "events", "skipped", "engine_block_size", "trust_state", "trust_reason", "silent_seconds", "gaps", "replayed_frames", "duplicate_frames", "late_frames", "restarts", "replays", "replay_failures", "orphan_blocks", "overflows", "replay_endpoint", "live_frames", "owner", "groups", "rival_frames", "delivered")
     class BlocksByTierEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class Rank(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     RIVAL_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
     rank: int
     blocks_by_tier: _containers.ScalarMap[str, int]
     last_event_age_seconds: float
@@ -150,7 +151,29 @@ class Rank(_message.Message):
     owner: str
     groups: _containers.RepeatedCompositeFieldContainer[CacheGroup]
     rival_frames: int
-    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ..., owner: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[CacheGroup, _Mapping]]] = ..., rival_frames: _Optional[int] = ...) -> None: ...
+    delivered: DeliveredTokens
+    def __init__(self, rank: _Optional[int] = ..., blocks_by_tier: _Optional[_Mapping[str, int]] = ..., last_event_age_seconds: _Optional[float] = ..., last_sequence: _Optional[int] = ..., missed_frames: _Optional[int] = ..., events: _Optional[_Mapping[str, int]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., engine_block_size: _Optional[int] = ..., trust_state: _Optional[_Union[_trust_pb2.TrustState, str]] = ..., trust_reason: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., gaps: _Optional[int] = ..., replayed_frames: _Optional[int] = ..., duplicate_frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., restarts: _Optional[int] = ..., replays: _Optional[int] = ..., replay_failures: _Optional[int] = ..., orphan_blocks: _Optional[int] = ..., overflows: _Optional[int] = ..., replay_endpoint: _Optional[str] = ..., live_frames: _Optional[int] = ..., owner: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[CacheGroup, _Mapping]]] = ..., rival_frames: _Optional[int] = ..., delivered: _Optional[_Union[DeliveredTokens, _Mapping]] = ...) -> None: ...
+
+class DeliveredTokens(_message.Message):
+    __slots__ = ("outcomes", "promised_tokens", "delivered_tokens", "missing_tokens", "delivered_tokens_by_source")
+    class DeliveredTokensBySourceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    PROMISED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_TOKENS_BY_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    outcomes: int
+    promised_tokens: int
+    delivered_tokens: int
+    missing_tokens: int
+    delivered_tokens_by_source: _containers.ScalarMap[str, int]
+    def __init__(self, outcomes: _Optional[int] = ..., promised_tokens: _Optional[int] = ..., delivered_tokens: _Optional[int] = ..., missing_tokens: _Optional[int] = ..., delivered_tokens_by_source: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class CacheGroup(_message.Message):
     __slots__ = ("group", "kind", "window", "block_size")
