@@ -111,9 +111,7 @@ class Routing:
         promise = prompt.promises.of(worker) or Promise()
         self._await_outcome(handle, prompt.model, worker, promise)
         if self.decisions.add(handle, prompt, worker, seconds):
-            keys = {size: some[:MOST_BLOCKS] for size, some in prompt.keys.items()}
-            shared = (handle, worker, prompt.model, prompt.block_size, keys, seconds)
-            self.peers.tell(SharedDecision(*shared))
+            self.peers.tell(_shared(handle, prompt, worker, seconds))
         blocks = min(len(prompt.keys[prompt.block_size]), MOST_BLOCKS)
         speculative = max(0, blocks - promise.matched_blocks)
         return RecordedRouting(speculative, promise.reusable_tokens)
@@ -202,6 +200,12 @@ async def tidy_routing(routing: Routing) -> None:
     while True:
         await asyncio.sleep(_TIDY_SECONDS)
         routing.tidy()
+
+
+def _shared(handle: bytes, prompt: ScoredKeys, worker: Worker, seconds: float) -> SharedDecision:
+    size = prompt.block_size
+    keys = {each: some[: MOST_BLOCKS * (size // each)] for each, some in prompt.keys.items()}
+    return SharedDecision(handle, worker, prompt.model, size, keys, seconds)
 
 
 def _reported_worker(known: _OpenOutcome, pod: str, rank: int | None) -> Worker:

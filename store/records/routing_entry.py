@@ -98,7 +98,11 @@ def _message(values: list[Any]) -> RoutingMessage:
             keys = check.mapping(columns, _MAX_KEY_SIZES, _block, lambda some: array("Q", some))
             if not keys.get(block_size):
                 raise ValueError("a decision without keys")
-            if any(len(some) * size < len(keys[block_size]) for size, some in keys.items()):
+            blocks = len(keys[block_size])
+            if any(
+                block_size % size or len(some) * size < blocks * block_size
+                for size, some in keys.items()
+            ):
                 raise ValueError("keys of different prompts")
             named = check.worker(worker), check.text(model), _block(block_size)
             return SharedDecision(_handle(handle), *named, keys, _seconds(seconds))

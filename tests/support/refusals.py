@@ -23,7 +23,11 @@ async def refusal(call: Awaitable[object]) -> Refusal:
     """What the caller is told of a call, which must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
-    error = raised.value
+    return refusal_of(raised.value)
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
+    """What an error tells the caller."""
     trailing = dict(error.trailing_metadata())
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     assert (status.code, status.message) == (error.code().value[0], error.details())

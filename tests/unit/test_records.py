@@ -26,7 +26,15 @@ from kvevents import StreamReport
 from service.replication.reports import stream_report
 from store import HandoverState, StoreError, WorkerRecord
 from store.read import Rows
-from store.records import Garbage, JournalEntry, unpack_report
+from store.records import (
+    ForwardedOutcome,
+    ForwardedRouting,
+    Garbage,
+    JournalEntry,
+    RoutingEntry,
+    SharedDecision,
+    unpack_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,3 +229,56 @@ def test_a_report_has_the_fields_that_streams_report() -> None:
     )
     values = {field.name: getattr(report, field.name) for field in fields(report)}
     assert stream_report(values) == report
+
+
+KEYS = {16: array("Q", [1, 2**64 - 1]), 8: array("Q", [1, 2, 3, 4])}
+ROUTINGS = RoutingEntry(
+    b"8 bytes.",
+    7,
+    [
+        SharedDecision(b"handle", WORKER, "m", 16, KEYS, 2.5),
+        ForwardedRouting(b"handle", WORKER.pod, None, 2.0),
+        ForwardedRouting(b"handle", WORKER.pod, 3, 2.0),
+        ForwardedOutcome(b"handle", "", None, 48, {"gpu": 40, "cpu": 8}),
+    ],
+)
+
+
+def test_a_routing_entry_is_unpacked_as_it_was_packed() -> None:
+    assert RoutingEntry.unpack(ROUTINGS.pack()) == ROUTINGS
+
+
+def packed(*message: Any) -> bytes:
+    return bytes(msgpack.packb([b"origin", 0, [message]]))
+
+
+DECISION = ["decision", b"h", ("a:1", 0), "m", 16, {16: b"8 bytes."}, 1.0]
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        msgpack.packb([]),
+        msgpack.packb(["text", 0, []]),
+        msgpack.packb([b"origin", -1, []]),
+        packed("another", b"h"),
+        packed("routing", b"h" * 65, "a:1", None, 1.0),
+        packed("routing", b"h", "a:1", -1, 1.0),
+        packed("routing", b"h", "a:1", None, float("nan")),
+        packed("routing", b"h", "a:1", None, 1e9),
+        packed("outcome", b"h", "a:1", None, -1, {}),
+        packed("outcome", b"h", "a:1", None, 1, {str(number): 1 for number in range(17)}),
+        packed(*DECISION[:5], {}, 1.0),
+        packed(*DECISION[:5], {16: b""}, 1.0),
+        packed(*DECISION[:5], {8: b"8 bytes."}, 1.0),
+        packed(*DECISION[:5], {16: b"7 bytes"}, 1.0),
+        packed(*DECISION[:5], {16: b"8 bytes." * 2, 0: b""}, 1.0),
+        packed(*DECISION[:5], {16: b"8 bytes." * 3, 8: b"8 bytes." * 2}, 1.0),
+        packed(*DECISION[:2], ("a:1",), *DECISION[3:]),
+    ],
+)
+def test_a_malformed_routing_entry_is_refused(blob: bytes) -> None:
+    RoutingEntry.unpack(packed(*DECISION))
+    with pytest.raises(StoreError, match="routing entry"):
+        RoutingEntry.unpack(blob)

@@ -98,7 +98,7 @@ class Scorer:
         """
         if size > _BYTES_AT_ONCE or self._replica.may_wait:
             return False
-        return request.prompt.WhichOneof("input") in _TOKEN_ID_FIELDS
+        return _has_token_ids(request.prompt)
 
     async def score(
         self, request: scoring_pb2.ScoreRequest, work: LongWork, tokens_left: int
@@ -177,7 +177,7 @@ class Scorer:
         """Tokenize the prompt; without tokens if that took longer than the budget."""
         scheme = self._scheme_of(request.model)
         try:
-            if budget.ends_at is None:
+            if budget.ends_at is None or _has_token_ids(request.prompt):
                 tokens, items, salt = await self._prompts.read_score(request, work)
             else:
                 async with asyncio.timeout_at(budget.ends_at):
@@ -224,6 +224,10 @@ class Scorer:
             and not self._index.pods_of(model)
         ):
             raise UnknownModelError(model, {*self._index.models(), *self._configured_models})
+
+
+def _has_token_ids(prompt: scoring_pb2.Prompt) -> bool:
+    return prompt.WhichOneof("input") in _TOKEN_ID_FIELDS
 
 
 async def _make_keys(

@@ -3,6 +3,7 @@
 In path order:
 
     running             in this process, with channels to it
+    asking              asks a service in the same words by calls and within a stream
     echo                a listener alone, with methods for tests of transports
     one_pod             in this process, with one pod whose frames a test writes by hand
     process             `kvatlas serve` as a process
