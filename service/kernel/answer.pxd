@@ -18,7 +18,10 @@ cdef class Answer:
     cdef object _trusted
     cdef list _best
     cdef double _best_score
-    cdef object _answered
+    cdef bint _promises
+    cdef list _workers
+    cdef list _reusable
+    cdef list _held
     cdef bytearray _exact
     cdef unsigned int[::1] _matched
     cdef double[::1] _scores

@@ -50,7 +50,10 @@ class Answer:
         self._trusted: TrustState | None = None
         self._best = []
         self._best_score = 0.0
-        self._answered = AnsweredWorkers([], array("I"), array("I"), b"")
+        self._promises = form.with_promises
+        self._workers = []
+        self._reusable = []
+        self._held = []
         self._exact = bytearray()
 
     def written(self) -> WrittenScores:
@@ -62,8 +65,13 @@ class Answer:
             self._longest,
             self._trusted,
             self._best,
-            self._answered._replace(is_exact=bytes(self._exact))
-            if self._form.with_promises
+            AnsweredWorkers(
+                self._workers,
+                array("I", self._reusable),
+                array("I", self._held),
+                bytes(self._exact),
+            )
+            if self._promises
             else None,
         )
 
@@ -251,11 +259,10 @@ class Answer:
         elif score == self._best_score and score > 0:
             self._best.append(self._entries)
         self._entries += 1
-        if self._form.with_promises:
-            answered = self._answered
-            answered.workers.append(worker)
-            answered.reusable_tokens.append(reusable)
-            answered.matched_blocks.append(matched)
+        if self._promises:
+            self._workers.append(worker)
+            self._reusable.append(reusable)
+            self._held.append(matched)
             self._exact.append(status.state is TrustState.EXACT and not is_bound)
         parts: list = self._parts
         parts.append(pod_prefix(len(name) + len(counts) + len(tail) + len(ending)))

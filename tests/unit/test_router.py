@@ -10,7 +10,7 @@ import msgpack
 
 from indexer import KeyScheme, MemoryIndex, TrustState, Worker
 from kvevents import EventPolicy, FrameRouter, Owner, Source, WorkerStream, dump_stream
-from kvevents.sequencing import ReplayRequest
+from kvevents.sequencing import ReplayReason, ReplayRequest
 from kvevents.transport.frame import Frame
 from kvevents.wire import decode_batch
 
@@ -303,3 +303,53 @@ def test_a_heartbeat_costs_what_its_connection_has_and_no_more() -> None:
         stream.on_heartbeat = lambda frame, pod=worker.pod: told.append(pod)  # type: ignore[method-assign, misc]
     pod.router.route(BOUND, [b"", (1).to_bytes(8, "big"), b""], 7)
     assert told == ["pod-6:1"]
+
+
+def test_a_pod_that_delivers_too_little_is_doubted_until_it_is_learned_anew() -> None:
+    pod = RoutedPod()
+    pod.router.on_connected(REPLAYED, 1)
+    for sequence in range(3):
+        pod.publish(sequence, source=REPLAYED)
+    assert pod.stream.trust_status(0.0).state is TrustState.EXACT
+    pod.replays.asked.clear()
+    pod.router.on_under_delivery(POD)
+    assert pod.state() == (TrustState.RECOVERING, "resync")
+    (request,) = pod.replays.asked
+    assert (request.reason, request.start) == (ReplayReason.RESYNC, 0)
+    pod.fail_replay()
+    assert pod.stream.trust.reason == "under_delivers"
+    pod.router.on_under_delivery(POD)
+    request = pod.replays.asked[-1]
+    for sequence in range(3):
+        payload = payload_of(sequence)
+        frame = Frame(b"kv@a:1@m", sequence, payload)
+        pod.stream.on_replayed_frame(request, frame, decode_batch(payload))
+    pod.stream.on_replay_finished(request, complete=True)
+    assert pod.stream.trust_status(0.0).state is TrustState.EXACT
+
+
+def test_a_pod_without_a_replay_socket_that_delivers_too_little_stays_degraded() -> None:
+    pod = RoutedPod()
+    pod.router.on_connected(BOUND, 1)
+    pod.publish(0)
+    pod.router.on_under_delivery(POD)
+    assert pod.state() == (TrustState.DEGRADED, "under_delivers")
+    assert pod.index.workers()[0].by_tier == {"gpu": 1}
+    pod.router.on_under_delivery(Worker("nobody:1", 0))
+
+
+def test_ranks_are_pods_with_ports_of_their_own_if_the_source_says_so() -> None:
+    pod = RoutedPod()
+    source = Source("tcp://*:5557", bind=True, rank_ports=True, replay="tcp://{host}:6000")
+    for name, rank in (("a:1", 2), ("[::1]:8000", 1), ("no-port", 1)):
+        payload = msgpack.packb([0.0, [], rank])
+        pod.router.route(source, [f"kv@{name}@m".encode(), bytes(8), payload], 1)
+    assert set(pod.router.streams) == {
+        Worker("a:3", 2),
+        Worker("[::1]:8001", 1),
+        Worker("no-port", 1),
+    }
+    assert source.could_publish(Worker("a:3", 2), "m")
+    named = Source("tcp://a:5557", pod="a:1", model="m", rank_ports=True)
+    assert named.could_publish(Worker("a:3", 2), "m")
+    assert not named.could_publish(Worker("a:3", 1), "m")
