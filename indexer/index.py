@@ -177,8 +177,8 @@ class Index(Protocol):
         """
         ...
 
-    def holds(self, worker: Worker, key: int) -> bool:
-        """Whether the worker holds the block of this key, anywhere."""
+    def held(self, worker: Worker, keys: array[int]) -> list[int]:
+        """Return those of `keys`, an `array('Q')`, whose blocks the worker holds, anywhere."""
         ...
 
     def clear(self, worker: Worker, tiers: Collection[str]) -> None:

@@ -55,7 +55,6 @@ class MemoryIndex(Index):
         self._holders = HolderAllocator(self.table, plans, self.tiers)
         self._is_dumping = False
         self.watchers: dict[Worker, BlockWatcher] = {}
-        """Who is told of a worker's blocks."""
 
     # Workers
 
@@ -203,10 +202,11 @@ class MemoryIndex(Index):
         return None if key is None else BlockKey(key)
 
     @override
-    def holds(self, worker: Worker, key: int) -> bool:
+    def held(self, worker: Worker, keys: array[int]) -> list[int]:
         entry = self._workers.entries.get(worker)
-        holders = array("I", () if entry is None else entry.holders.values())
-        return bool(self.table.lookup.holder_masks(array("Q", [key]), holders[:64])[0])
+        holders = array("I", entry.holders.values() if entry else ())
+        masks = self.table.lookup.holder_masks(keys, holders[:64])
+        return [key for key, mask in zip(keys, masks, strict=True) if mask]
 
     def sweep(self, segments: int = 4) -> bool:
         """Free some of what retired holders left behind; True if there is more to do.

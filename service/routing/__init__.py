@@ -5,6 +5,7 @@ In path order:
     routing      a scored prompt -> its handle -> a recorded routing -> an outcome
     handles      the scored prompts whose routing may be recorded
     decisions    the recorded routings, whose blocks are speculative for a while
+    prefix_tree  the prompts of these routings, by block keys
     outcomes     what was promised for routed requests, and what engines delivered
     exchange     tells other replicas, and hears of theirs
     errors       why a routing or an outcome is refused

@@ -1,7 +1,6 @@
 """The recorded routings, whose blocks count as speculative until events confirm them.
 
-The blocks of all decisions are in an index of their own, in which each decision is one copy of
-each of its blocks: copies are counted, so the end of a decision takes nothing from another one.
+Each decision is counted by itself, so the end of one takes nothing from another.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from indexer import BlockWatcher, MemoryIndex, Place
+from indexer import BlockWatcher
 from service.routing.errors import SpeculationFullError
+from service.routing.prefix_tree import PrefixTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from indexer import PromptBlocks, Worker
+    from indexer import MemoryIndex, PromptBlocks, Worker
     from service.routing.handles import ScoredKeys
 
 SpeculativeBlocks = dict["Worker", int]
 """Worker -> leading blocks of a prompt that a live decision brings it, for those with any."""
 
-_PLACE = Place("speculative")
-# What is charged. In the index a block takes two slots at most, and its share of tables that grow.
-_BYTES_OF_A_BLOCK = 160
-_BYTES_OF_A_DECISION = 800
+# What is charged: at most two nodes of the tree, with a copy of the keys.
+_BYTES_OF_A_BLOCK = 24
+_BYTES_OF_A_DECISION = 2000
 MOST_BLOCKS = 8192
-"""Of a decision, which is recorded in one step, of a millisecond at most."""
+"""Of a decision."""
 _NOTHING: SpeculativeBlocks = {}
 
 
@@ -94,16 +93,16 @@ class Decisions:
         self.bytes = 0
         """What live decisions are charged for."""
         self._index = index
-        self._speculative = MemoryIndex(limit_bytes)
+        self._trees: dict[str, PrefixTree] = {}  # by model
         self._limit_bytes = limit_bytes
         self._now = now
-        self._by_model: Counter[str] = Counter()
+        self._live = 0
         self._known: dict[tuple[bytes, Worker], _Decision] = {}
         self._expiries: list[tuple[float, int, bytes, _Decision]] = []
         self._numbers = count()
 
     def __len__(self) -> int:
-        return self._by_model.total()
+        return self._live
 
     def add(self, handle: bytes, prompt: ScoredKeys, worker: Worker, seconds: float) -> bool:
         """Let the prompt's blocks be speculative for `worker`, or let it be so for longer.
@@ -135,16 +134,15 @@ class Decisions:
         keys = prompt.keys[prompt.block_size][:MOST_BLOCKS]
         last_key = self._last_key(prompt, worker, len(keys))
         decision = _Decision(worker, prompt.model, keys, last_key)
-        if self._index.holds(worker, decision.last_key):
+        if self._index.held(worker, array("Q", [decision.last_key])):
             self.ended["confirmed"] += 1
             return None
         if self.bytes + decision.size > self._limit_bytes:
             self.refused += 1
             raise SpeculationFullError(len(keys))
         self.bytes += decision.size
-        self._by_model[prompt.model] += 1
-        self._speculative.join(worker, prompt.model)
-        self._speculative.store(worker, _PLACE, keys, keys)
+        self._live += 1
+        self._trees.setdefault(prompt.model, PrefixTree()).add(keys, worker)
         watcher = self._index.watchers.get(worker)
         if not isinstance(watcher, _WorkerDecisions):
             watcher = self._index.watchers[worker] = _WorkerDecisions(self)
@@ -164,18 +162,8 @@ class Decisions:
         Blocks that the worker holds in fact count, too.
         """
         self.expire()
-        if not self._by_model[model]:
-            return _NOTHING
-        match = self._speculative.match(model, prompt)
-        (walk,) = match.walks.values()
-        if not any(walk.matched):
-            return _NOTHING
-        return {
-            rank.worker: blocks
-            for ranks in match.pods.values()
-            for rank in ranks
-            if (blocks := walk.matched[rank.number])
-        }
+        tree = self._trees.get(model)
+        return tree.match(prompt.block_keys(prompt.block_size)) if tree else _NOTHING
 
     def confirm_held(self) -> None:
         """End the decisions whose workers hold all of their blocks by now.
@@ -184,9 +172,7 @@ class Decisions:
         """
         for worker, watcher in list(self._index.watchers.items()):
             if isinstance(watcher, _WorkerDecisions):
-                watcher.on_stored(
-                    [key for key in watcher.by_last_key if self._index.holds(worker, key)]
-                )
+                watcher.on_stored(self._index.held(worker, array("Q", watcher.by_last_key)))
 
     def expire(self) -> None:
         """End the decisions whose time is over."""
@@ -208,8 +194,11 @@ class Decisions:
             decision.is_over = True
             self.ended[reason] += 1
             self.bytes -= decision.size
-            self._by_model[decision.model] -= 1
-            self._speculative.remove(decision.worker, _PLACE, decision.keys)
+            self._live -= 1
+            tree = self._trees[decision.model]
+            tree.remove(decision.keys, decision.worker)
+            if not tree:
+                del self._trees[decision.model]
             self._forget(decision)
             decision.keys = array("Q")
 
@@ -223,8 +212,3 @@ class Decisions:
             del watcher.by_last_key[decision.last_key]
         if not watcher.by_last_key:
             del self._index.watchers[decision.worker]
-            self._speculative.leave(decision.worker)
-
-    def sweep(self) -> bool:
-        """Free some of what workers without decisions left behind; True if there is more to do."""
-        return self._speculative.sweep()

@@ -192,7 +192,6 @@ class Routing:
         self.decisions.expire()
         self._expire_outcomes()
         self.decisions.confirm_held()
-        self.decisions.sweep()
 
 
 async def tidy_routing(routing: Routing) -> None:

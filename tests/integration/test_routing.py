@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zmq
 from kvatlas.v1 import routing_pb2_grpc
 from kvatlas.v1.routing_pb2 import ReportOutcomeRequest, ReportOutcomesRequest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
+from support.engines.publisher import Publisher
 from support.services.asking import ASKERS, Asker, CallAsker, RefusedError, StreamAsker
 from support.services.one_pod import (
     MODEL,
@@ -24,12 +26,12 @@ from support.services.one_pod import (
 )
 from support.services.replicated_fleet import replicated_fleet
 from support.services.replicated_fleet import score_request as request_of_prompt
+from support.services.running import local_configuration, running_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from kvatlas.v1.scoring_pb2 import PodScore, ScoreRequest
-    from support.engines.publisher import Publisher
     from support.services.running import RunningService
     from support.stores.servers import StoreProcess
 
@@ -320,3 +322,40 @@ async def test_every_replica_counts_what_any_replica_is_told(
             return rank.delivered.delivered_tokens == 5
 
         await until(the_first_has_counted)
+
+
+async def test_events_confirm_a_routing_at_every_replica(redis: StoreProcess) -> None:
+    async with AsyncExitStack() as stack:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.term)
+        pod = Publisher(context)
+        stack.callback(pod.close)
+        sources = [{"endpoint": pod.endpoint, "pod": POD, "model": MODEL}]
+        services = []
+        for name in "ab":
+            store = {"url": redis.url, "namespace": "confirmed", "replica": name}
+            configuration = local_configuration(sources=sources, store=store)
+            services.append(await stack.enter_async_context(running_service(configuration)))
+        await pod.until_subscribed()
+        pod.send(frame(0, block_stored(TOKENS[:16])))
+        askers = [CallAsker(service.channel) for service in services]
+
+        async def both_say(matched: int, speculative_blocks: int) -> bool:
+            found = [await entries(asker, score_request(TOKENS, pods=[POD])) for asker in askers]
+            said = [
+                (each[POD].matched_blocks, each[POD].speculative_blocks) if each else None
+                for each in found
+            ]
+            return said == [(matched, speculative_blocks)] * 2
+
+        await until(lambda: both_say(1, 0))
+        await routed(askers[0], POD, TOKENS)
+        await until(lambda: both_say(1, 3))
+        pod.send(frame(1, block_stored(TOKENS[16:], 2, parent_block_hash=1)))
+        await until(lambda: both_say(4, 0))
+        for service in services:  # and not only because the blocks are held
+            decisions = service.application._servers._served.routing.decisions
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while decisions.ended["confirmed"] == 0:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.001)
+            assert len(decisions) == 0

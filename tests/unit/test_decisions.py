@@ -22,7 +22,7 @@ def prompt(first: int, blocks: int) -> ScoredKeys:
 def test_decisions_beyond_the_memory_are_refused_and_counted_and_harm_no_other() -> None:
     now = 0.0
     decisions = Decisions(MemoryIndex(2**20), 2**20, lambda: now)
-    added = decisions._limit_bytes // (160 * 1000 + 800)
+    added = 2**20 // (24 * 1000 + 2000)
     for number in range(added):
         decisions.add(bytes([number]), prompt(number * 10_000, 1000), WORKER, 10.0)
     with pytest.raises(SpeculationFullError):
