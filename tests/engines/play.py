@@ -23,7 +23,14 @@ from typing import IO, Any
 
 import grpc
 import zmq
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from kvatlas.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    routing_pb2,
+    routing_pb2_grpc,
+    scoring_pb2,
+    scoring_pb2_grpc,
+)
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TrustState
 from support.services.running import local_configuration, running_service
 
@@ -233,11 +240,16 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
                     await killed_and_back(service.admin, servers[0], context, outcome)
                 server = source.choice(servers)
                 at, body = chats.next()
-                score, tokens = await ask(service.channel, body, server.pod)
+                score, tokens, handle = await ask(service.channel, body, server.pod)
+                await route(service.channel, handle, server.pod)
                 answer = await asyncio.to_thread(server.post, body)
                 outcome.note(score, tokens, answer["usage"])
+                await report(service.channel, handle, answer["usage"])
                 chats.answered(at, answer["choices"][0]["message"]["content"])
                 await exact(service.admin, context, [server])
+                after, _, _ = await ask(service.channel, body, server.pod)
+                outcome.counts["speculative blocks left"] += after.speculative_blocks
+            await note_delivered(service.admin, outcome)
     finally:
         for server in servers:
             server.kill()
@@ -249,11 +261,30 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
 
 async def ask(
     channel: grpc.aio.Channel, body: dict[str, Any], pod: str
-) -> tuple[scoring_pb2.PodScore, int]:
+) -> tuple[scoring_pb2.PodScore, int, bytes]:
     prompt = scoring_pb2.Prompt(chat_completion=json.dumps(body))
-    request = scoring_pb2.ScoreRequest(model=MODEL, prompt=prompt, pods=[pod])
+    request = scoring_pb2.ScoreRequest(model=MODEL, prompt=prompt, pods=[pod], want_handle=True)
     answer = await scoring_pb2_grpc.ScoringServiceStub(channel).Score(request)
-    return answer.pods[0], answer.total_tokens
+    return answer.pods[0], answer.total_tokens, answer.handle
+
+
+async def route(channel: grpc.aio.Channel, handle: bytes, pod: str) -> None:
+    """Say where a request is sent, and that its blocks may be speculative for a long time."""
+    request = routing_pb2.RecordRoutingRequest(handle=handle, pod=pod, ttl_ms=60_000)
+    await routing_pb2_grpc.RoutingServiceStub(channel).RecordRouting(request)
+
+
+async def report(channel: grpc.aio.Channel, handle: bytes, usage: dict[str, Any]) -> None:
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    request = routing_pb2.ReportOutcomeRequest(handle=handle, cached_tokens=cached)
+    await routing_pb2_grpc.RoutingServiceStub(channel).ReportOutcome(request)
+
+
+async def note_delivered(channel: grpc.aio.Channel, outcome: Outcome) -> None:
+    for rank in (await ranks(channel)).values():
+        outcome.counts["promised tokens"] += rank.delivered.promised_tokens
+        outcome.counts["delivered tokens"] += rank.delivered.delivered_tokens
+        outcome.counts["missing tokens"] += rank.delivered.missing_tokens
 
 
 async def ranks(channel: grpc.aio.Channel) -> dict[str, fleet_pb2.Rank]:
@@ -311,6 +342,7 @@ def main() -> int:
         for each in outcome.wrong[:10]:
             print(f"    {each}")
         failed |= bool(outcome.wrong) or not outcome.counts["cached tokens"]
+        failed |= bool(outcome.counts["missing tokens"] + outcome.counts["speculative blocks left"])
     return int(failed)
 
 

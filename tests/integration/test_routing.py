@@ -31,6 +31,7 @@ from support.services.running import local_configuration, running_service
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    import grpc
     from kvatlas.v1.scoring_pb2 import PodScore, ScoreRequest
     from support.services.running import RunningService
     from support.stores.servers import StoreProcess
@@ -40,8 +41,17 @@ LONG = 60_000  # ms
 
 
 @pytest.fixture(params=ASKERS)
-def ways(request: pytest.FixtureRequest) -> Callable[..., Asker]:
-    return ASKERS[request.param]
+async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Asker]]:
+    """Makes an asker of one kind, given a channel."""
+    made: list[Asker] = []
+
+    def make(channel: grpc.aio.Channel) -> Asker:
+        made.append(ASKERS[request.param](channel))
+        return made[-1]
+
+    yield make
+    for asker in made:
+        asker.close()
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ from service.replication import SharedReplica
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    import grpc
     from kvatlas.v1.scoring_pb2 import ScoreResponse
     from support.services.running import RunningService
     from support.stores.servers import StoreProcess
@@ -52,8 +53,17 @@ class NeverEnds:
 
 
 @pytest.fixture(params=ASKERS)
-def ways(request: pytest.FixtureRequest) -> Callable[..., Asker]:
-    return ASKERS[request.param]
+async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Asker]]:
+    """Makes an asker of one kind, given a channel."""
+    made: list[Asker] = []
+
+    def make(channel: grpc.aio.Channel) -> Asker:
+        made.append(ASKERS[request.param](channel))
+        return made[-1]
+
+    yield make
+    for asker in made:
+        asker.close()
 
 
 def of_rank(sequence: int, rank: int, *events: dict[str, Any], pod: str = POD) -> list[bytes]:

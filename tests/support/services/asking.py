@@ -23,7 +23,9 @@ class RefusedError(Exception):
 
 
 class Asker(Protocol):
-    """One way to ask. Every method raises RefusedError."""
+    """One way to ask. Every method but `close` raises RefusedError."""
+
+    def close(self) -> None: ...
 
     async def score(self, request: scoring_pb2.ScoreRequest) -> scoring_pb2.ScoreResponse: ...
 
@@ -38,6 +40,9 @@ class BatchAsker(Asker):
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(channel)
         self._routing: Any = routing_pb2_grpc.RoutingServiceStub(channel)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def score(self, request: scoring_pb2.ScoreRequest) -> scoring_pb2.ScoreResponse:
         many = scoring_pb2.ScoreManyRequest(requests=[request])
@@ -61,6 +66,10 @@ class StreamAsker(Asker):
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call: Any = scoring_pb2_grpc.ScoringServiceStub(channel).ScoreStream()
         self._id = 0
+
+    def close(self) -> None:
+        """End the stream."""
+        self._call.cancel()
 
     async def _ask(self, **action: Any) -> scoring_pb2.ScoreStreamResponse:
         self._id += 1
@@ -88,6 +97,9 @@ class CallAsker(Asker):
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(channel)
         self._routing: Any = routing_pb2_grpc.RoutingServiceStub(channel)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def score(self, request: scoring_pb2.ScoreRequest) -> scoring_pb2.ScoreResponse:
         return await _answered(self._scoring.Score(request))
