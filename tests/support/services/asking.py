@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -113,7 +113,11 @@ class CallAsker(Asker):
         return await _answered(call)
 
 
-ASKERS = {"calls": CallAsker, "batches": BatchAsker, "stream": StreamAsker}
+ASKERS: dict[str, Callable[[grpc.aio.Channel], Asker]] = {
+    "calls": CallAsker,
+    "batches": BatchAsker,
+    "stream": StreamAsker,
+}
 
 
 async def _answered(call: Awaitable[_Answer]) -> _Answer:
