@@ -3,13 +3,13 @@ FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 WORKDIR /source
 COPY pyproject.toml setup.py README.md LICENSE ./
+COPY client client
 COPY indexer indexer
 COPY kvevents kvevents
-COPY proto proto
 COPY service service
 COPY store store
 COPY tokenization tokenization
-RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir .
+RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir ./client .
 
 FROM python:3.12-slim
 COPY --from=build /kvatlas /kvatlas

@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROTO = ROOT / "proto"
+CLIENT = ROOT / "client"  # has the stubs
+GENERATOR = ROOT / "build" / "protos" / "bin" / "python"
 
 
 def main() -> int:
@@ -36,19 +38,26 @@ def _buf() -> list[str]:
 
 
 def _stale_stubs() -> list[str]:
+    if not GENERATOR.exists():
+        return [f"there is no {GENERATOR.relative_to(ROOT)} to generate stubs: run make check"]
     files = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as fresh:
         outputs = [f"--{kind}_out={fresh}" for kind in ("python", "pyi", "grpc_python")]
         subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *files], check=True
+            [GENERATOR, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *files], check=True
         )
-        generated = [path.relative_to(fresh) for path in Path(fresh).rglob("*.py*")]
-        return [
-            f"{path} is stale: run make protos"
-            for path in generated
-            if not (PROTO / path).exists()
-            or not filecmp.cmp(PROTO / path, Path(fresh) / path, shallow=False)
+        generated = _stubs(Path(fresh))
+        left_over = [f"client/{path} belongs to no proto" for path in _stubs(CLIENT) - generated]
+        return left_over + [
+            f"client/{path} is stale: run make protos"
+            for path in sorted(generated)
+            if not (CLIENT / path).exists()
+            or not filecmp.cmp(CLIENT / path, Path(fresh) / path, shallow=False)
         ]
+
+
+def _stubs(root: Path) -> set[Path]:
+    return {path.relative_to(root) for path in root.rglob("*_pb2*.py*") if path.suffix != ".pyc"}
 
 
 if __name__ == "__main__":

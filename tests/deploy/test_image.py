@@ -7,13 +7,23 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from setuptools import find_namespace_packages
 from support.paths import ROOT
-from support.shipped import DIRECTORIES, PACKAGES, shipped_files
+from support.shipped import (
+    CLIENT,
+    CLIENT_PACKAGES,
+    PACKAGES,
+    client_files,
+    shipped_files,
+)
+
+DIRECTORIES = {*PACKAGES, "client"}
+"""What both wheels are built from."""
 
 
 def is_admitted(path: str, patterns: list[str]) -> bool:
@@ -62,20 +72,19 @@ def test_the_dockerignore_reader_of_this_file_reads_as_docker_does(
     assert is_admitted(path, patterns) is admitted
 
 
-def test_setuptools_finds_exactly_the_shipped_packages() -> None:
-    found = {
-        name.partition(".")[0]
-        for where in (ROOT, ROOT / "proto")
-        for name in find_namespace_packages(str(where), include=[f"{p}*" for p in PACKAGES])
-    }
-    assert found == set(PACKAGES)
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-    assert packages | {"proto"} == set(DIRECTORIES)
+@pytest.mark.parametrize(("root", "packages"), [(ROOT, PACKAGES), (CLIENT, CLIENT_PACKAGES)])
+def test_setuptools_finds_exactly_the_shipped_packages(root: Path, packages: list[str]) -> None:
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    include = patterns["packages"]["find"]["include"]
+    found = {name.partition(".")[0] for name in find_namespace_packages(str(root), include=include)}
+    assert found == set(packages)
+    with_init = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
+    assert with_init | {"kvatlas"} == set(packages) | {"kvatlas"}
 
 
 def test_the_dockerfile_copies_exactly_what_the_wheel_is_built_from() -> None:
     files = {"pyproject.toml", "setup.py", "README.md", "LICENSE"}
-    assert {source for source, _ in copied()} == files | set(DIRECTORIES)
+    assert {source for source, _ in copied()} == files | DIRECTORIES
     for source, target in copied():
         assert (ROOT / source).exists(), source
         assert target in ("./", source), "a directory is copied under its own name"
@@ -103,20 +112,32 @@ def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more(context:
     assert not [path for path in context.rglob("*") if path.suffix in (".so", ".pyc")]
 
 
-def test_the_wheel_of_the_build_context_holds_every_shipped_file(
-    context: Path, tmp_path: Path
-) -> None:
-    """Built without a C compiler, which is faster and leaves every module as Python."""
-    source, out = tmp_path / "source", tmp_path / "out"
+@pytest.fixture(scope="module")
+def source(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the Dockerfile makes of the build context."""
+    source = tmp_path_factory.mktemp("source")
     for name, target in copied():
         place = source / name if target == "./" else source / target
-        copy = shutil.copytree if (context / name).is_dir() else shutil.copy
         place.parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (context / name).is_dir() else shutil.copy
         copy(context / name, place)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [(".", shipped_files()), ("client", client_files())],
+    ids=["service", "client"],
+)
+def test_the_wheels_of_the_build_context_hold_every_shipped_file(
+    source: Path, tmp_path: Path, folder: str, files: set[str]
+) -> None:
+    """Built without a C compiler, which is faster and leaves every module as Python."""
+    out = tmp_path / "out"
     build = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
     subprocess.run(
         [sys.executable, "-c", build],
-        cwd=source,
+        cwd=source / folder,
         env={**os.environ, "CC": "no-compiler", "PYTHONPATH": ""},
         capture_output=True,
         check=True,
@@ -124,4 +145,4 @@ def test_the_wheel_of_the_build_context_holds_every_shipped_file(
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == shipped_files()
+    assert names == files

@@ -17,8 +17,16 @@ LOCKED = [
 ]
 
 
+OURS = "kvatlas-client"  # in this repository, and in no version of its own
+
+
 @pytest.mark.parametrize(
-    "wanted", [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
+    "wanted",
+    [
+        each
+        for each in [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
+        if Requirement(each).name != OURS
+    ],
 )
 def test_every_dependency_is_locked_to_versions_it_allows(wanted: str) -> None:
     requirement = Requirement(wanted)

@@ -16,6 +16,7 @@ In path order:
     naive         models that are too simple to be wrong
     engines       what publishes KV events: simulated, faulty and recorded engines
     attacks       what strangers send
+    clients       the clients of kvatlas_client, and a naive server
     services      kvatlas itself, in this process or in one of its own
     stores        Redis and Valkey servers, and indexes that share one
     models        tokenizers, fetched or trained

@@ -1,0 +1,5 @@
+"""The clients of `kvatlas_client`, and servers that treat them badly.
+
+either         both clients behind one face, which tests await
+flaky_server   a server that refuses calls so many times, and counts them
+"""
