@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
@@ -47,7 +46,7 @@ class Answer(Generic[Response]):
         """Wait for the answer until the time of the request is over. Raises KvatlasError."""
         try:
             return self._future.result(max(0.0, self._pending.ends_at - time.monotonic()))
-        except FutureTimeoutError:
+        except TimeoutError:
             self._give_up(self._pending)
             return self._future.result()
 
