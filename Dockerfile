@@ -6,10 +6,11 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY client client
 COPY indexer indexer
 COPY kvevents kvevents
+COPY proto proto
 COPY service service
 COPY store store
 COPY tokenization tokenization
-RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir ./client .
+RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir .
 
 FROM python:3.12-slim
 COPY --from=build /kvatlas /kvatlas

@@ -17,11 +17,11 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-$(VENV)/ready: pyproject.toml client/pyproject.toml setup.py $(LOCK) $(KERNEL)
+$(VENV)/ready: pyproject.toml setup.py $(LOCK) $(KERNEL)
 	@echo "setting up $(VENV): this takes a minute or two the first time ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -q --editable ./client --editable . --group dev --constraint $(LOCK)
+	@$(BIN)/python -m pip install -q --editable . --group dev --constraint $(LOCK)
 	@touch $@
 
 demo: $(VENV)/ready  ## run simulated pods and a short workload, and show its scores
@@ -57,7 +57,7 @@ format: $(VENV)/ready  ## format what `make check` checks
 
 protos: $(STUBS)/ready  ## generate the gRPC stubs
 	$(STUBS)/bin/python -m grpc_tools.protoc -Iproto \
-		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+		--python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
 
 $(STUBS)/ready: Makefile
 	@test -x $(STUBS)/bin/python || $(PYTHON) -m venv $(STUBS)
@@ -70,7 +70,7 @@ lock:  ## update requirements-dev.lock: make lock ARGS=--upgrade
 	@test -x build/lock/bin/python || $(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
 	build/lock/bin/uv pip compile -q --universal --python-version 3.11 --group dev \
-		--no-emit-package kvatlas-client --custom-compile-command "make lock" --output-file $(LOCK) $(ARGS) pyproject.toml
+		--custom-compile-command "make lock" --output-file $(LOCK) $(ARGS) pyproject.toml
 
 clean:  ## delete everything that was made here
 	rm -rf $(VENV) build dist *.egg-info client/build client/*.egg-info

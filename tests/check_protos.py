@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROTO = ROOT / "proto"
-CLIENT = ROOT / "client"  # has the stubs
 GENERATOR = ROOT / "build" / "protos" / "bin" / "python"
 
 
@@ -47,12 +46,12 @@ def _stale_stubs() -> list[str]:
             [GENERATOR, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *files], check=True
         )
         generated = _stubs(Path(fresh))
-        left_over = [f"client/{path} belongs to no proto" for path in _stubs(CLIENT) - generated]
+        left_over = [f"proto/{path} belongs to no proto" for path in _stubs(PROTO) - generated]
         return left_over + [
-            f"client/{path} is stale: run make protos"
+            f"proto/{path} is stale: run make protos"
             for path in sorted(generated)
-            if not (CLIENT / path).exists()
-            or not filecmp.cmp(CLIENT / path, Path(fresh) / path, shallow=False)
+            if not (PROTO / path).exists()
+            or not filecmp.cmp(PROTO / path, Path(fresh) / path, shallow=False)
         ]
 
 

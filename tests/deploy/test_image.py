@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,14 +15,11 @@ from setuptools import find_namespace_packages
 from support.paths import ROOT
 from support.shipped import (
     CLIENT,
-    CLIENT_PACKAGES,
+    DIRECTORIES,
     PACKAGES,
     client_files,
     shipped_files,
 )
-
-DIRECTORIES = {*PACKAGES, "client"}
-"""What both wheels are built from."""
 
 
 def is_admitted(path: str, patterns: list[str]) -> bool:
@@ -72,19 +68,20 @@ def test_the_dockerignore_reader_of_this_file_reads_as_docker_does(
     assert is_admitted(path, patterns) is admitted
 
 
-@pytest.mark.parametrize(("root", "packages"), [(ROOT, PACKAGES), (CLIENT, CLIENT_PACKAGES)])
-def test_setuptools_finds_exactly_the_shipped_packages(root: Path, packages: list[str]) -> None:
-    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
-    include = patterns["packages"]["find"]["include"]
-    found = {name.partition(".")[0] for name in find_namespace_packages(str(root), include=include)}
-    assert found == set(packages)
-    with_init = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
-    assert with_init | {"kvatlas"} == set(packages) | {"kvatlas"}
+def test_setuptools_finds_exactly_the_shipped_packages() -> None:
+    found = {
+        name.partition(".")[0]
+        for where in (ROOT, ROOT / "proto", CLIENT)
+        for name in find_namespace_packages(str(where), include=[f"{p}*" for p in PACKAGES])
+    }
+    assert found == set(PACKAGES)
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert packages | {"client", "proto"} == set(DIRECTORIES)
 
 
 def test_the_dockerfile_copies_exactly_what_the_wheel_is_built_from() -> None:
     files = {"pyproject.toml", "setup.py", "README.md", "LICENSE"}
-    assert {source for source, _ in copied()} == files | DIRECTORIES
+    assert {source for source, _ in copied()} == files | set(DIRECTORIES)
     for source, target in copied():
         assert (ROOT / source).exists(), source
         assert target in ("./", source), "a directory is copied under its own name"
@@ -101,9 +98,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root = ROOT / name
         for file in root.rglob("*") if root.is_dir() else [root]:
             path = file.relative_to(ROOT).as_posix()
-            if file.is_file() and is_admitted(path, patterns):
+            if (file.is_file() or file.is_symlink()) and is_admitted(path, patterns):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, folder / path)
+                shutil.copy(file, folder / path, follow_symlinks=False)
     return folder
 
 
@@ -119,8 +116,10 @@ def source(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, target in copied():
         place = source / name if target == "./" else source / target
         place.parent.mkdir(exist_ok=True)
-        copy = shutil.copytree if (context / name).is_dir() else shutil.copy
-        copy(context / name, place)
+        if (context / name).is_dir():
+            shutil.copytree(context / name, place, symlinks=True)
+        else:
+            shutil.copy(context / name, place)
     return source
 
 

@@ -1,45 +1,48 @@
-"""The one list of what is shipped: setuptools' lists in the pyproject.toml of each wheel."""
+"""The one list of what is shipped: setuptools' list in pyproject.toml."""
 
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
 
 from support.paths import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-CLIENT = ROOT / "client"
-"""The source of the client's wheel."""
-
-CLIENT_PACKAGES = ["kvatlas", "kvatlas_client"]
-"""The import packages of the client's wheel: the stubs, and the client."""
 
 _SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 PACKAGES: list[str] = [
     pattern.removesuffix("*") for pattern in _SETUPTOOLS["packages"]["find"]["include"]
 ]
-"""The import packages of the service's wheel, each in the directory of its name."""
+"""The import packages of the distribution, by name."""
 
-_SUFFIXES = {".lua", ".py", ".pyi"}
+DIRECTORIES: list[str] = sorted(
+    _SETUPTOOLS["package-dir"].get(name, name).partition("/")[0] for name in PACKAGES
+)
+"""The directories of the repository that they are built from."""
+
+_SUFFIXES = {".lua", ".proto", ".py", ".pyi"}
+
+
+CLIENT = ROOT / "client"
+"""The source of the client's wheel."""
+
+CLIENT_PACKAGES = ["kvatlas", "kvatlas_client"]
+"""The import packages of the client's wheel, which are in the service's wheel, too."""
 
 
 def shipped_files() -> set[str]:
     """Every file that belongs into the service's wheel, as a path there."""
-    return _files(ROOT, PACKAGES)
+    return _files(PACKAGES)
 
 
 def client_files() -> set[str]:
     """Every file that belongs into the client's wheel, as a path there."""
-    return _files(CLIENT, CLIENT_PACKAGES)
+    return {file for file in _files(CLIENT_PACKAGES) if not file.endswith(".proto")}
 
 
-def _files(root: Path, packages: list[str]) -> set[str]:
+def _files(packages: list[str]) -> set[str]:
+    places = {name: ROOT / _SETUPTOOLS["package-dir"].get(name, name) for name in packages}
     return {
-        path.relative_to(root).as_posix()
-        for package in packages
-        for path in (root / package).rglob("*")
+        f"{name}/{path.relative_to(place).as_posix()}"
+        for name, place in places.items()
+        for path in place.rglob("*")
         if path.suffix in _SUFFIXES or path.name == "py.typed"
     }
