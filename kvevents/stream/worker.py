@@ -69,8 +69,7 @@ class WorkerStream:
         self.live_frames = 0
         self.signs_of_life = SignsOfLife()
         self.recent = RecentEvents()
-        self.foreign_replay = ""
-        self.is_closed = False
+        self.foreign_replay, self.is_closed = "", False
         self._environment = environment
         self._is_connection_lost = False
         self._polls = PollSchedule()

@@ -1,0 +1,164 @@
+"""The methods of ExplainService."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from kvatlas.v1 import explain_pb2_grpc
+from typing_extensions import override
+
+from service.explaining import AskedPrompt
+from service.rpc.bounds import LongWork
+from service.rpc.errors import (
+    InvalidRequestError,
+    TooBusyError,
+    TooLargeError,
+    UnknownModelError,
+    UnknownPodError,
+)
+from service.rpc.explain.answer import answer_of, steps_of
+from service.rpc.explain.blocks import found_blocks
+from service.rpc.explain.prompt import MOST_CHARACTERS, explained_prompt
+from service.rpc.explain.read_fields import ReadFields
+from service.rpc.explain.unused import MOST_FIELDS, unused_fields
+from tokenization import RequestBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from grpc.aio import ServicerContext
+    from kvatlas.v1 import explain_pb2
+
+    from indexer import KeyScheme, MemoryIndex, Worker
+    from service.diagnostics import Diagnostics
+    from service.explaining import BlockLookups, Explainer
+    from service.replication import Replica
+    from service.rpc.bounds import CallBounds
+    from service.rpc.prompts import PromptReader
+    from service.rpc.scoring import Scorer
+
+_MOST_CALLS = 4  # under way at the same time, at all listeners
+_MOST_BLOCKS = 64  # of a LookupBlocks
+
+
+class ExplainRoom:
+    """Lets a few calls in at the same time: each costs as much as hundreds of scores."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place within this block. Raises TooBusyError if there is none."""
+        if self._calls >= _MOST_CALLS:
+            raise TooBusyError(
+                f"{self._calls} explanations are under way, as many as there may be", ""
+            )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainSources:
+    """What explanations are made from, at every listener."""
+
+    index: MemoryIndex
+    replica: Replica
+    scorer: Scorer
+    prompts: PromptReader
+    scheme_of: Callable[[str], KeyScheme]
+    diagnostics: Diagnostics
+    explainer: Explainer
+    lookups: BlockLookups
+    room: ExplainRoom
+
+
+class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
+    """Answers `Explain` and `LookupBlocks`.
+
+    Args:
+        sources: what explanations are made from.
+        bounds: of the calls of one listener.
+    """
+
+    def __init__(self, sources: ExplainSources, bounds: CallBounds) -> None:
+        self._sources = sources
+        self._bounds = bounds
+
+    @override
+    async def Explain(
+        self,
+        request: explain_pb2.ExplainRequest,
+        context: ServicerContext[explain_pb2.ExplainRequest, explain_pb2.ExplainResponse],
+    ) -> explain_pb2.ExplainResponse:
+        with self._sources.room.place():
+            work = LongWork(self._bounds.turns, context)
+            await work.first_slice()
+            return await self._explain(request, work)
+
+    async def _explain(
+        self, request: explain_pb2.ExplainRequest, work: LongWork
+    ) -> explain_pb2.ExplainResponse:
+        sources, score, began = self._sources, request.score, time.perf_counter()
+        options, weights = sources.scorer.options_of(score)
+        prompt = sources.prompts.score_prompt(score.prompt)
+        if isinstance(prompt, RequestBody):
+            prompt = replace(prompt, body=ReadFields(prompt.body))
+        read = time.perf_counter()
+        tokens, items, salt, tokenized = await sources.prompts.read_prompt(score, prompt, work)
+        described = await sources.prompts.describe(score.model, prompt, tokenized)
+        scheme = sources.scheme_of(score.model)
+        asked = AskedPrompt(
+            *(score.model, scheme, tokens, score.lora_name, items, salt), weights.by_tier
+        )
+        steps = [("read", read - began), ("tokenize", time.perf_counter() - read)]
+        wanted = None
+        if options.pods is not None:
+            wanted = dict.fromkeys([*options.pods, *(pod for pod, _ in options.ranks)])
+        explanation = await sources.explainer.explain(asked, wanted, work)
+        answer = answer_of(explanation, sources.index, sources.diagnostics.findings())
+        answer.prompt.CopyFrom(explained_prompt(score, asked, explanation.keys, described))
+        answer.unused_fields.extend(unused_fields(score, prompt, described, asked))
+        answer.steps.extend(steps_of([*steps, *explanation.steps]))
+        answer.is_cut |= len(described.text) > MOST_CHARACTERS
+        answer.is_cut |= len(answer.unused_fields) == MOST_FIELDS
+        return answer
+
+    @override
+    async def LookupBlocks(
+        self,
+        request: explain_pb2.LookupBlocksRequest,
+        context: ServicerContext[explain_pb2.LookupBlocksRequest, explain_pb2.LookupBlocksResponse],
+    ) -> explain_pb2.LookupBlocksResponse:
+        asked = len(request.keys) + len(request.engine_hashes)
+        if not asked:
+            raise InvalidRequestError("keys and engine_hashes are empty: there is nothing to find")
+        if asked > _MOST_BLOCKS:
+            raise TooLargeError(f"there are {asked} blocks, the limit is {_MOST_BLOCKS}", "")
+        with self._sources.room.place():
+            work = LongWork(self._bounds.turns, context)
+            await work.first_slice()
+            keys, hashes = array("Q", request.keys), array("Q", request.engine_hashes)
+            workers = self._workers(request.model, request.pod)
+            return found_blocks(await self._sources.lookups.find(workers, keys, hashes, work))
+
+    def _workers(self, model: str, pod: str) -> list[tuple[Worker, str]]:
+        """Return the workers of a model and a pod. Raises UnknownModelError, UnknownPodError."""
+        known = dict(self._sources.replica.workers.models())
+        if model and model not in known.values():
+            raise UnknownModelError(model, set(known.values()))
+        found = [
+            (worker, serves)
+            for worker, serves in known.items()
+            if model in ("", serves) and pod in ("", worker.pod)
+        ]
+        if pod and not found:
+            raise UnknownPodError(pod, {worker.pod for worker in known})
+        return found
