@@ -65,12 +65,9 @@ def _pod(pod: Pod) -> ExplainedPod:
 
 
 def _unknown(pod: str, model: str, index: Index) -> UnknownPod:
-    known = index.pods_of(model)
-    host = _host(pod)
-    similar = [each for each in known if _host(each) == host][:_MOST_SIMILAR]
-    similar = similar or near_names(pod, known, _MOST_SIMILAR)
     models = (each for each in index.models() if each != model and pod in index.pods_of(each))
     other = next(models, "")
+    similar = [] if other else _similar(pod, index.pods_of(model))
     if other:
         summary = f"It serves model {short(other)!r}, and not this one."
     elif similar:
@@ -83,6 +80,12 @@ def _unknown(pod: str, model: str, index: Index) -> UnknownPod:
     return UnknownPod(
         pod=short(pod), similar=map(short, similar), serves_model=short(other), summary=summary
     )
+
+
+def _similar(pod: str, known: Sequence[str]) -> list[str]:
+    """Return the names of the same host, or else those that are spelled alike."""
+    same = [each for each in known if _host(each) == _host(pod)][:_MOST_SIMILAR]
+    return same or near_names(pod, known, _MOST_SIMILAR)
 
 
 def _host(pod: str) -> str:
