@@ -28,7 +28,7 @@ class TooManyWatchersError(Exception):
 class PodWatch:
     """Watches the ranks for as long as anybody wants to know.
 
-    A change of trust that an event causes is told at once. Others come with time, or from other
+    A change of trust that a frame causes is told at once. Others come with time, or from other
     replicas: all ranks are looked at every tenth of a second, by whoever waits for changes.
 
     Args:
@@ -40,6 +40,7 @@ class PodWatch:
         self._streams = replica.listener.router.streams
         self._watchers: set[Watcher] = set()
         self._known: dict[Worker, RankState] = {}  # up to date while anybody watches
+        self._changed: set[Worker] = set()  # to be looked at in the event loop's next step
         self._look_at_time = 0.0
         replica.listener.router.trust_watchers.append(self._on_trust_changed)
 
@@ -91,9 +92,18 @@ class PodWatch:
     # Finding changes
 
     def _on_trust_changed(self, worker: Worker) -> None:
-        stream = self._streams.get(worker)
-        if self._watchers and stream is not None:
-            self._look_at(worker, stream.model, time.monotonic())
+        if not self._watchers:
+            return
+        if not self._changed:  # the frame may not be applied to its end yet
+            asyncio.get_running_loop().call_soon(self._look_at_changed)
+        self._changed.add(worker)
+
+    def _look_at_changed(self) -> None:
+        changed, self._changed = self._changed, set()
+        for worker in changed:
+            stream = self._streams.get(worker)
+            if stream is not None:
+                self._look_at(worker, stream.model, time.monotonic())
 
     async def _look(self) -> None:
         """Look at all ranks, unless somebody has just done so."""
