@@ -37,7 +37,9 @@ async def pods(tmp_path: Path) -> AsyncIterator[Pods]:
 
 
 async def explained(pods: Pods, **prompt: Any) -> explain_pb2.ExplainResponse:
-    fields = {k: v if isinstance(v, str) else json.dumps(v) for k, v in prompt.items()}
+    fields: dict[str, Any] = {
+        k: v if isinstance(v, str) else json.dumps(v) for k, v in prompt.items()
+    }
     salt = fields.pop("cache_salt", "")
     request = scoring_pb2.ScoreRequest(
         model=MODEL, prompt=scoring_pb2.Prompt(**fields), cache_salt=salt

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 SALTED = [["tenant"], None, None, None]
 IMAGE = "cafe"
 IN_BLOCK_1 = [None, [[IMAGE, 4]], None, None]
-TYPED = {"kv_cache_spec_kind": "full_attention", "group_idx": 0}  # of vLLM 0.20: pairs for images
+TYPED: dict[str, Any] = {
+    "kv_cache_spec_kind": "full_attention",
+    "group_idx": 0,
+}  # of vLLM 0.20: pairs for images
 
 
 @pytest.fixture

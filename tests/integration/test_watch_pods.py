@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import zmq
+from grpc_reflection.v1alpha import reflection_pb2
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, trust_pb2
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
@@ -171,23 +172,27 @@ async def test_a_watch_ends_with_unavailable_when_the_service_stops(transport: s
             call = stub.WatchPods(fleet_pb2.WatchPodsRequest())
             await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            while True:
-                await call.read()
+            await _read_to_the_end(call)
         assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
         await channel.close()
 
 
-async def test_reflection_names_the_services_of_each_listener() -> None:
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+async def _read_to_the_end(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
+
+async def test_reflection_names_the_services_of_each_listener() -> None:
     async with _watched() as (service, _, _):
         names = []
         for channel in (service.channel, service.admin):
-            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-            call = stub.ServerReflectionInfo()
-            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-            answer = await call.read()
+            ask = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            question = reflection_pb2.ServerReflectionRequest(list_services="")
+            (answer,) = [each async for each in ask(iter([question]))]
             names.append({each.name for each in answer.list_services_response.service})
-            await call.done_writing()
         assert all("kvatlas.v1.ExplainService" in each for each in names)
         assert "kvatlas.v1.FleetService" in names[1] - names[0]

@@ -39,13 +39,19 @@ def block_event(touch: Touch) -> BlockEvent:
     )
 
 
-def found_blocks(found: Sequence[Found]) -> LookupBlocksResponse:
-    """Return the answer about single blocks."""
+def found_blocks(found: Sequence[Found], *, has_all_blocks: bool) -> LookupBlocksResponse:
+    """Return the answer about single blocks.
+
+    has_all_blocks: whether this replica knows those of all pods.
+    """
     held = sum(bool(block.holders) for block in found)
-    return LookupBlocksResponse(
-        blocks=[_found_block(block) for block in found],
-        summary=f"{held} of {some(len(found), 'block')} held by some pod.",
-    )
+    summary = f"Pods hold {held} of {some(len(found), 'block')}."
+    if not has_all_blocks:
+        summary += (
+            " Only pods whose events this replica applies were searched: it keeps no copy of other "
+            "replicas' blocks (store.copy_blocks)."
+        )
+    return LookupBlocksResponse(blocks=[_found_block(block) for block in found], summary=summary)
 
 
 def _found_block(found: Found) -> FoundBlock:

@@ -147,7 +147,8 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
             await work.first_slice()
             keys, hashes = array("Q", request.keys), array("Q", request.engine_hashes)
             workers = self._workers(request.model, request.pod)
-            return found_blocks(await self._sources.lookups.find(workers, keys, hashes, work))
+            found = await self._sources.lookups.find(workers, keys, hashes, work)
+            return found_blocks(found, has_all_blocks=self._sources.replica.has_all_blocks)
 
     def _workers(self, model: str, pod: str) -> list[tuple[Worker, str]]:
         """Return the workers of a model and a pod. Raises UnknownModelError, UnknownPodError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvatlas.v1 import explain_pb2, explain_pb2_grpc
 
@@ -21,9 +21,7 @@ async def explain(
     return answer
 
 
-async def look_up(
-    channel: grpc.aio.Channel, **request: object
-) -> explain_pb2.LookupBlocksResponse:
+async def look_up(channel: grpc.aio.Channel, **request: Any) -> explain_pb2.LookupBlocksResponse:
     """What is known of some blocks."""
     stub = explain_pb2_grpc.ExplainServiceStub(channel)
     answer = await stub.LookupBlocks(explain_pb2.LookupBlocksRequest(**request))
