@@ -9,11 +9,13 @@ from array import array
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from indexer.scheme import model_scope
 from indexer.types import BlockKey, Place, Worker, WorkerBlocks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from indexer.memory.memory_index import MemoryIndex
     from indexer.types import Hashes
@@ -95,6 +97,26 @@ class Inspection:
             for place, holder in entry.holders.items()
             if place.group >= 0
         }
+
+    def names_of(
+        self, worker: Worker, hashes: Hashes, keys: Collection[int]
+    ) -> dict[int, list[int]]:
+        """Return which of the engine hashes mean each of the blocks to a worker.
+
+        Cost: O(hashes), a fraction of what `meanings` takes.
+        """
+        entry = self._index.entries.get(worker)
+        if entry is None or not keys:
+            return {}
+        announcer = array("I", [entry.announcer])
+        counts, rows = self._index.table.rows_of(hashes, announcer, announcer)
+        means = np.frombuffer(rows, np.uint64)[::2]
+        positions = np.repeat(np.arange(len(hashes)), np.frombuffer(counts, np.uint16))
+        wanted = np.isin(means, np.fromiter(keys, np.uint64, len(keys)))
+        names: dict[int, list[int]] = {}
+        for key, position in zip(means[wanted].tolist(), positions[wanted].tolist(), strict=True):
+            names.setdefault(key, []).append(hashes[position])
+        return names
 
     def meanings(self, worker: Worker, hashes: Hashes) -> Sequence[HashMeaning]:
         """Return what engine hashes mean to a worker. Cost: O(hashes)."""

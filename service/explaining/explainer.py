@@ -195,8 +195,10 @@ class Explainer:
         rank = measure(facts)
         stream, missing, waits = self._streams.get(facts.worker), rank.missing, False
         if stream is not None and missing is not None:
-            recent = RecentTouches(stream, self._inspection, time.monotonic())
-            rank.touches = recent.of_keys(sought_keys(rank))
+            sought = sought_keys(rank)
+            recent = RecentTouches(stream, time.monotonic())
+            await recent.resolve(self._inspection, sought, turn)
+            rank.touches = recent.of_keys(sought)
             tokens = array("Q", asked.tokens[missing.first_token : missing.end_token])
             waits = stream.applier.orphans.has_block(tokens)
             rank.has_other_items = stores_with_other_items(stream, tokens)

@@ -120,11 +120,13 @@ class BlockLookups:
     async def _find_events(
         self, found: Collection[FoundBlock], workers: Iterable[Worker], turn: Turn
     ) -> None:
+        keys = [block.name for block in found if not block.is_hash]
         streams = self._replica.listener.router.streams
         local = (streams[worker] for worker in workers if worker in streams)
         now = time.monotonic()
         for stream in islice(local, _MOST_SEARCHED):
-            recent = RecentTouches(stream, self._inspection, now)
+            recent = RecentTouches(stream, now)
+            await recent.resolve(self._inspection, keys, turn)
             for block in found:
                 name = {block.name}
                 touches = recent.of_hashes(name) if block.is_hash else recent.of_keys(name)

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
     from indexer import Inspection, Worker
     from kvevents import RecentEvent, WorkerStream
+    from service.explaining.asked import Turn
 
 _MOST_TOUCHES = 8
+_NAMES_AT_ONCE = 512
 CLEARED = "AllBlocksCleared"
 
 
@@ -41,14 +43,21 @@ class Touches(NamedTuple):
 class RecentTouches:
     """The last events of one worker, to be searched for blocks."""
 
-    def __init__(self, stream: WorkerStream, inspection: Inspection, now: float) -> None:
+    def __init__(self, stream: WorkerStream, now: float) -> None:
+        """Take the worker's stream, and the time (`time.monotonic`)."""
         self._worker = stream.worker
         self._now = now
         self._events = list(stream.recent.newest_first())
+        self._names: dict[int, list[int]] = {}  # key of a block -> engine hashes that mean it
+
+    async def resolve(self, inspection: Inspection, keys: Collection[int], turn: Turn) -> None:
+        """Find out which of the events' engine hashes mean the blocks that are looked for."""
         names = array("Q", dict.fromkeys(name for each in self._events for name in each.hashes))
-        self._names: dict[int, set[int]] = {}  # block key -> engine hashes that mean it
-        for meaning in inspection.meanings(stream.worker, names):
-            self._names.setdefault(meaning.key, set()).add(names[meaning.position])
+        for start in range(0, len(names) if keys else 0, _NAMES_AT_ONCE):
+            some = names[start : start + _NAMES_AT_ONCE]
+            for key, found in inspection.names_of(self._worker, some, keys).items():
+                self._names.setdefault(key, []).extend(found)
+            await turn.pause()
 
     def of_keys(self, keys: Collection[int]) -> Touches:
         """Return the last events that named one of these blocks, and those that cleared all."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.explaining.suspecting.suspects import Suspect
-from service.explaining.suspecting.variants import Variant
 from service.explaining.words import listed, some
 
 if TYPE_CHECKING:
@@ -81,4 +80,5 @@ def _suspect(
     pods = [*dict.fromkeys(rank.facts.worker.pod for rank in ranks)]
     hold = "holds" if len(pods) == 1 else "hold"
     summary = f"{listed(pods)} {hold} {what}."
-    return Suspect(Variant(kind, asked), summary, pods, tokens // asked.block_size, tokens)
+    blocks = tokens // asked.block_size
+    return Suspect(kind, summary, asked.model, asked.lora_name, None, pods, blocks, tokens)

@@ -43,8 +43,13 @@ _MEANS = {
 class Suspect(NamedTuple):
     """Another form of the prompt, of which pods hold more."""
 
-    variant: Variant
+    kind: str
+    """See `Suspect` in explain.proto."""
     summary: str
+    model: str
+    lora_name: str
+    token_id: int | None
+    """The token that is extra or missing, if one is."""
     pods: list[str]
     """Those that hold more of it, the ones with most of it first."""
     blocks: int
@@ -79,16 +84,17 @@ class Suspects:
         found: list[Suspect] = []
         lookups = 0
         sizes: dict[str, frozenset[int]] = {}
+        beginning = asked.beginning(_BEGINNING)
         for variant in variants(asked, seen, self._scheme_of):
             await turn.pause()
-            model = variant.prompt.model
-            if model not in sizes:
-                sizes[model] = self._inspection.key_sizes(model)
-            if not self._may_match(variant.prompt, sizes[model]):
+            form = variant.form_of(beginning)
+            if form.model not in sizes:
+                sizes[form.model] = self._inspection.key_sizes(form.model)
+            if not self._may_match(form, sizes[form.model]):
                 continue
             if self._replica.may_wait and (lookups := lookups + 1) > _MOST_STORE_LOOKUPS:
                 break
-            suspect = await self._try(variant, asked, matched, turn)
+            suspect = await self._try(variant, form, asked, matched, turn)
             if suspect is not None:
                 found.append(suspect)
         found.sort(key=lambda suspect: -suspect.blocks)
@@ -106,24 +112,36 @@ class Suspects:
         return False
 
     async def _try(
-        self, variant: Variant, asked: AskedPrompt, matched: Mapping[Worker, int], turn: Turn
+        self,
+        variant: Variant,
+        form: AskedPrompt,
+        asked: AskedPrompt,
+        matched: Mapping[Worker, int],
+        turn: Turn,
     ) -> Suspect | None:
-        prompt = variant.prompt
-        blocks = await self._match(prompt.beginning(_BEGINNING), turn)
-        if len(prompt.tokens) > _BEGINNING and max(blocks.values(), default=0):
-            blocks = await self._match(prompt, turn)
+        """Match a variant; form: that of the beginning of the prompt."""
+        blocks = await self._match(form, turn)
+        if len(asked.tokens) > _BEGINNING and 2 * max(blocks.values(), default=0) > (
+            form.total_blocks
+        ):
+            form = variant.form_of(asked)
+            blocks = await self._match(form, turn)
         most = max(matched.values(), default=0)
         more = {
             worker: count
             for worker, count in blocks.items()
-            if count > (matched.get(worker, 0) if prompt.model == asked.model else most)
+            if count > (matched.get(worker, 0) if form.model == asked.model else most)
         }
         if not more:
             return None
-        pods = dict.fromkeys(worker.pod for worker in sorted(more, key=lambda w: -more[w]))
+        pods = [*dict.fromkeys(worker.pod for worker in sorted(more, key=lambda w: -more[w]))]
         count = max(more.values())
-        summary = _summary(variant, asked, [*pods], count)
-        return Suspect(variant, summary, [*pods], count, count * prompt.block_size)
+        return Suspect(
+            variant.kind,
+            _summary(variant, form, asked, pods, count),
+            *(form.model, form.lora_name, variant.token_id, pods),
+            *(count, count * form.block_size),
+        )
 
     async def _match(self, prompt: AskedPrompt, turn: Turn) -> dict[Worker, int]:
         """Return how many leading blocks each worker holds, of those that hold any."""
@@ -133,15 +151,16 @@ class Suspects:
         return {each.worker: each.matched_blocks for each in found if each.matched_blocks}
 
 
-def _summary(variant: Variant, asked: AskedPrompt, pods: list[str], blocks: int) -> str:
-    prompt = variant.prompt
+def _summary(
+    variant: Variant, form: AskedPrompt, asked: AskedPrompt, pods: list[str], blocks: int
+) -> str:
     means = _MEANS[variant.kind].format(
         lora=short(asked.lora_name),
-        other_lora=short(prompt.lora_name),
-        model=short(prompt.model),
+        other_lora=short(form.lora_name),
+        model=short(form.model),
         token=variant.token_id,
     )
     return (
         f"{listed(pods)} {'holds' if len(pods) == 1 else 'hold'} up to {some(blocks, 'block')} "
-        f"({blocks * prompt.block_size} tokens) of this prompt {means}."
+        f"({blocks * form.block_size} tokens) of this prompt {means}."
     )

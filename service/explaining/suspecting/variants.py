@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -27,11 +28,12 @@ class Seen(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """Another form of the prompt."""
+    """A way in which the prompt that pods hold may differ from the one that was asked about."""
 
     kind: str
     """See `Suspect` in explain.proto."""
-    prompt: AskedPrompt
+    form_of: Callable[[AskedPrompt], AskedPrompt]
+    """Returns that form of a prompt, or of the beginning of one."""
     token_id: int | None = None
     """The token that is extra or missing."""
 
@@ -39,36 +41,46 @@ class Variant(NamedTuple):
 def variants(
     asked: AskedPrompt, seen: Seen, scheme_of: Callable[[str], KeyScheme]
 ) -> Iterator[Variant]:
-    """Yield the forms of the prompt to try, the likeliest first."""
+    """Yield the variants of a prompt to try, the likeliest first."""
     if asked.lora_name:
-        yield Variant("without_adapter", replace(asked, lora_name=""))
+        yield _with("without_adapter", lora_name="")
     if asked.salt:
-        yield Variant("without_salt", replace(asked, salt=""))
+        yield _with("without_salt", salt="")
     if asked.items:
-        yield Variant("without_items", replace(asked, items=()))
-    yield from _of_tokens(asked, seen)
+        yield _with("without_items", items=())
+    if len(asked.tokens) > 1:
+        yield Variant("first_token_extra", _without_first, asked.tokens[0])
+    for first in sorted(seen.first_tokens):
+        yield Variant("first_token_missing", partial(_after, first), first)
+    yield Variant("byte_swapped_ids", _swapped)
     for name in _some(seen.adapters, asked.lora_name, asked.model):
-        yield Variant("other_adapter", replace(asked, lora_name=name))
+        yield _with("other_adapter", lora_name=name)
     for salt in _some(seen.salts, asked.salt):
-        yield Variant("other_salt", replace(asked, salt=salt))
+        yield _with("other_salt", salt=salt)
     for model in _some(seen.models, asked.model):
-        yield Variant("other_model", replace(asked, model=model, scheme=scheme_of(model)))
+        yield _with("other_model", model=model, scheme=scheme_of(model))
+
+
+def _with(kind: str, **fields: Any) -> Variant:
+    return Variant(kind, lambda asked: replace(asked, **fields))
 
 
 def _some(names: Collection[str], *without: str) -> list[str]:
     return [name for name in sorted(names) if name not in without][:_MOST_NAMES]
 
 
-def _of_tokens(asked: AskedPrompt, seen: Seen) -> Iterator[Variant]:
-    ids = np.asarray(asked.tokens)
-    if len(ids) > 1:
-        yield Variant("first_token_extra", asked.moved(_tokens(ids[1:].copy()), -1), int(ids[0]))
-    for first in sorted(seen.first_tokens):
-        longer = np.concatenate([np.array([first], np.uint64), ids])
-        yield Variant("first_token_missing", asked.moved(_tokens(longer), 1), first)
-    if len(ids) and ids.max() < 2**32:
-        swapped = ids.astype(np.uint32).byteswap().astype(np.uint64)
-        yield Variant("byte_swapped_ids", replace(asked, tokens=_tokens(swapped)))
+def _without_first(asked: AskedPrompt) -> AskedPrompt:
+    return asked.moved(_tokens(np.asarray(asked.tokens)[1:].copy()), -1)
+
+
+def _after(first: int, asked: AskedPrompt) -> AskedPrompt:
+    longer = np.concatenate([np.array([first], np.uint64), np.asarray(asked.tokens)])
+    return asked.moved(_tokens(longer), 1)
+
+
+def _swapped(asked: AskedPrompt) -> AskedPrompt:
+    ids = np.asarray(asked.tokens).astype(np.uint32)
+    return replace(asked, tokens=_tokens(ids.byteswap().astype(np.uint64)))
 
 
 def _tokens(ids: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Tokens:

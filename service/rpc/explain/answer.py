@@ -93,18 +93,9 @@ def _host(pod: str) -> str:
 
 
 def _suspect(suspect: Suspected) -> Suspect:
-    prompt = suspect.variant.prompt
-    return Suspect(
-        kind=suspect.variant.kind,
-        summary=suspect.summary,
-        pods=suspect.pods[:_MOST_PODS],
-        pod_count=len(suspect.pods),
-        blocks=suspect.blocks,
-        tokens=suspect.tokens,
-        model=prompt.model,
-        lora_name=prompt.lora_name,
-        token_id=suspect.variant.token_id,
-    )
+    fields = suspect._asdict()
+    pods = fields.pop("pods")
+    return Suspect(**fields, pods=pods[:_MOST_PODS], pod_count=len(pods))
 
 
 def _warning(finding: Finding) -> FleetWarning:
