@@ -124,7 +124,7 @@ class Servers:
         recorder = RoutingRecorder(served.routing, self._configuration.routing, limits)
         for file, servicer in (
             (SCORING, ScoringServicer(scorer, recorder, bounds)),
-            (EXPLAIN, ExplainServicer(explain, bounds)),
+            (EXPLAIN, ExplainServicer(explain, bounds, tries_salts=section.is_restricted)),
             (ROUTING, RoutingServicer(recorder, bounds)),
             (TOKENIZATION, TokenizationServicer(prompts)),
             (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
@@ -157,8 +157,8 @@ class Servers:
             PodWatch(served.replica),
         )
         self._add(server, FLEET, fleet, bounds)
-        self._add(server, EXPLAIN, ExplainServicer(explain, bounds), bounds)
-        if not (section.is_local or section.knows_its_clients):
+        self._add(server, EXPLAIN, ExplainServicer(explain, bounds, tries_salts=True), bounds)
+        if not section.is_restricted:
             _log.warning(
                 "admin_unprotected",
                 addresses=section.listen,

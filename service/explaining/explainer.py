@@ -50,6 +50,8 @@ class Explanation:
 
     asked: AskedPrompt
     keys: PromptKeys
+    tries_salts: bool
+    """Whether other salts were tried."""
     pods: list[ExplainedPod] = field(default_factory=list)
     pods_left_out: int = 0
     unknown: list[str] = field(default_factory=list)
@@ -90,19 +92,52 @@ class Explainer:
         self._suspects = Suspects(self._inspection, replica, scheme_of)
 
     async def explain(
-        self, asked: AskedPrompt, wanted: Collection[str] | None, turn: Turn
+        self,
+        asked: AskedPrompt,
+        wanted: Collection[str] | None,
+        turn: Turn,
+        *,
+        tries_salts: bool,
     ) -> Explanation:
-        """Explain a prompt's scores for the pods in `wanted`; None: for all. Raises StoreError."""
+        """Explain the scores of a prompt. Raises StoreError.
+
+        Args:
+            asked: the prompt.
+            wanted: names of the pods to explain; None: all.
+            turn: of the call.
+            tries_salts: whether the caller may learn that it is held under a salt of others.
+        """
         clock = _Clock()
         keys = await asked.make_keys(turn)
-        explanation = Explanation(asked, keys, steps=clock.steps)
+        explanation = Explanation(asked, keys, tries_salts, steps=clock.steps)
         clock.end("keys")
         matched = await self._replica.match(asked.model, keys)
         clock.end("match")
         explanation.copy_behind_seconds = matched.copy_behind_seconds
-        speculative = self._speculative_of(asked.model, keys)
-        # Without a pause from here on, in which pods could leave.
         matches = _matches(matched)
+        await self._explain_pods(explanation, matched, matches, wanted, turn)
+        clock.end("explain")
+        held = {match.worker: match.matched_blocks for match in matches}
+        seen = self._seen(asked.model)
+        if not tries_salts:
+            seen = seen._replace(salts=())
+        ranks = [rank for pod in explanation.pods for rank in pod.ranks]
+        explanation.suspects = await self._suspects.find(asked, seen, held, turn)
+        explanation.suspects += near_misses(asked, ranks)
+        clock.end("suspects")
+        return explanation
+
+    async def _explain_pods(
+        self,
+        explanation: Explanation,
+        matched: PromptMatch,
+        matches: Sequence[WorkerMatch],
+        wanted: Collection[str] | None,
+        turn: Turn,
+    ) -> None:
+        asked, keys = explanation.asked, explanation.keys
+        # Without a pause up to the facts, in which pods could leave.
+        speculative = self._speculative_of(asked.model, keys)
         _count(explanation, matches)
         pods = self._choose(explanation, matched, wanted)
         facts = [self._facts(explanation, matched, each) for pod in pods for each in pods[pod][1]]
@@ -117,13 +152,6 @@ class Explainer:
             ExplainedPod(pod, [ranks[match.worker] for match in chosen], count - len(chosen))
             for pod, (count, chosen) in pods.items()
         ]
-        clock.end("explain")
-        held = {match.worker: match.matched_blocks for match in matches}
-        seen = self._seen(asked.model)
-        explanation.suspects = await self._suspects.find(asked, seen, held, turn)
-        explanation.suspects += near_misses(asked, [*ranks.values()])
-        clock.end("suspects")
-        return explanation
 
     def _choose(
         self, explanation: Explanation, matched: PromptMatch, wanted: Collection[str] | None

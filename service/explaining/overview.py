@@ -22,6 +22,8 @@ def overview(explanation: Explanation) -> str:
             parts.append(explanation.suspects[0].summary)
         elif best is None or not best.matched_blocks:
             parts.append(_commonest_reason(explanation))
+        if not explanation.tries_salts:
+            parts.append("Whether another cache salt would match is told at admin.listen only.")
     return " ".join(part for part in parts if part)
 
 
@@ -45,7 +47,8 @@ def _holders(explanation: Explanation) -> str:
     if not best.matched_blocks:
         return f"None of {some(pods, 'pod')} holds the beginning of this prompt."
     return (
-        f"{explanation.holders} of {some(pods, 'pod')} hold the beginning of this prompt; "
+        f"{explanation.holders} of {some(pods, 'pod')} "
+        f"{'holds' if explanation.holders == 1 else 'hold'} the beginning of this prompt; "
         f"{short(best.worker.pod)} holds most, {best.matched_blocks} of "
         f"{some(asked.total_blocks, 'block')}."
     )

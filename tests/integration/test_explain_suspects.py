@@ -79,6 +79,16 @@ async def test_the_extra_and_the_missing_token_are_named(pods: Pods) -> None:
         assert suspects_of(answer)[kind].token_id == token
 
 
+async def test_salts_of_others_are_tried_only_where_strangers_are_kept_out() -> None:
+    async with service_with_pod(grpc={"listen": ["0.0.0.0:0"]}) as (service, publisher):
+        await Pods(service, publisher).publish(block_stored(TOKENS, extra_keys=SALTED))
+        by_stranger = await explain(service.channel, score_request(TOKENS))
+        by_operator = await explain(service.admin, score_request(TOKENS))
+        assert not by_stranger.suspects
+        assert "admin.listen" in by_stranger.summary
+        assert set(suspects_of(by_operator)) == {"other_salt"}
+
+
 async def test_ids_in_the_wrong_byte_order_are_a_suspect(pods: Pods) -> None:
     await pods.publish(block_stored(TOKENS))
     request = score_request([])

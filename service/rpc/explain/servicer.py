@@ -86,11 +86,14 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
     Args:
         sources: what explanations are made from.
         bounds: of the calls of one listener.
+        tries_salts: whether its callers may learn that a prompt is held under a salt of others.
+            Salts are there so that nobody finds out by asking.
     """
 
-    def __init__(self, sources: ExplainSources, bounds: CallBounds) -> None:
+    def __init__(self, sources: ExplainSources, bounds: CallBounds, *, tries_salts: bool) -> None:
         self._sources = sources
         self._bounds = bounds
+        self._tries_salts = tries_salts
 
     @override
     async def Explain(
@@ -122,7 +125,9 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
         wanted = None
         if options.pods is not None:
             wanted = dict.fromkeys([*options.pods, *(pod for pod, _ in options.ranks)])
-        explanation = await sources.explainer.explain(asked, wanted, work)
+        explanation = await sources.explainer.explain(
+            asked, wanted, work, tries_salts=self._tries_salts
+        )
         answer = answer_of(explanation, sources.index, sources.diagnostics.findings())
         answer.prompt.CopyFrom(explained_prompt(score, asked, explanation.keys, described))
         answer.unused_fields.extend(unused_fields(score, prompt, described, asked))
