@@ -94,7 +94,7 @@ class Servers:
         served = self._served
         speculative_of = served.routing.decisions.match
         return ExplainSources(
-            *(served.index, served.replica, scorer, prompts, served.scheme_of, served.diagnostics),
+            *(served.replica, scorer, prompts, served.scheme_of, served.diagnostics),
             Explainer(served.index, served.replica, served.scheme_of, speculative_of),
             BlockLookups(served.index, served.replica),
             ExplainRoom(),

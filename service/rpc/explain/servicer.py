@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from array import array
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from service.explaining import AskedPrompt
 from service.rpc.bounds import LongWork
 from service.rpc.errors import (
     InvalidRequestError,
-    TooBusyError,
     TooLargeError,
     UnknownModelError,
     UnknownPodError,
@@ -24,16 +22,18 @@ from service.rpc.explain.answer import answer_of, steps_of
 from service.rpc.explain.blocks import found_blocks
 from service.rpc.explain.prompt import MOST_CHARACTERS, explained_prompt
 from service.rpc.explain.read_fields import ReadFields
+from service.rpc.explain.room import ExplainRoom
+from service.rpc.explain.unknown import unknown_pods
 from service.rpc.explain.unused import MOST_FIELDS, unused_fields
 from tokenization import RequestBody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from grpc.aio import ServicerContext
     from kvatlas.v1 import explain_pb2
 
-    from indexer import KeyScheme, MemoryIndex, Worker
+    from indexer import KeyScheme, Worker
     from service.diagnostics import Diagnostics
     from service.explaining import BlockLookups, Explainer
     from service.replication import Replica
@@ -41,35 +41,13 @@ if TYPE_CHECKING:
     from service.rpc.prompts import PromptReader
     from service.rpc.scoring import Scorer
 
-_MOST_CALLS = 4  # under way at the same time, at all listeners
 _MOST_BLOCKS = 64  # of a LookupBlocks
-
-
-class ExplainRoom:
-    """Lets a few calls in at the same time: each costs as much as hundreds of scores."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Take a place within this block. Raises TooBusyError if there is none."""
-        if self._calls >= _MOST_CALLS:
-            raise TooBusyError(
-                f"{self._calls} explanations are under way, as many as there may be", ""
-            )
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainSources:
     """What explanations are made from, at every listener."""
 
-    index: MemoryIndex
     replica: Replica
     scorer: Scorer
     prompts: PromptReader
@@ -128,7 +106,11 @@ class ExplainServicer(explain_pb2_grpc.ExplainServiceServicer):
         explanation = await sources.explainer.explain(
             asked, wanted, work, tries_salts=self._tries_salts
         )
-        answer = answer_of(explanation, sources.index, sources.diagnostics.findings())
+        answer = answer_of(explanation, sources.diagnostics.findings())
+        workers = sources.replica.workers.models()
+        answer.unknown_pods.extend(
+            await unknown_pods(explanation.unknown, score.model, workers, work)
+        )
         answer.prompt.CopyFrom(explained_prompt(score, asked, explanation.keys, described))
         answer.unused_fields.extend(unused_fields(score, prompt, described, asked))
         answer.steps.extend(steps_of([*steps, *explanation.steps]))
