@@ -141,10 +141,11 @@ def reason_of(rank: ExplainedRank, *, is_local: bool, waits: bool) -> str:
     announced, and waits for its parent or its meaning.
     """
     facts, match = rank.facts, rank.facts.match
-    if not facts.keys:
+    total = facts.tokens // facts.block_size
+    if not total:
         return "no_full_block"
     if rank.missing is None:
-        whole = match.matched_blocks == facts.tokens // facts.block_size
+        whole = match.matched_blocks == total
         return "whole_prompt" if whole else "part_of_engine_block"
     if facts.status.state is TrustState.UNKNOWN:
         return "never_heard"

@@ -37,7 +37,18 @@ def _prefix(rank: ExplainedRank) -> str:
         return ""
     tiers = f" ({by_tier(facts.match.by_tier)})" if facts.match.by_tier else ""
     blocks = f"holds {matched} of {some(total, 'block')}{tiers}"
-    return f"It {blocks}, and can reuse {some(facts.match.reusable_tokens, 'token')}."
+    reusable = f"and can reuse {some(facts.match.reusable_tokens, 'token')}"
+    return f"It {blocks}, {reusable}.{_zero(rank)}"
+
+
+def _zero(rank: ExplainedRank) -> str:
+    """Return why a rank that holds blocks has no score."""
+    match = rank.facts.match
+    if match.score or not match.matched_blocks:
+        return ""
+    if rank.facts.layout.plan(rank.facts.key_block_size).rules:
+        return " Its score is 0: not all groups could serve them."
+    return f" Its score is 0: {listed(sorted(match.by_tier))} has no weight (index.tier_weights)."
 
 
 def _why(rank: ExplainedRank) -> str:

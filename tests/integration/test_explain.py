@@ -125,6 +125,21 @@ async def test_a_prompt_shorter_than_a_block_is_said_to_be(pods: Pods) -> None:
     assert list(answer.prompt.tail_token_ids) == TOKENS[:15]
 
 
+@pytest.mark.parametrize("tokens", [16, 40])
+async def test_a_prompt_shorter_than_an_answer_s_block_is_said_to_be_short(tokens: int) -> None:
+    async with service_with_pod(index={"block_size": 64}) as (service, publisher):
+        await Pods(service, publisher).publish(block_stored(TOKENS[:48]))
+        answer = await explain(service.channel, score_request(TOKENS[:tokens]))
+        assert rank_of(answer, POD).reason == "no_full_block"
+
+
+async def test_a_score_of_zero_for_a_tier_without_weight_is_explained(pods: Pods) -> None:
+    await pods.publish(block_stored(TOKENS, medium="tape"))
+    rank = rank_of(await explain(pods.service.channel, score_request(TOKENS)), POD)
+    assert (rank.score, rank.matched_blocks, rank.reason) == (0.0, 4, "whole_prompt")
+    assert "tape has no weight" in rank.summary
+
+
 async def test_a_block_that_one_group_lacks_is_not_in_all_groups(pods: Pods) -> None:
     kinds = ("full_attention", "mla_attention")
     await pods.publish(

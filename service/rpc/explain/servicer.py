@@ -22,7 +22,6 @@ from service.rpc.explain.answer import answer_of, steps_of
 from service.rpc.explain.blocks import found_blocks
 from service.rpc.explain.prompt import MOST_CHARACTERS, explained_prompt
 from service.rpc.explain.read_fields import ReadFields
-from service.rpc.explain.room import ExplainRoom
 from service.rpc.explain.unknown import unknown_pods
 from service.rpc.explain.unused import MOST_FIELDS, unused_fields
 from tokenization import RequestBody
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from service.explaining import BlockLookups, Explainer
     from service.replication import Replica
     from service.rpc.bounds import CallBounds
+    from service.rpc.explain.room import ExplainRoom
     from service.rpc.prompts import PromptReader
     from service.rpc.scoring import Scorer
 

@@ -31,7 +31,7 @@ async def unknown_pods(
     serves: dict[str, set[str]] = {}
     for worker, served in workers:
         serves.setdefault(worker.pod, set()).add(served)
-    known = [pod for pod, models in serves.items() if model in models]
+    known = [pod for pod, models in serves.items() if model in models] or [*serves]
     found = []
     for name in names[:MOST_UNKNOWN]:
         others = serves.get(name, set()) - {model}
