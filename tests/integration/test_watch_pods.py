@@ -15,12 +15,14 @@ from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
 from support.refusals import refusal
 from support.services.one_pod import MODEL, POD, TOKENS, Pods, block_stored, frame
+from support.services.replicated_fleet import replicated_fleet
 from support.services.running import local_configuration, running_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from support.services.running import RunningService
+    from support.stores.servers import StoreProcess
 
 OTHER = "10.0.0.2:8000"
 Seen = tuple[str, str, str, str]
@@ -175,6 +177,27 @@ async def test_a_watch_ends_with_unavailable_when_the_service_stops(transport: s
             await _read_to_the_end(call)
         assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
         await channel.close()
+
+
+async def test_pods_of_a_replica_that_stops_are_told_to_have_another_owner(
+    redis: StoreProcess,
+) -> None:
+    async with replicated_fleet(redis.url, seed=2) as (fleet, _):
+        for name in "ab":
+            await fleet.start(name)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        theirs = {pod for pod, owner in fleet.expected_owners().items() if owner == "a"}
+        watch = Watch(fleet.replicas["b"])
+        listed = [await watch.next() for _ in range(len(fleet.engines) + 1)]
+        assert {each.pod for each in listed if each.owner == "a"} == theirs
+        await fleet.stop("a")
+        owners: dict[str, str] = {}
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not all(owners.get(pod, "a") == "" for pod in theirs):
+                change = await watch.next()
+                owners[change.pod] = change.owner
 
 
 async def _read_to_the_end(call: Any) -> None:
