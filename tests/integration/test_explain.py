@@ -310,6 +310,29 @@ async def test_of_many_pods_those_that_hold_most_are_explained(pods: Pods) -> No
     assert "10.1.0.77:8000" in {pod.pod for pod in answer.pods}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"group_idx": 2**40},
+        {"group_idx": -5},
+        {"medium": "t" * 5000},
+        {"medium": "\x1b[2J"},
+        {"token_ids": [2**62, *TOKENS[1:]]},
+        {"lora_name": "l" * 5000},
+        {"extra_keys": [[["image", 3], "?", 7, None], [], None, [[]]]},
+    ],
+)
+async def test_whatever_events_contain_is_explained(pods: Pods, fields: dict[str, Any]) -> None:
+    await pods.publish(block_stored(TOKENS, **fields))
+    await pods.publish(removed(1, **{k: v for k, v in fields.items() if k != "token_ids"}))
+    for tokens in (TOKENS, TOKENS[1:]):
+        answer = await explain(pods.service.channel, score_request(tokens))
+        assert rank_of(answer, POD).reason
+        assert answer.ByteSize() < 30_000
+    found = await look_up(pods.service.channel, engine_hashes=[1, 2])
+    assert {event.sequence for event in found.blocks[0].events} <= {0, 1}
+
+
 # LookupBlocks
 
 

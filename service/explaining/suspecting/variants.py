@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from indexer import KeyScheme, Tokens
     from service.explaining.asked import AskedPrompt
 
+_LARGEST_ID = 2**32 - 1  # that a caller can send
 _MOST_NAMES = 256  # adapters, salts and models to try, of each
 
 
@@ -50,7 +51,7 @@ def variants(
         yield _with("without_items", items=())
     if len(asked.tokens) > 1:
         yield Variant("first_token_extra", _without_first, asked.tokens[0])
-    for first in sorted(seen.first_tokens):
+    for first in sorted(token for token in seen.first_tokens if token <= _LARGEST_ID):
         yield Variant("first_token_missing", partial(_after, first), first)
     yield Variant("byte_swapped_ids", _swapped)
     for name in _some(seen.adapters, asked.lora_name, asked.model):

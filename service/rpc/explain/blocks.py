@@ -12,7 +12,7 @@ from kvatlas.v1.explain_pb2 import (
     LookupBlocksResponse,
 )
 
-from service.explaining.words import some
+from service.explaining.words import short, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_HOLDERS = 64
 _MOST_PODS = 64
+_LARGEST_GROUP = 2**32 - 1
 
 
 def block_event(touch: Touch) -> BlockEvent:
@@ -30,8 +31,8 @@ def block_event(touch: Touch) -> BlockEvent:
         pod=touch.worker.pod,
         rank=touch.worker.rank,
         type=touch.type,
-        tier=touch.tier,
-        group=max(0, touch.group),
+        tier=short(touch.tier),
+        group=_group(touch.group),
         sequence=touch.sequence,
         age_seconds=touch.age,
         engine_hash=touch.engine_hash,
@@ -54,6 +55,11 @@ def found_blocks(found: Sequence[Found], *, has_all_blocks: bool) -> LookupBlock
     return LookupBlocksResponse(blocks=[_found_block(block) for block in found], summary=summary)
 
 
+def _group(number: int) -> int:
+    """Return a group's number off the wire, which may be any, as the protocol has room for it."""
+    return min(max(0, number), _LARGEST_GROUP)
+
+
 def _found_block(found: Found) -> FoundBlock:
     message = FoundBlock(
         meanings=[
@@ -65,8 +71,8 @@ def _found_block(found: Found) -> FoundBlock:
                 pod=holder.worker.pod,
                 rank=holder.worker.rank,
                 model=holder.model,
-                tier=holder.place.tier,
-                group=holder.place.group,
+                tier=short(holder.place.tier),
+                group=_group(holder.place.group),
                 copies=holder.copies,
                 owner=holder.owner,
             )
