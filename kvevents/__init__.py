@@ -27,7 +27,7 @@ In path order:
 
 from __future__ import annotations
 
-from kvevents.applying import Applier, EngineSettings, EventCounts
+from kvevents.applying import Applier, EngineSettings, EventCounts, SeenRoots
 from kvevents.lag import EventLag
 from kvevents.listener import Listener
 from kvevents.pending import Owner, Ownership, OwnsEverything
@@ -36,6 +36,7 @@ from kvevents.source import Curve, Publisher, Source, UnknownPublisherError
 from kvevents.stream import (
     EventPolicy,
     FleetLimits,
+    RecentEvent,
     StreamReport,
     WorkerStream,
     check_dump,
@@ -94,8 +95,10 @@ __all__ = [
     "PayloadError",
     "PlaybackError",
     "Publisher",
+    "RecentEvent",
     "RecordedFrame",
     "RecordingError",
+    "SeenRoots",
     "SocketLimits",
     "Source",
     "StreamReport",

@@ -101,6 +101,11 @@ class FrameRouter:
         """The stream of every worker heard of or expected."""
         return self._registry.by_worker
 
+    @property
+    def trust_watchers(self) -> list[Callable[[Worker], None]]:
+        """Those who are called with each worker whose trust may have changed."""
+        return self._registry.trust_watchers
+
     def mark_evicted(self) -> None:
         """Downgrade the workers that have lost blocks to the memory limit."""
         self._registry.mark_evicted()

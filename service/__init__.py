@@ -10,7 +10,9 @@ In path order:
     listening      gRPC servers: addresses, credentials, connections, start and stop
     rpc            gRPC calls: requests in, answers out
     routing        where requests were sent, and what came of it
+    explaining     why a prompt has the scores that it has, without protobuf
     kernel         answers, encoded
+    watching       the states of ranks as they change
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured
     snapshot       the index in a file, across restarts

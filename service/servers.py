@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
 from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
+from kvatlas.v1.explain_pb2 import DESCRIPTOR as EXPLAIN
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.routing_pb2 import DESCRIPTOR as ROUTING
 from kvatlas.v1.scoring_pb2 import DESCRIPTOR as SCORING
 from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 
+from service.explaining import BlockLookups, Explainer
 from service.listening import GrpcServer, ListenerSettings
 from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals
 from service.rpc import (
     CallBounds,
+    ExplainRoom,
+    ExplainServicer,
+    ExplainSources,
     FleetServicer,
     LlmdIndexerServicer,
     LlmdTokenizationServicer,
@@ -31,6 +36,7 @@ from service.rpc import (
     TokenizationServicer,
     add_service,
 )
+from service.watching import PodWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +53,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("kvatlas.service")
 
-_ADMIN_REQUEST_BYTES = 64 * 1024
 _BYTES_PER_TOKEN_ID = 5  # a varint of 32 bits, the widest form of a token id
 
 
@@ -76,27 +81,50 @@ class Servers:
         self._served = served
         self._calls = CallMetrics(registry)
         refused = ListenerRefusals(registry)
-        self._scoring = self._make_scoring(refused, registry)
-        self._admin = self._make_admin(refused)
-
-    def _make_scoring(self, refused: ListenerRefusals, registry: CollectorRegistry) -> GrpcServer:
-        limits, section = self._configuration.limits, self._configuration.grpc
-        longest = max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
-        server = GrpcServer(
-            ListenerSettings(
-                *("grpc", section, section, longest, limits.concurrent_bytes),
-                *refused.counters("grpc"),
-            )
-        )
-        served, bounds = self._served, CallBounds(limits, self._calls)
-        prompts = PromptReader(served.tokenizers, limits)
+        prompts = PromptReader(served.tokenizers, configuration.limits)
         scorer = Scorer(
             *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
             *(served.unmatched, AnswerMetrics(registry), served.routing),
         )
+        explain = self._explain_sources(scorer, prompts)
+        self._scoring = self._make_scoring(refused, scorer, prompts, explain)
+        self._admin = self._make_admin(refused, explain)
+
+    def _explain_sources(self, scorer: Scorer, prompts: PromptReader) -> ExplainSources:
+        served = self._served
+        speculative_of = served.routing.decisions.match
+        return ExplainSources(
+            *(served.replica, scorer, prompts, served.scheme_of, served.diagnostics),
+            Explainer(served.index, served.replica, served.scheme_of, speculative_of),
+            BlockLookups(served.index, served.replica),
+            ExplainRoom(),
+        )
+
+    @property
+    def _longest(self) -> int:
+        """The bytes of the longest request."""
+        limits = self._configuration.limits
+        return max(_BYTES_PER_TOKEN_ID * limits.prompt_tokens, limits.text_bytes) + 1024**2
+
+    def _make_scoring(
+        self,
+        refused: ListenerRefusals,
+        scorer: Scorer,
+        prompts: PromptReader,
+        explain: ExplainSources,
+    ) -> GrpcServer:
+        limits, section = self._configuration.limits, self._configuration.grpc
+        server = GrpcServer(
+            ListenerSettings(
+                *("grpc", section, section, self._longest, limits.concurrent_bytes),
+                *refused.counters("grpc"),
+            )
+        )
+        served, bounds = self._served, CallBounds(limits, self._calls)
         recorder = RoutingRecorder(served.routing, self._configuration.routing, limits)
         for file, servicer in (
             (SCORING, ScoringServicer(scorer, recorder, bounds)),
+            (EXPLAIN, ExplainServicer(explain, bounds, tries_salts=section.is_restricted)),
             (ROUTING, RoutingServicer(recorder, bounds)),
             (TOKENIZATION, TokenizationServicer(prompts)),
             (LLMD_TOKENIZATION, LlmdTokenizationServicer(prompts)),
@@ -111,12 +139,12 @@ class Servers:
             self._configuration.routing.speculative_weight,
         )
 
-    def _make_admin(self, refused: ListenerRefusals) -> GrpcServer:
+    def _make_admin(self, refused: ListenerRefusals, explain: ExplainSources) -> GrpcServer:
         limits, section = self._configuration.limits, self._configuration.admin
         server = GrpcServer(
             ListenerSettings(
                 *("admin", section, self._configuration.grpc),
-                *(_ADMIN_REQUEST_BYTES, limits.concurrent_bytes),
+                *(self._longest, limits.concurrent_bytes),
                 *refused.counters("admin"),
             ),
             may_move=section.may_move,
@@ -125,10 +153,12 @@ class Servers:
         bounds = CallBounds(limits, self._calls)
         served = self._served
         fleet = FleetServicer(
-            served.index, served.replica, served.diagnostics, served.routing.outcomes
+            *(served.index, served.replica, served.diagnostics, served.routing.outcomes),
+            PodWatch(served.replica),
         )
         self._add(server, FLEET, fleet, bounds)
-        if not (section.is_local or section.knows_its_clients):
+        self._add(server, EXPLAIN, ExplainServicer(explain, bounds, tries_salts=True), bounds)
+        if not section.is_restricted:
             _log.warning(
                 "admin_unprotected",
                 addresses=section.listen,

@@ -9,6 +9,7 @@ In path order:
     processes     renders the templates that requests bring, in processes that can be killed
     files         where a model's tokenizer.json is
     model         one model's files, loaded: tokenizer, special tokens, chat templates
+    description   how a prompt became token ids, for people
     requests      a text or a request -> its token ids, with a loaded model
     chat          a chat -> the text that the model's template makes of it
     encode        a text -> token ids, by the fastest library and from a cache of segments
@@ -19,6 +20,7 @@ In path order:
 from __future__ import annotations
 
 from tokenization.chat import ChatOptions, ContentFormat, RenderLimits
+from tokenization.description import PromptDescription
 from tokenization.errors import (
     CallerGoneError,
     ChatError,
@@ -59,6 +61,7 @@ __all__ = [
     "LaterObject",
     "ModelFiles",
     "Prompt",
+    "PromptDescription",
     "QueueLimits",
     "RenderLimits",
     "RequestBody",

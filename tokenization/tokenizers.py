@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
 import structlog
 
 from tokenization.chat import Caller, ChatOptions, RenderLimits, RenderWatch
+from tokenization.description import PromptDescription, describe
 from tokenization.errors import TokenizationError
 from tokenization.model import Model, load_model, signature_of
 from tokenization.processes import ProcessLimits, RenderProcesses
@@ -163,6 +164,13 @@ class Tokenizers:
             return tokenize_rendered(model, request, options, text)
 
         return await self._run(name, len(text), work, caller)
+
+    async def describe(self, model: str, prompt: Prompt, tokenized: Tokenized) -> PromptDescription:
+        """Return how a prompt became what `tokenize` returned. Raises TokenizationError."""
+        if isinstance(prompt, TokenIds):
+            return PromptDescription()
+        loaded, options = await self._model(model), self._options.get(model, _DEFAULT_OPTIONS)
+        return describe(loaded, prompt, tokenized, options)
 
     async def offsets(
         self, model: str, text: Text, timeout: float | None = None

@@ -7,6 +7,7 @@ replicas: it tells what has changed of its own workers, and takes in what others
     dumped_table        checks a dumped block table before the kernel trusts it
     dumped_values       values of a dump, of the right type and within bounds
     dumped_workers      checks the workers of a dumped index
+    inspection          a close look at an index, for those who ask why
     holders             gives workers their holders
     prompt_matcher      prompt -> prefix walks
     match               the outcome of a prefix walk
@@ -19,6 +20,7 @@ replicas: it tells what has changed of its own workers, and takes in what others
 from __future__ import annotations
 
 from indexer.memory.changes import Changes
+from indexer.memory.inspection import HashMeaning, Holding, Inspection
 from indexer.memory.match import MemoryPrefixMatch, Walk, WalkedWorker
 from indexer.memory.memory_index import MemoryIndex
 from indexer.memory.replicated_index import ReplicatedIndex
@@ -28,6 +30,9 @@ from indexer.memory.workers import KeySize
 __all__ = [
     "DEFAULT_TIER_WEIGHTS",
     "Changes",
+    "HashMeaning",
+    "Holding",
+    "Inspection",
     "KeySize",
     "MemoryIndex",
     "MemoryPrefixMatch",

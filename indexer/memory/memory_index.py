@@ -236,18 +236,17 @@ class MemoryIndex(Index):
     @override
     def workers(self) -> Sequence[WorkerBlocks]:
         return [
-            WorkerBlocks(entry.worker, entry.model, self._blocks_by_tier(entry), entry.layout)
+            WorkerBlocks(
+                *(entry.worker, entry.model, entry.blocks_by_tier(self.table.held_by)),
+                entry.layout,
+            )
             for entry in self._workers.all()
         ]
 
-    def _blocks_by_tier(self, entry: WorkerEntry) -> dict[str, int]:
-        """Count the blocks of the main groups; of several groups the one with most counts."""
-        blocks: dict[str, int] = {}
-        for place, holder in entry.holders.items():
-            if entry.plan.bits.get(place.group, 0) & entry.plan.main:
-                held = self.table.held_by(holder)
-                blocks[place.tier] = max(blocks.get(place.tier, 0), held)
-        return blocks
+    @property
+    def entries(self) -> Mapping[Worker, WorkerEntry]:
+        """What is kept of each worker. Only this package changes it."""
+        return self._workers.entries
 
     # Snapshots
 

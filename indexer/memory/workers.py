@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from indexer.memory.match import WalkedWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from indexer.types import Place, Worker
 
@@ -24,6 +24,17 @@ class WorkerEntry(WalkedWorker):
     """Its announcer in the block table."""
     holders: dict[Place, int] = field(default_factory=dict)
     """Its holders in the block table."""
+
+    def blocks_by_tier(self, held_by: Callable[[int], int]) -> dict[str, int]:
+        """Count the blocks of the main groups; of several groups the one with most counts.
+
+        held_by: holder -> how many blocks it holds.
+        """
+        blocks: dict[str, int] = {}
+        for place, holder in self.holders.items():
+            if self.plan.bits.get(place.group, 0) & self.plan.main:
+                blocks[place.tier] = max(blocks.get(place.tier, 0), held_by(holder))
+        return blocks
 
     def dump(self) -> dict[str, Any]:
         """Return the entry as `dumped_workers` reads it."""

@@ -10,6 +10,7 @@ In path order:
     orphans        blocks that wait for their parents or their meaning
     cache_groups   the KV-cache groups that a worker's events announce
     block_parts    engine blocks longer than a block key's
+    roots          how sequences begin, as far as it was seen
     places         medium and group of an event -> tier and group
     other_cache    blocks in another cache than their group's
     event_counts   what happened to the events, by type and reason
@@ -22,6 +23,7 @@ from kvevents.applying.cache_groups import EngineSettings
 from kvevents.applying.event_counts import EventCounts
 from kvevents.applying.orphans import Orphans
 from kvevents.applying.pieces import PIECE_KEYS, weight_of
+from kvevents.applying.roots import SeenRoots
 
 __all__ = [
     "PIECE_KEYS",
@@ -29,5 +31,6 @@ __all__ = [
     "EngineSettings",
     "EventCounts",
     "Orphans",
+    "SeenRoots",
     "weight_of",
 ]

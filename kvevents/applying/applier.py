@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from indexer import Index, KeyScheme, Worker
     from kvevents.applying.cache_groups import EngineSettings
     from kvevents.applying.orphans import Orphans
+    from kvevents.applying.roots import SeenRoots
     from kvevents.trust import Trust, TrustChange
     from kvevents.wire import Batch, Event
 
@@ -96,6 +97,11 @@ class Applier:
     def has_resolved(self) -> bool:
         """Whether the meaning of any engine hash was ever learned."""
         return self._writer.has_resolved
+
+    @property
+    def roots(self) -> SeenRoots:
+        """What the worker's sequences have begun with."""
+        return self._writer.roots
 
     @property
     def named_tiers(self) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from indexer import Attention, TrustState
+from indexer import Attention, EngineHash, TrustState
 from kvevents.applying.other_cache import OtherCache
 from kvevents.applying.places import Places
 from kvevents.trust import Downgrade, GpuCleared
@@ -13,7 +13,7 @@ from kvevents.wire import GPU_TIER, AllBlocksCleared, BlockRemoved, BlockStored
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from indexer import Index, Place, Worker
+    from indexer import Hashes, Index, Place, Worker
     from kvevents.applying.cache_groups import CacheGroups
     from kvevents.applying.familiar import FamiliarForms
     from kvevents.applying.index_writer import IndexWriter
@@ -98,7 +98,7 @@ class EventApplier:
         writer.check_extras(event)
         is_dense = size > 0 and len(hashes) * size == len(event.token_ids) > 0
         on_gpu = place.tier == GPU_TIER
-        if not is_dense or (not on_gpu and writer.resolves_all(hashes)):
+        if not is_dense or (not on_gpu and self._resolves_all(hashes)):
             # Only the hashes are reliable: a group may announce a few of its blocks, and an offload
             # tier's tokens come without salts and images.
             if writer.store_known(event, place) and on_gpu and event.token_ids:
@@ -116,6 +116,10 @@ class EventApplier:
                 writer.count_gpu_stores()
                 self._familiar.add(event, place, needs_parent=attention is not Attention.MAIN)
             writer.store_with_tokens(event, place)
+
+    def _resolves_all(self, hashes: Hashes) -> bool:
+        """Whether the meaning of every hash is known."""
+        return all(self._writer.resolve(EngineHash(name)) is not None for name in hashes)
 
     def _store_part(self, event: BlockStored, place: Place) -> None:
         """Store blocks that are shorter than their group's: parts of one, or of another cache."""

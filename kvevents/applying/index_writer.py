@@ -15,6 +15,7 @@ from indexer import BlockKey, EngineHash, Place, TrustState
 from kvevents.applying.block_parts import find_positions, read_extras
 from kvevents.applying.event_counts import EventCounts
 from kvevents.applying.pieces import EVENT_WEIGHT, PIECE_KEYS, hash_count
+from kvevents.applying.roots import SeenRoots
 from kvevents.trust import Downgrade, ExtrasNotSent, GpuCleared, OrphansChanged
 from kvevents.wire import GPU_TIER, ExtraStrings, TierClass, class_of
 
@@ -40,6 +41,7 @@ class IndexWriter:
         counts: what happened to the events so far.
         count_gpu_stores: counts an event that stores blocks on a GPU; see `ClassesInUse`.
         has_resolved: whether the meaning of any engine hash was ever learned.
+        roots: what sequences have begun with.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class IndexWriter:
         self._scheme = scheme
         self.extra_strings = extra_strings
         self.orphans = orphans
-        self.counts = EventCounts()
+        self.counts, self.roots = EventCounts(), SeenRoots()
         self.count_gpu_stores = trust.classes.count_gpu_stores
         self._trust_changes: list[TrustChange] = []
         self.has_resolved = False
@@ -147,10 +149,6 @@ class IndexWriter:
         """The key of the block that the engine hash stands for, None if it is not known."""
         return self._index.key_of(self._worker, engine_hash)
 
-    def resolves_all(self, hashes: Hashes) -> bool:
-        """Whether the meaning of every hash is known."""
-        return all(self.resolve(EngineHash(engine_hash)) is not None for engine_hash in hashes)
-
     def resolves_parent(self, event: BlockStored) -> bool:
         """Whether the event's blocks begin a sequence, or continue a known block."""
         return self.parent_key(event) is not None
@@ -159,6 +157,7 @@ class IndexWriter:
         """The key of the block before an event's first one, None if it is not known."""
         parent = event.parent_block_hash
         if parent is None:
+            self.roots.add(event)
             return self._scheme.root(event.lora_name)
         return self._index.key_of(self._worker, EngineHash(parent))
 
@@ -225,6 +224,7 @@ class IndexWriter:
         if event.cache_salt is not None or (event.extra_keys and any(event.extra_keys)):
             unit = self._groups.key_block_size
             understood, reason, extras = read_extras(event, self.extra_strings, unit)
+            self.roots.add_extras(event, extras)
             if understood < len(hashes):
                 self.skip(reason, len(hashes) - understood, place)
                 hashes, tokens = hashes[:understood], tokens[: understood * event.block_size]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer import EngineHash
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Collection, Iterable, Iterator
 
     from indexer import Place
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _EVENT_BYTES = 600
 _COPIES_BYTES = 250  # of the copies of one hash in one place
 _MOST_COPIES = 1024  # of a block in a place; no engine has so many: the rest is counted as skipped
+_MOST_SEARCHED = 256  # events
 
 
 class Adopted(NamedTuple):
@@ -111,6 +114,16 @@ class Orphans:
         if not copies[place]:
             self._forget_place(engine_hash, place)
         return True
+
+    def has_block(self, tokens: array[int]) -> bool:
+        """Whether one of the events that have waited longest stores a block of these tokens."""
+        size = len(tokens)
+        for waiting in islice(self._waiting, _MOST_SEARCHED):
+            ids = waiting.event.token_ids
+            for start in range(0, len(ids) - size + 1, size):
+                if ids[start] == tokens[0] and ids[start : start + size] == tokens:
+                    return True
+        return False
 
     def clear(self, tiers: Collection[str] | None = None) -> None:
         """Remove the copies in `tiers`, or all copies."""

@@ -8,6 +8,7 @@ In path order:
     unfinished     frames that are applied in slices
     environment    what all streams share: policy, memory, callbacks
     connections    which connections are live, and which streams use them
+    recent         the last events of a worker
     received       a frame off the wire -> a frame for the sequencer
     polling        when to ask for frames that were lost without a trace
     signs_of_life  when a worker was last heard
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from kvevents.stream.dump import check_dump, dump_stream
 from kvevents.stream.environment import EventPolicy, FleetLimits
+from kvevents.stream.recent import RecentEvent, RecentEvents
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.report import StreamReport, report_of
 from kvevents.stream.unfinished import Unfinished
@@ -27,6 +29,8 @@ from kvevents.stream.worker import WorkerStream
 __all__ = [
     "EventPolicy",
     "FleetLimits",
+    "RecentEvent",
+    "RecentEvents",
     "ReplayRunner",
     "StreamRegistry",
     "StreamReport",

@@ -72,3 +72,5 @@ class StreamEnvironment:
     """Called when blocks or the trust of any stream may have changed."""
     on_answer_without_connection: Callable[[WorkerStream], None] = field(default=lambda _: None)
     """Called when an engine's replay socket answers though no connection to it is up."""
+    on_trust_changed: Callable[[WorkerStream], None] = field(default=lambda _: None)
+    """Called when the trust of a stream may have changed."""

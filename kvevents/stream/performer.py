@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from indexer import TrustState
@@ -35,6 +36,7 @@ class Performer:
         self._environment = environment
         self._polls = polls
         self._reported_state = stream.trust.state
+        self._noted_version = stream.trust.version
         self._steps: Iterator[None] | None = None
 
     # Slices
@@ -101,6 +103,8 @@ class Performer:
                         weight = 0
                     if (batch := action.frame.batch) is not None:
                         weight += weight_of(batch, self._applier.groups.span)
+                        sequence = action.frame.sequence
+                        self._stream.recent.add(sequence, time.monotonic(), batch)
                     yield from self._apply(batch)
                 case ReplayRequest():
                     self._environment.request_replay(self._stream, action)
@@ -133,6 +137,9 @@ class Performer:
         self._stream.forget_status()
         if self._trust.state is not self._reported_state:
             self._on_trust_changed()
+        if self._trust.version != self._noted_version:
+            self._noted_version = self._trust.version
+            self._environment.on_trust_changed(self._stream)
         self._environment.on_change()
 
     @property

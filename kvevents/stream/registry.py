@@ -60,6 +60,7 @@ class StreamRegistry:
         connections: the connections of all sources.
         unfinished: frames that are applied in slices.
         log: for what happens to the workers.
+        trust_watchers: called with each worker whose trust may have changed.
     """
 
     def __init__(
@@ -81,12 +82,11 @@ class StreamRegistry:
         self._replays = replays
         self._ownership = ownership
         self._on_change = on_change
-        self._reconnect = reconnect
-        self._peer_of = peer_of
+        self._reconnect, self._peer_of = reconnect, peer_of
         self._peers: dict[Worker, str] = {}
-        self.connections = ConnectionTable()
-        self.unfinished = Unfinished()
+        self.connections, self.unfinished = ConnectionTable(), Unfinished()
         self.log = LimitedLog(_log)
+        self.trust_watchers: list[Callable[[Worker], None]] = []
         self._environment = StreamEnvironment(
             policy,
             budget,
@@ -97,6 +97,7 @@ class StreamRegistry:
             replays.start,
             self.on_stream_changed,
             self._on_answer_without_connection,
+            self._on_trust_changed,
         )
         self._streams: dict[Worker, WorkerStream] = {}
         self._pods: dict[str, dict[int, WorkerStream]] = {}  # by rank
@@ -228,6 +229,10 @@ class StreamRegistry:
             self._reconnect(stream.source)
 
     # Changes
+
+    def _on_trust_changed(self, stream: WorkerStream) -> None:
+        for watcher in self.trust_watchers:
+            watcher(stream.worker)
 
     def mark_evicted(self) -> None:
         """Downgrade the workers that have lost blocks to the memory limit."""

@@ -21,9 +21,10 @@ class SignsOfLife:
         self.connected_until: float | None = None
         """When the worker's connection was lost, if it was."""
 
-    def on_frame(self) -> None:
-        """A live frame has come."""
-        self.last_frame = time.monotonic()
+    def on_frame(self) -> float:
+        """A live frame has come; returns when."""
+        self.last_frame = now = time.monotonic()
+        return now
 
     def on_heartbeat(self) -> None:
         """A heartbeat has come."""

@@ -12,6 +12,7 @@ from kvevents.sequencing import FrameSequencer, Incarnation
 from kvevents.stream.performer import Performer
 from kvevents.stream.polling import PollSchedule
 from kvevents.stream.received import fingerprint_of, received_frame
+from kvevents.stream.recent import RecentEvents
 from kvevents.stream.report import trust_status_of
 from kvevents.stream.signs_of_life import SignsOfLife
 from kvevents.trust import Downgrade
@@ -44,6 +45,7 @@ class WorkerStream:
         source: where its frames come from; None before the first `attach`.
         connection: the connection it speaks through; None before the first.
         rivals: other live connections through which somebody speaks in the worker's name.
+        recent: the last events that were applied.
         foreign_replay: what is wrong if the replay socket has another worker's frames, else empty.
     """
 
@@ -66,8 +68,8 @@ class WorkerStream:
         self.rivals: set[int] = set()
         self.live_frames = 0
         self.signs_of_life = SignsOfLife()
-        self.foreign_replay = ""
-        self.is_closed = False
+        self.recent = RecentEvents()
+        self.foreign_replay, self.is_closed = "", False
         self._environment = environment
         self._is_connection_lost = False
         self._polls = PollSchedule()
@@ -158,13 +160,14 @@ class WorkerStream:
         """A frame was published; `batch` is None if its payload could not be decoded."""
         self._status = None
         self.live_frames += 1
-        self.signs_of_life.on_frame()
+        now = self.signs_of_life.on_frame()
         accept_next, fingerprint = self.sequencer.accept_next, fingerprint_of(frame.payload)
         if (
             batch is not None
             and not batch.skipped
             and accept_next(frame.sequence, frame.epoch, fingerprint, batch.timestamp)
         ):
+            self.recent.add(frame.sequence, now, batch)
             self._performer.apply(batch)
         else:
             self._performer.perform(

@@ -72,6 +72,11 @@ class ListenerSection(Section):
         """Whether only clients on this host can connect."""
         return all(map(is_local, self.listen))
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether strangers are kept out: clients are on this host, or show who they are."""
+        return self.is_local or self.knows_its_clients
+
 
 class GrpcSection(ListenerSection):
     """Where scores and token ids are asked for, and what holds for all connections."""

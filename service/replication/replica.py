@@ -105,6 +105,11 @@ class Replica(Protocol):
         """Whether `match` may have to wait, for the store."""
         ...
 
+    @property
+    def has_all_blocks(self) -> bool:
+        """Whether this process's memory has, or will have, the blocks of all workers."""
+        ...
+
     async def match(
         self, model: str, prompt: PromptKeys, until: float | None = None
     ) -> PromptMatch:
@@ -161,6 +166,11 @@ class StandaloneReplica(Replica):
     @override
     def may_wait(self) -> bool:
         return False
+
+    @property
+    @override
+    def has_all_blocks(self) -> bool:
+        return True
 
     @override
     def status(self, now: float) -> ReplicationStatus | None:

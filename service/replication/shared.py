@@ -250,6 +250,11 @@ class SharedReplica(Replica):
     def may_wait(self) -> bool:
         return not self.lookup.is_copy_fresh(time.monotonic())
 
+    @property
+    @override
+    def has_all_blocks(self) -> bool:
+        return self._section.copy_blocks
+
     @override
     async def match(
         self, model: str, prompt: PromptKeys, until: float | None = None

@@ -47,6 +47,10 @@ class Workers(Protocol):
         """Return the name of the replica that applies its events; empty if it is this one."""
         ...
 
+    def restarts(self, worker: Worker) -> int:
+        """Return how often another engine was found in the worker's place."""
+        ...
+
     def models(self) -> Iterator[tuple[Worker, str]]:
         """Return all workers with the models they serve."""
         ...
@@ -77,6 +81,10 @@ class LocalWorkers(Workers):
     @override
     def owner(self, worker: Worker) -> str:
         return ""
+
+    @override
+    def restarts(self, worker: Worker) -> int:
+        return self._streams[worker].sequencer.counts.restarts
 
     @override
     def models(self) -> Iterator[tuple[Worker, str]]:
@@ -214,6 +222,14 @@ class ReplicatedWorkers(Workers):
     def owner(self, worker: Worker) -> str:
         remote = self._follower.workers.remote.get(worker)
         return "" if remote is None else replica_name(remote.record.owner)
+
+    @override
+    def restarts(self, worker: Worker) -> int:
+        stream = self._streams.get(worker)
+        if stream is not None:
+            return stream.sequencer.counts.restarts
+        remote = self._follower.workers.remote.get(worker)
+        return 0 if remote is None else self._report_of(remote).counts.get("restarts", 0)
 
     @override
     def models(self) -> Iterator[tuple[Worker, str]]:

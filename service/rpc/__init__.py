@@ -6,6 +6,7 @@ In path order:
     scoring         ScoringService: prompts -> scores of pods
     routing         RoutingService: where requests were sent, and what came of it
     tokenization    TokenizationService: prompts -> token ids
+    explain         ExplainService: scores and blocks, explained
     fleet           FleetService: what is known about each pod, and what an operator may do to it
     llmd            the services of llm-d-kv-cache, under their own names
     exchange        the messages of a call that both sides send
@@ -20,6 +21,7 @@ In path order:
 from __future__ import annotations
 
 from service.rpc.bounds import CallBounds
+from service.rpc.explain import ExplainRoom, ExplainServicer, ExplainSources
 from service.rpc.fleet import FleetServicer
 from service.rpc.handlers import add_service
 from service.rpc.llmd import LlmdIndexerServicer, LlmdTokenizationServicer
@@ -31,6 +33,9 @@ from service.rpc.tokenization import TokenizationServicer
 
 __all__ = [
     "CallBounds",
+    "ExplainRoom",
+    "ExplainServicer",
+    "ExplainSources",
     "FleetServicer",
     "LlmdIndexerServicer",
     "LlmdTokenizationServicer",

@@ -19,6 +19,7 @@ from service.routing import (
     UnknownRankError,
 )
 from service.rpc.near_names import near_names, shortened
+from service.watching import TooManyWatchersError
 from store import StoreError
 from tokenization import (
     CallerGoneError,
@@ -133,6 +134,7 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (UnknownPodError, grpc.StatusCode.NOT_FOUND, "POD_UNKNOWN"),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
     (TooManyRecordersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDINGS"),
+    (TooManyWatchersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHERS"),
     (TooBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
     (DeadlineOverError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_OVER"),
     (HandleUnknownError, grpc.StatusCode.NOT_FOUND, "HANDLE_UNKNOWN"),
@@ -150,7 +152,14 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (ChatError, grpc.StatusCode.INVALID_ARGUMENT, "PROMPT_REFUSED"),
     (UnsupportedChatError, grpc.StatusCode.UNIMPLEMENTED, "PROMPT_UNSUPPORTED"),
 )
-KNOWN_ERRORS = (RequestError, RoutingError, StoreError, TokenizationError, TooManyRecordersError)
+KNOWN_ERRORS = (
+    RequestError,
+    RoutingError,
+    StoreError,
+    TokenizationError,
+    TooManyRecordersError,
+    TooManyWatchersError,
+)
 
 
 def kind_of(error: Exception) -> ErrorKind:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from service.diagnostics import Diagnostics
     from service.replication import Replica
     from service.routing import DeliveredTokens, Outcomes
+    from service.watching import PodWatch, RankChange
 
 _MAX_COUNT = 2**64 - 1  # counts of frames derive from sequence numbers, which may jump anywhere
 
@@ -33,6 +34,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         replica: Replica,
         diagnostics: Diagnostics,
         outcomes: Outcomes,
+        watch: PodWatch,
     ) -> None:
         self._index = index
         self._replica = replica
@@ -40,6 +42,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         self._workers = replica.workers
         self._diagnostics = diagnostics
         self._outcomes = outcomes
+        self._watch = watch
 
     @override
     async def ListPods(
@@ -140,6 +143,17 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         return [pod for model in models for pod in self._index.pods_of(model)]
 
     @override
+    async def WatchPods(
+        self,
+        request: fleet_pb2.WatchPodsRequest,
+        context: ServicerContext[fleet_pb2.WatchPodsRequest, fleet_pb2.WatchPodsResponse],
+    ) -> AsyncIterator[fleet_pb2.WatchPodsResponse]:
+        with self._watch.watching(request.model, request.pods) as changes:
+            await context.send_initial_metadata(())
+            async for change in changes:
+                yield _watched(change)
+
+    @override
     async def RecordFrames(
         self,
         request: fleet_pb2.RecordFramesRequest,
@@ -173,6 +187,26 @@ def _delivered(tokens: DeliveredTokens | None) -> fleet_pb2.DeliveredTokens | No
         missing_tokens=tokens.missing,
         delivered_tokens_by_source=tokens.by_source,
     )
+
+
+def _watched(change: RankChange) -> fleet_pb2.WatchPodsResponse:
+    message = fleet_pb2.WatchPodsResponse(
+        change=f"POD_CHANGE_{change.change.name}",
+        changed_at=change.at,
+        skipped_changes=change.skipped,
+    )
+    state = change.state
+    if state is None:
+        return message
+    message.pod, message.rank = state.worker
+    message.model, message.owner, message.restarts = state.model, state.owner, state.restarts
+    message.trust_state = TRUST_STATES[state.status.state]
+    message.trust_reason = state.status.reason
+    if state.status.silent is not None:
+        message.silent_seconds = state.status.silent
+    if state.status.as_of is not None:
+        message.last_sequence = state.status.as_of
+    return message
 
 
 def _pod_of(request: fleet_pb2.ForgetPodRequest | fleet_pb2.ResyncPodRequest) -> str:

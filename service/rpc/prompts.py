@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from indexer import MultimodalItem, Tokens
     from service.config import LimitsSection
     from service.rpc.bounds import LongWork
-    from tokenization import Prompt, Tokenized, Tokenizers
+    from tokenization import Prompt, PromptDescription, Tokenized, Tokenizers
 
 _T = TypeVar("_T")
 _LONGEST_FILE_NAME = 255  # bytes
@@ -62,6 +62,8 @@ class TokenizedPrompt(NamedTuple):
     items: Sequence[MultimodalItem]
     cache_salt: str
     """The salt of the call or, if it has none, of the request that is the prompt."""
+    tokenized: Tokenized
+    """The tokens as tokenization returned them."""
 
 
 class PromptReader:
@@ -135,26 +137,34 @@ class PromptReader:
         self, request: scoring_pb2.ScoreRequest, work: LongWork
     ) -> TokenizedPrompt:
         """Tokenize what a ScoreRequest asks about, and let others go first in between."""
+        check_item_count(request.prompt.multimodal_items, self.limits)
+        return await self.read_prompt(request, self.score_prompt(request.prompt), work)
+
+    async def read_prompt(
+        self, request: scoring_pb2.ScoreRequest, prompt: Prompt, work: LongWork
+    ) -> TokenizedPrompt:
+        """Do as `read_score`; prompt: what `score_prompt` has returned."""
         message, limits = request.prompt, self.limits
-        has_items = bool(message.multimodal_items)
-        if has_items:
-            check_item_count(message.multimodal_items, limits)
-        prompt = self.score_prompt(message)
-        ids, _ = await self.tokenize(request.model, prompt, work.time_remaining())
+        tokenized = await self.tokenize(request.model, prompt, work.time_remaining())
+        ids = tokenized.ids
         salt = _cache_salt(prompt)  # now, because it looks into the prompt
         salt = request.cache_salt or salt
         check_name("cache_salt", salt, limits.name_bytes)
         items: Sequence[MultimodalItem] = ()
-        if has_items:
+        if message.multimodal_items:
             items = await items_of(message.multimodal_items, len(ids), limits, work)
             await work.pause()
-        return TokenizedPrompt(await _widened(ids, work), items, salt)
+        return TokenizedPrompt(await _widened(ids, work), items, salt, tokenized)
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
         """Tokenize a prompt: see `Tokenizers.tokenize`."""
         tokenized = await _known(model, self._tokenizers.tokenize(model, prompt, timeout))
         self._check_count(len(tokenized.ids))
         return tokenized
+
+    async def describe(self, model: str, prompt: Prompt, tokenized: Tokenized) -> PromptDescription:
+        """Return how a prompt became token ids: see `Tokenizers.describe`."""
+        return await _known(model, self._tokenizers.describe(model, prompt, tokenized))
 
     async def offsets(
         self, model: str, text: Text, timeout: float | None = None

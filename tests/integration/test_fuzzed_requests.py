@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from kvatlas.compat import tokenization_pb2 as compat
-from kvatlas.v1 import fleet_pb2, scoring_pb2, tokenization_pb2
+from kvatlas.v1 import explain_pb2, fleet_pb2, scoring_pb2, tokenization_pb2
 from support.models.trained import write_tokenizer
 from support.services.one_pod import MODEL, POD, TOKENS, block_stored, frame, service_with_pod
 from support.services.running import RunningService
@@ -57,6 +57,13 @@ SCORES = [
 REQUESTS: dict[str, list[Message]] = {
     "kvatlas.v1.ScoringService/Score": [*SCORES],
     "kvatlas.v1.ScoringService/ScoreMany": [scoring_pb2.ScoreManyRequest(requests=SCORES)],
+    "kvatlas.v1.ExplainService/Explain": [
+        explain_pb2.ExplainRequest(score=request) for request in SCORES
+    ],
+    "kvatlas.v1.ExplainService/LookupBlocks": [
+        explain_pb2.LookupBlocksRequest(keys=[1, 2**64 - 1], engine_hashes=[1, 2]),
+        explain_pb2.LookupBlocksRequest(model=MODEL, pod=POD, engine_hashes=[1, 2]),
+    ],
     "kvatlas.v1.TokenizationService/Tokenize": [
         tokenization_pb2.TokenizeRequest(model=MODEL, text="x", add_special_tokens=True),
         tokenization_pb2.TokenizeRequest(model=MODEL, chat_completion=CHAT),

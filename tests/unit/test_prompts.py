@@ -163,7 +163,7 @@ def test_a_text_is_measured_in_bytes_not_characters() -> None:
 
 async def test_token_ids_are_widened_without_a_tokenizer() -> None:
     before = TOKENIZERS.counts.done
-    read_tokens, items, salt = await read(packed(1, 2**32 - 1))
+    read_tokens, items, salt, _ = await read(packed(1, 2**32 - 1))
     tokens = memoryview(read_tokens)
     assert (tokens.itemsize, tokens.tolist(), tokens.readonly) == (8, [1, 2**32 - 1], False)
     assert (list(items), salt) == ([], "")

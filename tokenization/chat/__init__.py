@@ -19,7 +19,9 @@ from tokenization.chat.anthropic import takes_system_first_only, to_chat_complet
 from tokenization.chat.chat_completion import (
     ChatOptions,
     ChatTemplates,
+    TemplateChoice,
     brings_template,
+    chosen_template,
     render_chat,
 )
 from tokenization.chat.content_format import ContentFormat
@@ -32,7 +34,9 @@ __all__ = [
     "ContentFormat",
     "RenderLimits",
     "RenderWatch",
+    "TemplateChoice",
     "brings_template",
+    "chosen_template",
     "render_chat",
     "takes_system_first_only",
     "to_chat_completion",

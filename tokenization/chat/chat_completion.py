@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenization.chat.messages import template_messages
 from tokenization.chat.template import compile_template
@@ -121,6 +121,30 @@ def brings_template(
         given = own.get("chat_template")
     is_foreign = isinstance(given, str) and given != "" and given not in templates.by_name
     return options.trust_request_template and is_foreign
+
+
+class TemplateChoice(NamedTuple):
+    """Which template renders a chat, and what of the request it does not read."""
+
+    name: str
+    """Of one of the model's, "configured" for one in the options, "request" for a request's own."""
+    unread: tuple[str, ...]
+    """The request's arguments that it does not read; none are known of a request's own template."""
+
+
+def chosen_template(
+    request: Mapping[str, Any], templates: ChatTemplates, options: ChatOptions
+) -> TemplateChoice:
+    """Return which template has rendered a chat that `render_chat` accepts."""
+    if brings_template(request, templates, options):
+        return TemplateChoice("request", ())
+    arguments, tools = _arguments(request, options), _tools(request, options) is not None
+    given = request.get("chat_template") or arguments.get("chat_template") or options.template
+    text = templates.choose(given, tools=tools or isinstance(arguments.get("tools"), list))
+    name = next((name for name, each in templates.by_name.items() if each == text), "configured")
+    known = compile_template(text).variables | _TEMPLATE_PARAMETERS | {"chat_template"}
+    own = request.get("chat_template_kwargs") or {}
+    return TemplateChoice(name, tuple(sorted(name for name in own if name not in known)))
 
 
 def _template(

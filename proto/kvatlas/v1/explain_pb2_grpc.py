@@ -28,7 +28,7 @@ if _version_not_supported:
 class ExplainServiceStub(object):
     """Says why a prompt has the scores that it has, and what is known of single blocks. It is for
     people: each answer has a summary in words beside its numbers. It changes nothing, and counts as
-    no score.
+    no score. It is served at grpc.listen and at admin.listen.
     """
 
     def __init__(self, channel):
@@ -52,7 +52,7 @@ class ExplainServiceStub(object):
 class ExplainServiceServicer(object):
     """Says why a prompt has the scores that it has, and what is known of single blocks. It is for
     people: each answer has a summary in words beside its numbers. It changes nothing, and counts as
-    no score.
+    no score. It is served at grpc.listen and at admin.listen.
     """
 
     def Explain(self, request, context):
@@ -99,7 +99,7 @@ def add_ExplainServiceServicer_to_server(servicer, server):
 class ExplainService(object):
     """Says why a prompt has the scores that it has, and what is known of single blocks. It is for
     people: each answer has a summary in words beside its numbers. It changes nothing, and counts as
-    no score.
+    no score. It is served at grpc.listen and at admin.listen.
     """
 
     @staticmethod

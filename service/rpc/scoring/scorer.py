@@ -110,9 +110,7 @@ class Scorer:
         Raises KNOWN_ERRORS.
         """
         budget, model = LatencyBudget(request.budget_ms), request.model
-        options = ScoreOptions.of(request, self.limits)
-        self._check_model(model, options)
-        weights = self._weights.get(model, self._default_weights).over(options.weights)
+        options, weights = self.options_of(request)
         prompt, cut = await self._read(request, weights, budget, work)
         self._check_count(prompt, tokens_left)
         total_tokens = prompt.tokens
@@ -138,6 +136,16 @@ class Scorer:
             self._answers.matched(written.longest, response.total_blocks, written.trust_state)
             self._unmatched.record(model, matched=written.longest > 0)
         return self._answer(response, written, total_tokens)
+
+    def options_of(self, request: scoring_pb2.ScoreRequest) -> tuple[ScoreOptions, TierWeights]:
+        """Check all of a request but its prompt; return its options and what blocks weigh.
+
+        Raises RequestError.
+        """
+        options = ScoreOptions.of(request, self.limits)
+        self._check_model(request.model, options)
+        weights = self._weights.get(request.model, self._default_weights)
+        return options, weights.over(options.weights)
 
     def _write(
         self,
@@ -178,10 +186,10 @@ class Scorer:
         scheme = self._scheme_of(request.model)
         try:
             if budget.ends_at is None or _has_token_ids(request.prompt):
-                tokens, items, salt = await self._prompts.read_score(request, work)
+                tokens, items, salt, _ = await self._prompts.read_score(request, work)
             else:
                 async with asyncio.timeout_at(budget.ends_at):
-                    tokens, items, salt = await self._prompts.read_score(request, work)
+                    tokens, items, salt, _ = await self._prompts.read_score(request, work)
         except TimeoutError:
             return PromptKeys(scheme, array("Q")), PartialAnswer.STEP_TOKENIZE
         prompt = PromptKeys(scheme, tokens, request.lora_name, items, salt, weights.by_tier)

@@ -6,6 +6,7 @@ In path order:
     asking              asks a service in the same words by calls and within a stream
     echo                a listener alone, with methods for tests of transports
     one_pod             in this process, with one pod whose frames a test writes by hand
+    explained           what ExplainService says of them
     process             `kvatlas serve` as a process
     replicated_fleet    several replicas over one store, and the engines that they listen to
     replica_process     a replica as a process that can be killed, paused and started again

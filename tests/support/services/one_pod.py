@@ -68,6 +68,22 @@ async def matched_blocks(service: RunningService, request: scoring_pb2.ScoreRequ
     return {pod.pod: pod.matched_blocks for pod in answer.pods}[POD]
 
 
+class Pods:
+    """Pods that publish frame after frame, all through one connection."""
+
+    def __init__(self, service: RunningService, publisher: Publisher) -> None:
+        self.service = service
+        self._publisher = publisher
+        self._next: dict[str, int] = {}
+
+    async def publish(self, *events: dict[str, Any], pod: str = POD, model: str = MODEL) -> None:
+        """Publish one frame, and wait until it is applied."""
+        sequence = self._next.get(pod, 0)
+        self._next[pod] = sequence + 1
+        self._publisher.send(frame(sequence, *events, topic=f"kv@{pod}@{model}"))
+        await self.service.until_applied({(pod, 0): sequence})
+
+
 @asynccontextmanager
 async def service_with_pod(**settings: Any) -> AsyncIterator[tuple[RunningService, Publisher]]:
     """A service that binds its event endpoint, and a publisher that has connected to it."""
