@@ -145,6 +145,7 @@ class AsyncScoreStream:
         finally:
             writing.cancel()
             call.cancel()
+            await asyncio.wait([writing])
         return None
 
     async def _write(self, call: Any) -> None:

@@ -266,6 +266,7 @@ async def test_a_coroutine_that_is_cancelled_gives_its_request_up() -> None:
         asked = asyncio.create_task(stream.score(of_length(1)))
         await server.until_streamed(1)
         asked.cancel()
+        await asyncio.wait([asked])
         await server.until(lambda: server.messages[0][-1].cancel)
         assert server.messages[0][-1].id == server.messages[0][0].id
 
