@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,10 +24,18 @@ from kvatlas.v1.routing_pb2 import (
 )
 from kvatlas.v1.scoring_pb2 import ScoreManyResponse, ScoreResponse, ScoreStreamResponse
 
+from support.deadlines import DEADLINE_SECONDS
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from kvatlas.v1.scoring_pb2 import ScoreStreamRequest
+
+
+_THREADS = 32
+_BROKEN = object()
+_Events = SimpleQueue[Any]
+"""What becomes of a stream: answers, at last _BROKEN or None."""
 
 
 class FlakyServer(
@@ -48,13 +59,16 @@ class FlakyServer(
         """Answers a request of a stream; None: not yet."""
         self.messages: list[list[ScoreStreamRequest]] = []
         """The messages of each stream."""
-        self._arrived = asyncio.Condition()
-        self._broken = asyncio.Event()
+        self._arrived = threading.Condition()
+        self._streams: list[_Events] = []
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until `holds` is true of what has arrived."""
-        async with self._arrived:
-            await self._arrived.wait_for(holds)
+        assert await asyncio.to_thread(self._until, holds)
+
+    def _until(self, holds: Callable[[], bool]) -> bool:
+        with self._arrived:
+            return self._arrived.wait_for(holds, DEADLINE_SECONDS)
 
     async def until_streamed(self, count: int) -> None:
         """Wait until so many messages of the first stream have arrived."""
@@ -62,85 +76,92 @@ class FlakyServer(
 
     def break_streams(self) -> None:
         """End all streams as UNAVAILABLE."""
-        self._broken.set()
-        self._broken = asyncio.Event()
+        streams, self._streams = self._streams, []
+        for events in streams:
+            events.put(_BROKEN)
 
-    async def Score(self, request: Any, context: Any) -> ScoreResponse:
-        await self._take(request, context)
+    def Score(self, request: Any, context: Any) -> ScoreResponse:
+        self._take(request, context)
         return ScoreResponse(total_tokens=len(self.calls))
 
-    async def ScoreMany(self, request: Any, context: Any) -> ScoreManyResponse:
-        await self._take(request, context)
+    def ScoreMany(self, request: Any, context: Any) -> ScoreManyResponse:
+        self._take(request, context)
         answers = [ScoreResponse(total_tokens=n) for n in range(len(request.requests))]
         return ScoreManyResponse(responses=answers, errors={1: not_found()})
 
-    async def RecordRouting(self, request: Any, context: Any) -> RecordRoutingResponse:
-        await self._take(request, context)
+    def RecordRouting(self, request: Any, context: Any) -> RecordRoutingResponse:
+        self._take(request, context)
         return RecordRoutingResponse(speculative_blocks=len(request.handle))
 
-    async def RecordRoutings(self, request: Any, context: Any) -> RecordRoutingsResponse:
-        await self._take(request, context)
+    def RecordRoutings(self, request: Any, context: Any) -> RecordRoutingsResponse:
+        self._take(request, context)
         answers = [RecordRoutingResponse(promised_tokens=n) for n in range(len(request.requests))]
         return RecordRoutingsResponse(responses=answers, errors={0: not_found()})
 
-    async def ReportOutcome(self, request: Any, context: Any) -> ReportOutcomeResponse:
-        await self._take(request, context)
+    def ReportOutcome(self, request: Any, context: Any) -> ReportOutcomeResponse:
+        self._take(request, context)
         return ReportOutcomeResponse(promised_tokens=request.cached_tokens)
 
-    async def ReportOutcomes(self, request: Any, context: Any) -> ReportOutcomesResponse:
-        await self._take(request, context)
+    def ReportOutcomes(self, request: Any, context: Any) -> ReportOutcomesResponse:
+        self._take(request, context)
         answers = [ReportOutcomeResponse(promised_tokens=n) for n in range(len(request.requests))]
         return ReportOutcomesResponse(responses=answers)
 
-    async def Explain(self, request: Any, context: Any) -> ExplainResponse:
-        await self._take(request, context)
+    def Explain(self, request: Any, context: Any) -> ExplainResponse:
+        self._take(request, context)
         return ExplainResponse(summary=request.score.model)
 
-    async def LookupBlocks(self, request: Any, context: Any) -> LookupBlocksResponse:
-        await self._take(request, context)
+    def LookupBlocks(self, request: Any, context: Any) -> LookupBlocksResponse:
+        self._take(request, context)
         return LookupBlocksResponse(blocks=[FoundBlock(key=key) for key in request.keys])
 
-    async def WatchPods(self, request: Any, context: Any) -> None:
-        """Write each pod of the request, and wait until streams are broken."""
-        broken = self._broken
-        await self._take(request, context)
+    def WatchPods(self, request: Any, context: Any) -> Iterator[WatchPodsResponse]:
+        """Yield each pod of the request, and wait until streams are broken."""
+        events = self._open_stream()
+        self._take(request, context)
+        context.add_callback(lambda: events.put(None))
         for pod in request.pods:
-            await context.write(WatchPodsResponse(pod=pod, model=request.model))
-        await broken.wait()
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping")
+            yield WatchPodsResponse(pod=pod, model=request.model)
+        if events.get() is _BROKEN:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping")
 
-    async def ScoreStream(self, requests: Any, context: Any) -> None:
-        await self._take(None, context)
-        broken = self._broken
+    def ScoreStream(self, requests: Any, context: Any) -> Iterator[ScoreStreamResponse]:
+        self._take(None, context)
+        events = self._open_stream()
         received: list[ScoreStreamRequest] = []
         self.messages.append(received)
 
-        async def serve() -> None:
-            async for request in requests:
-                received.append(request)
-                async with self._arrived:
-                    self._arrived.notify_all()
-                if (answer := self.answer(request)) is not None:
-                    await context.write(answer)
+        def receive() -> None:
+            with suppress(grpc.RpcError):  # the caller has gone
+                for request in requests:
+                    with self._arrived:
+                        received.append(request)
+                        self._arrived.notify_all()
+                    if (answer := self.answer(request)) is not None:
+                        events.put(answer)
+            events.put(None)
 
-        serving = asyncio.create_task(serve())
-        breaking = asyncio.create_task(broken.wait())
-        try:
-            await asyncio.wait([serving, breaking], return_when=asyncio.FIRST_COMPLETED)
-            if broken.is_set():
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping")
-        finally:
-            serving.cancel()
-            breaking.cancel()
+        receiving = threading.Thread(target=receive, daemon=True)
+        receiving.start()
+        while (event := events.get()) is not None:
+            if event is _BROKEN:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping")
+            yield event
 
-    async def _take(self, request: Any, context: Any) -> None:
-        self.calls.append(request)
-        self.metadata.append(dict(context.invocation_metadata()))
-        async with self._arrived:
+    def _open_stream(self) -> _Events:
+        events: _Events = SimpleQueue()
+        self._streams.append(events)
+        return events
+
+    def _take(self, request: Any, context: Any) -> None:
+        with self._arrived:
+            self.calls.append(request)
+            self.metadata.append(dict(context.invocation_metadata()))
+            is_refused = self.refusals > 0
+            self.refusals -= is_refused
             self._arrived.notify_all()
-        if self.refusals:
-            self.refusals -= 1
-            await context.abort(self.code, f"{self.refusals} refusals are left")
+        if is_refused:
+            context.abort(self.code, f"{self.refusals} refusals are left")
 
 
 def echo(request: ScoreStreamRequest) -> ScoreStreamResponse | None:
@@ -167,16 +188,15 @@ def not_found() -> ScoreError:
 async def flaky_server(address: str = "127.0.0.1:0") -> AsyncIterator[FlakyServer]:
     """A server that refuses nothing yet."""
     flaky = FlakyServer()
-    server = grpc.aio.server()
+    server = grpc.server(ThreadPoolExecutor(_THREADS))
     scoring_pb2_grpc.add_ScoringServiceServicer_to_server(flaky, server)
     routing_pb2_grpc.add_RoutingServiceServicer_to_server(flaky, server)
     explain_pb2_grpc.add_ExplainServiceServicer_to_server(flaky, server)
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(flaky, server)
     port = server.add_insecure_port(address)
     flaky.address = f"127.0.0.1:{port}"
-    await server.start()
+    server.start()
     try:
         yield flaky
     finally:
-        await server.stop(0)
-        del server  # what it still has to do as it is deleted needs a running loop
+        await asyncio.to_thread(server.stop(0).wait)
