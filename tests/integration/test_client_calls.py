@@ -62,10 +62,16 @@ async def test_prompts_are_scored_and_pods_listed(kind: str, transport: str) -> 
             assert isinstance(refused, InvalidRequestError)
             assert refused.reason == "REQUEST_INVALID"
             assert [each.matched_blocks for each in other.pods] == [0]
+            assert [each.pod for each in (await client.explain(REQUEST)).pods] == [POD]
         async with either_client(kind, service.application.admin_addresses[0]) as admin:
             listed = await admin.list_pods(MODEL)
             assert [each.pod for each in listed.pods] == [POD]
             assert not (await admin.list_pods("another")).pods
+            changes = admin.watch_pods(MODEL, [POD])
+            if kind == "sync":
+                changes = in_thread(await changes)
+            assert (await anext(changes)).pod == POD
+            await changes.aclose()
 
 
 @pytest.mark.parametrize("transport", ["http2", "grpcio"])
