@@ -52,7 +52,8 @@ def drain_worker(index: ReplicatedIndex, streams: Streams, worker: Worker) -> Wo
         status = TrustStatus(TrustState.RECOVERING, _COPYING, as_of=status.as_of)
     else:
         stream = streams.dump(worker)
-    holder_ids = index.holder_ids_of(worker) or StableHolderIds()
+    # A copy: events may change the ids before the batch is made.
+    holder_ids = (index.holder_ids_of(worker) or StableHolderIds()).copy()
     return WorkerChanges(index.layout_of(worker), holder_ids, changes, status, stream)
 
 

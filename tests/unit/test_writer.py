@@ -12,6 +12,7 @@ from support.stores.replicated import IndexReplica, index_replicas
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, Worker, model_scope
+from store.scripts import ReadRows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -254,3 +255,36 @@ async def test_changes_of_a_failed_round_are_written_by_a_later_one() -> None:
             await owner.write_all()
             assert owner.writer.failing == ""
             assert await matched(owner) == 10
+
+
+@pytest.mark.parametrize("then", ["store", "clear"])
+async def test_events_that_come_while_old_rows_are_read_are_written_in_the_next_round(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """A write under the hashes of a cleared holder waits for the store: events go on meanwhile."""
+    store(owner, 0, 10)
+    await owner.write_all()
+    owner.index.clear(A, ("gpu",))
+    store(owner, 0, 6)
+    call, happened = owner.store.call, []
+
+    async def call_and_let_events_come(script: Any, shard: int) -> Any:
+        answer = await call(script, shard)
+        if isinstance(script, ReadRows):
+            happened.append(then)
+            if then == "store":
+                hashes = array("Q", range(1, 4))
+                owner.index.store(A, Place("cpu", 0), hashes, KEYS[:3])
+            else:
+                owner.index.clear(A, ("gpu",))
+                store(owner, 0, 2)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner.store, "call", call_and_let_events_come)
+        assert await owner.writer.write()
+    assert happened == [then]
+    assert await matched(owner) == 6
+    await owner.write_all()
+    assert await matched(owner) == {"store": 6, "clear": 2}[then]
+    assert owner.writer.failures == {}
