@@ -35,5 +35,6 @@ class UnknownRankError(RoutingError):
     """The pod, or this rank of it, does not serve the model."""
 
     def __init__(self, pod: str, rank: int | None, model: str) -> None:
-        super().__init__(f"there is no rank {rank} of pod {pod!r} that serves {model!r}")
+        what = f"pod {pod!r}" if rank is None else f"rank {rank} of pod {pod!r}"
+        super().__init__(f"there is no {what} that serves {model!r}, and no such pod was asked for")
         self.pod, self.rank, self.model = pod, rank, model

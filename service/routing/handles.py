@@ -19,6 +19,7 @@ INSTANCE_BYTES = 8
 _RANDOM_BYTES = 8
 _BYTES_OF_A_HANDLE = 700  # besides its keys and promises
 _BYTES_OF_A_PROMISE = 17
+_BYTES_OF_A_NAME = 64  # besides its characters
 
 
 class Promise(NamedTuple):
@@ -69,12 +70,16 @@ class ScoredKeys:
     keys: Mapping[int, array[int]]
     """Tokens of a block -> the block keys of the prompt; at least for `block_size`."""
     promises: Promises
+    unknown_pods: Sequence[str] = ()
+    """Pods that were asked for and are not known yet: the request may be their first."""
 
     @property
     def size(self) -> int:
         """About how many bytes it occupies."""
         keys = sum(8 * len(keys) for keys in self.keys.values())
-        return _BYTES_OF_A_HANDLE + keys + _BYTES_OF_A_PROMISE * len(self.promises.workers)
+        names = sum(_BYTES_OF_A_NAME + len(pod) for pod in self.unknown_pods)
+        promises = _BYTES_OF_A_PROMISE * len(self.promises.workers)
+        return _BYTES_OF_A_HANDLE + keys + promises + names
 
 
 class Handles:

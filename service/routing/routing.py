@@ -125,7 +125,7 @@ class Routing:
         if rank is None and (best := prompt.promises.best_rank(pod)) is not None:
             return best
         worker = Worker(pod, rank or 0)
-        if worker in prompt.promises.workers:
+        if worker in prompt.promises.workers or pod in prompt.unknown_pods:
             return worker
         ranks = self._index.ranks_of(prompt.model, pod)
         if not ranks or (rank is not None and rank not in ranks):

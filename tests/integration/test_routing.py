@@ -172,6 +172,25 @@ async def test_the_weight_of_speculative_blocks_is_configured_and_asked_for() ->
         assert set(await entries(asker, asked)) == {POD, OTHER}
 
 
+async def test_a_pod_that_was_asked_for_before_it_was_heard_of_can_be_recorded(
+    ways: Callable[..., Asker],
+) -> None:
+    async with two_pods() as (service, pod):
+        asker = ways(service.channel)
+        new = "10.0.0.9:8000"
+        asked = score_request(TOKENS, pods=[new, POD], want_handle=True)
+        answer = await asker.score(asked)
+        assert list(answer.unknown_pods) == [new]
+        recorded = await asker.record(handle=answer.handle, pod=new, ttl_ms=LONG)
+        assert (recorded.speculative_blocks, recorded.promised_tokens) == (4, 0)
+        pod.send(frame(0, block_stored(TOKENS[:16]), topic=f"kv@{new}@{MODEL}"))
+        await service.until_applied({(new, 0): 0})
+        found = await entries(asker, asked)
+        assert (found[new].matched_blocks, found[new].speculative_blocks) == (1, 3)
+        outcome = await asker.report(handle=answer.handle, cached_tokens=0)
+        assert outcome.promised_tokens == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "reason"),
     [

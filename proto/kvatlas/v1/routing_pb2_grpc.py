@@ -69,8 +69,9 @@ class RoutingServiceServicer(object):
         pod.
 
         INVALID_ARGUMENT: no handle, no pod, or a time beyond `routing.max_ttl_seconds`.
-        NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or the pod did not serve the
-        model when the prompt was scored (POD_UNKNOWN).
+        NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or the pod does not serve the
+        model and was not named in the request that was scored (POD_UNKNOWN). A pod that was named, and
+        has not been heard of yet, may be recorded: it may just have started.
         RESOURCE_EXHAUSTED: speculative blocks take all the memory that they may (LIMIT_EXCEEDED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

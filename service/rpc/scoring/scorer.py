@@ -131,7 +131,7 @@ class Scorer:
             partial=PartialAnswer(step=cut, scored_tokens=scored) if cut else None,
         )
         if written.answered is not None and prompt.tokens >= prompt.block_size:
-            response.handle = self._handle(model, prompt, written.answered)
+            response.handle = self._handle(model, prompt, written, written.answered)
         if response.total_blocks and matched.pods and not cut:
             self._answers.matched(written.longest, response.total_blocks, written.trust_state)
             self._unmatched.record(model, matched=written.longest > 0)
@@ -195,12 +195,15 @@ class Scorer:
         prompt = PromptKeys(scheme, tokens, request.lora_name, items, salt, weights.by_tier)
         return prompt, None
 
-    def _handle(self, model: str, prompt: PromptKeys, answered: AnsweredWorkers) -> bytes:
+    def _handle(
+        self, model: str, prompt: PromptKeys, written: WrittenScores, answered: AnsweredWorkers
+    ) -> bytes:
         """Return a handle for what was scored; empty if there is no room for it."""
         size = prompt.block_size
         prompt.block_keys(size)
+        unknown = dict.fromkeys([*written.unknown, *(pod for pod, _ in written.unknown_ranks)])
         return self._routing.handles.add(
-            ScoredKeys(model, size, prompt.known_keys, Promises(*answered))
+            ScoredKeys(model, size, prompt.known_keys, Promises(*answered), list(unknown))
         )
 
     def _answer(
