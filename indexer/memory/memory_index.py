@@ -120,9 +120,10 @@ class MemoryIndex(Index):
     def restart(self, worker: Worker, tiers: Collection[str]) -> None:
         self.clear(worker, tiers)
         entry = self._workers.entries.get(worker)
-        if (watcher := self.watchers.get(worker)) is not None:
-            watcher.on_lost("restarted")
         if entry is not None:
+            watcher = self.watchers.get(worker) if entry.key_block_size else None
+            if watcher is not None:  # else the worker is only being described for the first time
+                watcher.on_lost("restarted")
             self._holders.retire(entry.announcer)
             entry.announcer = self._holders.new_announcer(entry.scope)
 

@@ -72,6 +72,7 @@ class RoutingMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             self.index.join(worker, MODEL)
             self.held[worker] = set()
+            self.index.describe(worker, CacheLayout(key_block_size=BLOCK))
         self.half = WORKERS[1] if halves else None
         if halves:
             self.index.describe(WORKERS[1], CacheLayout(key_block_size=BLOCK // 2))
