@@ -1,29 +1,21 @@
-"""Loads the configuration: flags override the environment, which overrides one file.
-
-The environment is read here and nowhere else.
-"""
+"""All sections together, and what they must agree on."""
 
 from __future__ import annotations
 
 import os
-import tomllib
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kvevents import EngineSettings
 from service.config.addresses import collide
-from service.config.client import ClientConfiguration, ClientSection
-from service.config.environment import FILE, PREFIX, unread_variables
+from service.config.client import ClientSection
 from service.config.events import EventsSection, SourceSection
+from service.config.layers.environment import PREFIX, SEPARATOR, unread_variables
+from service.config.layers.faults import ConfigurationError
+from service.config.layers.loading import Flag, Loaded, load_layers
 from service.config.limits import LimitsSection
 from service.config.listening import AdminSection, GrpcSection
 from service.config.models import ModelSection, TokenizationSection
@@ -37,21 +29,16 @@ from service.config.sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-_Settings = TypeVar("_Settings", bound=BaseSettings)
-
-
-class ConfigurationError(Exception):
-    """A configuration that cannot be used.
-
-    Attributes:
-        faults: everything that is wrong with it, one line for each fault.
-    """
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+__all__ = [
+    "Configuration",
+    "ConfigurationError",
+    "ignored_variables",
+    "load",
+    "load_with_origins",
+]
 
 
 class Configuration(BaseSettings):
@@ -61,7 +48,7 @@ class Configuration(BaseSettings):
         frozen=True,
         extra="forbid",
         env_prefix=PREFIX,
-        env_nested_delimiter="__",
+        env_nested_delimiter=SEPARATOR,
     )
 
     grpc: GrpcSection = GrpcSection()
@@ -138,17 +125,26 @@ class Configuration(BaseSettings):
         return self.index.block_size
 
 
-def load(path: Path | None, flags: Mapping[str, Any]) -> Configuration:
-    """The configuration from a TOML file, the environment and flags.
+def load(path: Path | None, values: Mapping[str, Any]) -> Configuration:
+    """The configuration from a TOML file and the environment, and values that override both.
 
     Args:
         path: the file; None for the one that KVATLAS_CONFIG names, if it is set.
-        flags: settings nested as in the file.
+        values: settings nested as in the file.
 
     Raises:
         ConfigurationError: with every fault.
     """
-    return _layered(Configuration, path, flags)
+    return load_layers(Configuration, path, values=values).settings
+
+
+def load_with_origins(path: Path | None, flags: Iterable[Flag]) -> Loaded[Configuration]:
+    """The configuration from a TOML file, the environment and flags of the command line.
+
+    Raises:
+        ConfigurationError: with every fault.
+    """
+    return load_layers(Configuration, path, flags)
 
 
 def ignored_variables() -> list[str]:
@@ -159,56 +155,3 @@ def ignored_variables() -> list[str]:
         f"{name}: no setting has this name, so nothing reads this variable"
         for name in unread_variables(os.environ, nested)
     ]
-
-
-def load_client(path: Path | None, flags: Mapping[str, Any]) -> ClientConfiguration:
-    """What client commands read of the same layers. Raises ConfigurationError."""
-    return _layered(ClientConfiguration, path, flags)
-
-
-def _layered(kind: type[_Settings], path: Path | None, flags: Mapping[str, Any]) -> _Settings:
-    if path is None and os.environ.get(FILE):
-        path = Path(os.environ[FILE])
-    from_file = _read(path) if path is not None else {}
-
-    class _Layered(kind):  # type: ignore[valid-type, misc]
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            file = InitSettingsSource(settings_cls, init_kwargs=from_file)
-            return (init_settings, env_settings, file)
-
-    try:
-        settings: _Settings = _Layered(**flags)
-    except ValidationError as error:
-        raise ConfigurationError([_describe(fault) for fault in error.errors()]) from error
-    except ValueError as error:  # an environment variable that is not valid JSON
-        raise ConfigurationError([str(error)]) from error
-    return settings
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: not valid TOML: {error}"]) from error
-
-
-def _describe(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"]) or "configuration"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown setting"
-    given = fault["input"]
-    shown = "" if isinstance(given, (dict, BaseModel)) else f" (it is {given!r})"
-    return f"{where}: {message}{shown}"

@@ -32,12 +32,19 @@ def read_certificates(chain: Path, key: Path, client_authorities: Path | None) -
     except ssl.SSLError as error:
         reason = error.reason or error
         raise ValueError(f"{chain} and {key} are no certificate and its key: {reason}") from None
-    try:
-        if client_authorities is not None:
-            context.load_verify_locations(client_authorities)
-    except ssl.SSLError:
-        raise ValueError(f"{client_authorities} contains no certificate") from None
+    if client_authorities is not None:
+        read_authorities(client_authorities)
     return certificates
+
+
+def read_authorities(path: Path) -> bytes:
+    """Read certificates of authorities. Raises OSError, or ValueError if there are none."""
+    authorities = path.read_bytes()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ValueError(f"{path} contains no certificate") from None
+    return authorities
 
 
 def read_tokens(path: Path) -> tuple[bytes, ...]:

@@ -11,16 +11,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgpack
 import pytest
-import zmq
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from kvatlas.v1 import fleet_pb2, scoring_pb2, tokenization_pb2
 from support.models.trained import write_tokenizer
 from support.services.process import KVATLAS_COMMAND, ServiceProcess
+from support.services.published import POD, service_with_blocks
 
 from service.cli.main import main
-
-POD = "10.0.0.1:8000"
-
 
 Kvatlas = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,7 +42,7 @@ def kvatlas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """Run a command in this process, which is much faster than `run` and does the same."""
 
     def in_process(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         try:
             status = main(arguments)
         except SystemExit as end:
@@ -55,28 +55,8 @@ def kvatlas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """A running service with a tokenizer, to which a pod has published two blocks."""
-    folder = tmp_path_factory.mktemp("model")
-    write_tokenizer(folder)
-    config = folder / "kvatlas.toml"
-    config.write_text(f'[[models]]\nname = "m"\ntokenizer = "{folder}"\n')
-    running = ServiceProcess("--config", str(config))
-    with zmq.Context() as context:
-        pod = context.socket(zmq.XPUB)
-        pod.connect(running.events)
-        assert pod.poll(30_000)
-        event = {
-            "type": "BlockStored",
-            "block_hashes": [1, 2],
-            "parent_block_hash": None,
-            "token_ids": list(range(32)),
-            "block_size": 16,
-            "medium": "GPU",
-        }
-        pod.send_multipart([f"kv@{POD}@m".encode(), bytes(8), msgpack.packb([1.0, [event], 0])])
-        running.until_logged("worker_joined")
+    with service_with_blocks(tmp_path_factory.mktemp("model")) as running:
         yield running
-        pod.close(linger=0)
-    running.stop()
 
 
 def test_client_commands_print_tables_for_people_and_json_for_programs(
@@ -109,6 +89,63 @@ def test_client_commands_print_tables_for_people_and_json_for_programs(
         "tokenize", server, "--model=m", "--text=-", "--no-special-tokens", stdin="pods and blocks"
     )
     assert bare.stdout.split() == ids[1:]
+
+
+def test_every_form_of_a_prompt_is_scored(
+    service: ServiceProcess, kvatlas: Kvatlas, tmp_path: Path
+) -> None:
+    ids = list(range(40))
+    packed, body = tmp_path / "ids", tmp_path / "body.json"
+    packed.write_bytes(b"".join(token.to_bytes(4, "little") for token in ids))
+    body.write_text(json.dumps({"prompt": ids}))
+    server = f"--server={service.address}"
+    for flags in (
+        [f"--packed={packed}"],
+        [f"--completion={body}"],
+        [f"--packed={packed}", "--only-holders", "--max-pods=1", "--want-handle"],
+        [f"--packed={packed}", "--by-rank", "--tier-weight=gpu=0.5", "--budget-ms=5000"],
+        [f"--packed={packed}", f"--rank={POD}/0"],
+    ):
+        answer = json.loads(kvatlas("score", server, "--model=m", "--json", *flags).stdout)
+        assert (answer["total_tokens"], answer["pods"][0]["matched_blocks"]) == (40, 2)
+        assert answer["pods"][0]["score"] == (1.0 if "--by-rank" in flags else 2.0)
+        assert bool(answer["handle"]) == ("--want-handle" in flags)
+    for flags, words in (
+        (["--tokens=1", "--text=a"], "--text and --tokens cannot be given together"),
+        ([], "one of --text, --chat, --messages, --completion, --tokens, --packed is needed"),
+        ([f"--packed={packed}", "--tier-weight=gpu"], "--tier-weight must be TIER=WEIGHT"),
+        ([f"--packed={packed}", "--rank=pod"], "--rank must be POD/RANK"),
+        ([f"--packed={body}"], "--packed must be whole 32-bit integers, not "),
+        ([f"--packed={packed}", "--max-pods=4294967296"], "is more than 4294967295"),
+        ([f"--chat={tmp_path}/none"], "No such file"),
+    ):
+        refused = kvatlas("score", server, "--model=m", *flags)
+        assert refused.returncode == 2
+        assert words in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["score", "--model=m", "--tokens=1,2"], scoring_pb2.ScoreResponse),
+        (["tokenize", "--model=m", "--text=a"], tokenization_pb2.TokenizeResponse),
+        (["pods"], fleet_pb2.ListPodsResponse),
+        (["pods", "forget", "nobody"], None),
+        (["health"], health_pb2.HealthCheckResponse),
+    ],
+)
+def test_json_is_the_protobuf_message_with_the_names_of_the_proto(
+    service: ServiceProcess, kvatlas: Kvatlas, words: list[str], message: type[Message] | None
+) -> None:
+    server = service.admin if words[0] == "pods" else service.address
+    done = kvatlas(*words, "--json", f"--server={server}")
+    if message is None:
+        assert (done.returncode, done.stdout) == (1, "")
+        return
+    shown = json.loads(done.stdout)
+    parsed = json_format.ParseDict(shown, message())
+    names = {field.name for field in parsed.DESCRIPTOR.fields if not field.has_presence}
+    assert names <= set(shown) <= {field.name for field in parsed.DESCRIPTOR.fields}
 
 
 def test_a_foreign_client_needs_no_proto_files(service: ServiceProcess) -> None:
@@ -165,13 +202,13 @@ def test_a_start_that_fails_says_why() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["demo", "--pods", "0"], "--pods: '0' is not a whole number from 1"),
-        (["demo", "--turns", "-1"], "--turns: '-1' is not a whole number from 1"),
-        (["demo", "--turns", "some"], "--turns: 'some' is not a whole number from 1"),
-        (["record", "--frames", "-2"], "--frames: '-2' is not a whole number from 1"),
-        (["record", "--seconds", "nan"], "--seconds: 'nan' is not a number above 0"),
-        (["pods", "--timeout", "0"], "--timeout: '0' is not a number above 0"),
-        (["replay", "f", "--connect", "e", "--speed=-1"], "--speed: '-1' is not a number from 0"),
+        (["demo", "--pods", "0"], "'--pods': '0' is not a whole number from 1"),
+        (["demo", "--turns", "-1"], "'--turns': '-1' is not a whole number from 1"),
+        (["demo", "--turns", "some"], "'--turns': 'some' is not a whole number from 1"),
+        (["record", "--frames", "-2"], "'--frames': '-2' is not a whole number from 1"),
+        (["record", "--seconds", "nan"], "'--seconds': 'nan' is not a number above 0"),
+        (["pods", "--timeout", "0"], "'--timeout': '0' is not a number above 0"),
+        (["replay", "f", "--connect", "e", "--speed=-1"], "'--speed': '-1' is not a number from 0"),
     ],
 )
 def test_a_number_beyond_its_bounds_is_refused(
@@ -230,10 +267,15 @@ def test_the_help_of_every_command_shows_its_usage(kvatlas: Kvatlas) -> None:
     for command in ("serve", "check", "score", "tokenize", "pods", "demo"):
         page = kvatlas(command, "--help")
         assert page.returncode == 0
-        assert "usage: kvatlas " + command in page.stdout
+        assert "Usage: kvatlas " + command in page.stdout
     assert "examples:" in kvatlas("serve", "--help").stdout
+    assert "--limits.prompts" not in kvatlas("serve", "--help").stdout
+    for words in (["serve"], ["check"], ["config", "show"]):
+        assert re.search(
+            r"--limits.prompts VALUE +prompts of a", kvatlas(*words, "--help-all").stdout
+        )
     for action in ("forget", "resync"):
-        assert f"usage: kvatlas pods {action}" in kvatlas("pods", action, "--help").stdout
+        assert f"Usage: kvatlas pods {action}" in kvatlas("pods", action, "--help").stdout
 
 
 def test_the_demo_shows_the_main_job() -> None:

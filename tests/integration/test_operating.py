@@ -164,6 +164,8 @@ def test_record_and_replay_say_what_is_wrong(service: ServiceProcess, tmp_path: 
     assert "line 1 is not a recorded frame" in bad.stderr
     missing = run("replay", str(tmp_path / "missing"), "--connect", service.events)
     assert "No such file or directory" in missing.stderr
-    alone = run("replay", str(torn), "--bind=tcp://127.0.0.1:0", "--timeout=0.2")
+    whole = tmp_path / "whole.jsonl"
+    whole.write_text('{"kind": "frame", "frames": ["00"]}\n')
+    alone = run("replay", str(whole), "--bind=tcp://127.0.0.1:0", "--timeout=0.2")
     assert alone.returncode == 1
     assert "no subscriber at" in alone.stderr

@@ -256,7 +256,7 @@ def test_a_second_signal_ends_the_service_at_once(second: signal.Signals) -> Non
 
 def test_children_are_killed_with_the_process() -> None:
     script = (
-        "import subprocess; from service.cli.signals import kill_children\n"
+        "import subprocess; from service.cli.serving.signals import kill_children\n"
         "child = subprocess.Popen(['sleep', '600']); kill_children(); print(child.wait())"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ In path order:
     refusals      what a caller is told of a call that failed
     http2_peer    a client that writes frames by hand
     certificates  certificates that tests make
+    terminal      runs a command on a terminal
     fuzzing       feeds the kernel what nobody means well with; a program of its own
     applied_worker  one worker's applier, index and trust
     given_keys    a prompt of which only the block keys are given

@@ -9,7 +9,8 @@ import pytest
 import structlog
 from kvatlas.v1 import fleet_pb2, scoring_pb2
 
-from service.cli import render
+from service.cli.screen import answers
+from service.cli.screen.tables import as_text
 from service.config import LogSection
 from service.logs import configure_logs
 from service.terminal import complain, printable
@@ -54,7 +55,7 @@ def test_tables_and_messages_show_weird_names_in_one_line_each() -> None:
         warnings=[warning],
         shared_index=shared,
     )
-    scores, pods = render.scores(answer), render.pods(listed)
+    scores, pods = as_text(*answers.scores(answer)), as_text(*answers.pods(listed))
     assert commands(scores) == commands(pods) == []
     assert (len(scores.splitlines()), len(pods.splitlines())) == (4, 4)
     assert "a\\x1b[2J" in scores

@@ -6,19 +6,23 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from service.assembly import make_tokenizers
+from service.cli.serving.settings import loaded
+from service.config import ignored_variables
 from service.terminal import complain
 from tokenization import TokenizationError
 
 if TYPE_CHECKING:
+    from service.cli.flags.command import Options
     from service.config import Configuration
 
 
-def check(configuration: Configuration, faults: list[str]) -> int:
-    """Say what is wrong with a valid configuration; returns the exit status.
-
-    faults: what `serve` would ignore though somebody meant it.
-    """
-    broken = [*faults, *asyncio.run(_broken_models(configuration))]
+def check(options: Options) -> int:
+    """Say what is wrong with a configuration. Returns the exit status."""
+    configured = loaded(options)
+    if configured is None:
+        return 2
+    configuration = configured.settings
+    broken = [*ignored_variables(), *asyncio.run(_broken_models(configuration))]
     for fault in broken:
         complain(fault)
     if broken:

@@ -15,18 +15,26 @@ from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 
 from kvevents.tools import SimulatedPod
 from service.application import Application
-from service.cli import render
+from service.cli.screen import answers
+from service.cli.screen.tables import show
 from service.config import load
 from service.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.cli.flags.command import Options
+
 _MODEL = "demo/model"
 _WAIT_SECONDS = 20.0
 
 
-async def run(pod_count: int, turns: int) -> int:
+def demo(options: Options) -> int:
+    """Run the demo. Returns the exit status."""
+    return asyncio.run(_demo(options.pods, options.turns))
+
+
+async def _demo(pod_count: int, turns: int) -> int:
     """Start the service and pods, serve a few chats turn by turn, and show which pod holds what."""
     configuration = load(
         None,
@@ -75,6 +83,7 @@ async def _play(
             chats[number] += _ids(random_ids, 120)
         pod = pods[number % len(pods)]
         hit = pod.serve(chats[number])
+        await asyncio.sleep(0)  # the service takes the events; Ctrl-C ends the demo
         print(
             f"  turn {turn} of chat {number}: pod {pod.name} has {hit} of "
             f"{len(chats[number])} tokens cached"
@@ -94,13 +103,10 @@ async def _play(
         answer = await stub.Score(request)
         elapsed = (time.perf_counter() - start) * 1000
         print(f"\nScore for {title} ({elapsed:.1f} ms):")
-        print(render.scores(answer))
+        show(*answers.scores(answer))
     print("\nkvatlas pods:")
-    print(
-        render.pods(
-            await fleet_pb2_grpc.FleetServiceStub(admin).ListPods(fleet_pb2.ListPodsRequest())
-        )
-    )
+    fleet = fleet_pb2_grpc.FleetServiceStub(admin)
+    show(*answers.pods(await fleet.ListPods(fleet_pb2.ListPodsRequest())))
 
 
 def _ids(source: random.Random, count: int) -> list[int]:

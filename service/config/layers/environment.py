@@ -1,4 +1,4 @@
-"""Variables of the environment that begin with KVATLAS_ but that nothing reads."""
+"""Variables of the environment that begin with KVATLAS_, and those of them that nothing reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "KVATLAS_"
+SEPARATOR = "__"
+"""Between a section and a setting."""
 FILE = "KVATLAS_CONFIG"
+SERVER = "KVATLAS_SERVER"
+"""Where client commands find the service."""
+ADMIN_SERVER = "KVATLAS_ADMIN_SERVER"
+"""Where client commands find its administration."""
+_NOT_SETTINGS = {FILE, SERVER, ADMIN_SERVER}
 _HOST = "_SERVICE_HOST"
 
 
@@ -25,10 +32,12 @@ def unread_variables(environment: Mapping[str, str], settings: Mapping[str, bool
     return sorted(
         name
         for name in given
-        if name.upper() != FILE and not name.startswith(links) and not _is_read(name, settings)
+        if name.upper() not in _NOT_SETTINGS
+        and not name.startswith(links)
+        and not _is_read(name, settings)
     )
 
 
 def _is_read(name: str, settings: Mapping[str, bool]) -> bool:
-    top, _, rest = name.lower().removeprefix(PREFIX.lower()).partition("__")
+    top, _, rest = name.lower().removeprefix(PREFIX.lower()).partition(SEPARATOR)
     return top in settings and (settings[top] or not rest)

@@ -1,0 +1,95 @@
+"""`kvatlas top`: a live picture of the fleet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+
+from service.cli.calling.calls import failed
+from service.cli.calling.measures import Measures, MeasuresError, read_measures
+from service.cli.connection import Connection, UsageError, connect, settings
+from service.cli.screen.tables import show
+from service.cli.screen.top import Sample, TopPicture
+from service.terminal import complain
+
+if TYPE_CHECKING:
+    from service.cli.flags.command import Options
+
+
+def top(options: Options) -> int:
+    """Show the fleet until Ctrl-C, or once. Returns the exit status."""
+    try:
+        connection = connect(options, administration=True)
+        metrics = settings(options, administration=True).metrics
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    source = _Samples(connection, metrics, options)
+    try:
+        with connection.channel:
+            if options.once or not sys.stdout.isatty():
+                return _print_once(source, options)
+            return _show_live(source, options)
+    except grpc.RpcError as error:
+        return failed(error, connection.address)
+
+
+class _Samples:
+    """Asks the service how it is."""
+
+    def __init__(self, connection: Connection, metrics: str, options: Options) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._options = options
+        self._stub: Any = fleet_pb2_grpc.FleetServiceStub(connection.channel)
+
+    def take(self) -> Sample:
+        """How it is now. Raises grpc.RpcError."""
+        answer = self._stub.ListPods(
+            fleet_pb2.ListPodsRequest(model=self._options.model),
+            timeout=self._options.timeout,
+            metadata=self._connection.metadata,
+        )
+        return Sample(self._connection.address, time.monotonic(), answer, *self._measures())
+
+    def _measures(self) -> tuple[Measures | None, str]:
+        if not self._metrics:
+            return None, "the service serves no metrics"
+        try:
+            return read_measures(self._metrics, self._options.timeout), ""
+        except MeasuresError as error:
+            return None, str(error)
+
+
+def _print_once(source: _Samples, options: Options) -> int:
+    """One picture, of what has happened in one interval."""
+    picture = TopPicture(options.rows)
+    picture.add(source.take())
+    time.sleep(options.interval)
+    picture.add(source.take())
+    show(*picture.parts())
+    return 0
+
+
+def _show_live(source: _Samples, options: Options) -> int:
+    from rich.console import Console  # only where there is a terminal
+    from rich.live import Live
+
+    picture = TopPicture(options.rows)
+    picture.add(source.take())  # a service that cannot be reached at all is an error
+    console = Console(markup=False, highlight=False, emoji=False)
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(picture.rendered(console.width, console.height), refresh=True)
+                time.sleep(options.interval)
+                try:
+                    picture.add(source.take())
+                except grpc.RpcError as error:
+                    picture.failed(f"{error.code().name}: {error.details()}")
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,10 @@
+"""Commands that run a service, or prepare it.
+
+check        what `serve` would refuse or ignore
+demo         simulated pods, a short workload, and its scores
+replaying    publishes the frames of a recording
+resolving    writes a tokenizer as its engine runs it
+serve        runs the service until a signal ends it
+settings     the configuration from the command line; shows it
+signals      the first one stops the service, the second one ends it at once
+"""
