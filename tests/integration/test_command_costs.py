@@ -1,0 +1,95 @@
+"""What commands cost: they are run every few seconds, and at every press of the tab key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.services.process import KVATLAS_COMMAND, ServiceProcess
+from support.services.published import service_with_blocks
+
+SECONDS = 0.15
+"""Of the CPU, in user and system mode, from the start of the interpreter to the end."""
+
+HEAVY = ["grpc", "google", "kvatlas", "numpy", "pydantic", "redis", "rich", "zmq", "tokenizers"]
+"""Packages that take long to import."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with service_with_blocks(tmp_path_factory.mktemp("model")) as running:
+        yield running
+
+
+def cpu_seconds(*arguments: str, **variables: str) -> float:
+    """What a command takes, the best of some runs: a busy machine makes any of them slower."""
+    taken = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run(
+            [*KVATLAS_COMMAND, *arguments],
+            env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+        after = os.times()
+        user = after.children_user - before.children_user
+        taken.append(user + after.children_system - before.children_system)
+    return min(taken)
+
+
+def imported(*arguments: str, **variables: str) -> set[str]:
+    """The heavy packages that a command imports."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "importtime", "-m", "service", *arguments],
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines} & set(HEAVY)
+
+
+def test_the_health_of_a_service_is_asked_for_cheaply(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    assert cpu_seconds("health", f"--server={service.address}") <= SECONDS
+    file = tmp_path / "kvatlas.toml"
+    file.write_text(f'[grpc]\nlisten = ["{service.address}"]\n[index]\nblock_size = 16\n')
+    assert cpu_seconds("health", KVATLAS_CONFIG=str(file)) <= SECONDS
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["score", "--help"]])
+def test_the_version_and_help_are_shown_cheaply(words: list[str]) -> None:
+    assert cpu_seconds(*words) <= SECONDS
+
+
+@pytest.mark.parametrize("words", ["kvatlas ", "kvatlas pods f", "kvatlas serve --b"])
+def test_words_are_completed_cheaply(words: str) -> None:
+    how = {"_KVATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    assert cpu_seconds(COMP_CWORD=str(words.count(" ")), **how) <= SECONDS
+
+
+@pytest.mark.parametrize(
+    ("words", "packages"),
+    [
+        (["--version"], set()),
+        (["serve", "--help"], set()),
+        (["health", "--server=127.0.0.1:1"], {"grpc"}),
+        (["pods", "--json", "--server=127.0.0.1:1"], {"grpc", "google", "kvatlas"}),
+        (
+            ["score", "--model=m", "--tokens=1", "--server=127.0.0.1:1"],
+            {"grpc", "google", "kvatlas"},
+        ),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(words: list[str], packages: set[str]) -> None:
+    assert imported(*words) == packages
