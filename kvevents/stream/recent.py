@@ -7,16 +7,17 @@ from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvevents.wire import AllBlocksCleared, BlockStored, tier_of
+from kvevents.wire import AllBlocksCleared, BlockStored, decode_batch, tier_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from indexer import Hashes
     from kvevents.wire import Batch, Event
 
-_MOST_BYTES = 64 * 1024  # of one worker, as batches count them, which is more than they occupy
-_LARGE_FRAME = 16 * 1024  # bytes of its events, beyond which not all of them is kept
+_MOST_BYTES = 32 * 1024  # of one worker
+_FRAME_BYTES = 200  # of a frame, besides its payload
+_LARGE_FRAME = 8 * 1024  # bytes beyond which only parts of its events are kept
 _SLIM_EVENTS = 16
 _SLIM_BYTES = 2048  # of so many events, without their hashes
 _NOTHING = array("Q")
@@ -43,26 +44,32 @@ class RecentEvent(NamedTuple):
 class RecentEvents:
     """The events of a worker's last frames.
 
-    Every frame is added, so that must cost next to nothing: a batch is kept as it came, since it
-    never changes, unless it is large.
+    Every live frame is added, so that must cost next to nothing: what is kept of it is its payload,
+    a single object, which is decoded again by whoever asks.
     """
 
     __slots__ = ("_frames", "_room")
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, float, int, Sequence[Event] | _Slim]] = deque()
+        self._frames: deque[tuple[int, float, int, bytes | Batch | _Slim]] = deque()
         self._room = _MOST_BYTES
 
-    def add(self, sequence: int, applied_at: float, batch: Batch) -> None:
-        """Keep the events of a frame that is about to be applied."""
-        size = batch.size
-        if size <= _LARGE_FRAME:
-            self._frames.append((sequence, applied_at, size, batch.events))
-        else:
-            slim = _Slim(batch.events)
-            size = slim.size
-            self._frames.append((sequence, applied_at, size, slim))
+    def add_live(self, sequence: int, applied_at: float, payload: bytes, batch: Batch) -> None:
+        """Keep a frame that is about to be applied, given as it came and decoded."""
+        size = len(payload) + _FRAME_BYTES
+        if size > _LARGE_FRAME:
+            self.add(sequence, applied_at, batch)
+            return
+        self._frames.append((sequence, applied_at, size, payload))
         self._room -= size
+        while self._room < 0:
+            self._room += self._frames.popleft()[2]
+
+    def add(self, sequence: int, applied_at: float, batch: Batch) -> None:
+        """Keep the events of a frame that is about to be applied; of a large one without tokens."""
+        kept = batch if batch.size <= _LARGE_FRAME else _Slim(batch.events)
+        self._frames.append((sequence, applied_at, kept.size, kept))
+        self._room -= kept.size
         while self._room < 0:
             self._room += self._frames.popleft()[2]
 
@@ -73,7 +80,8 @@ class RecentEvents:
                 for kind, medium, group, hashes in kept.newest_first():
                     yield _recent(sequence, applied_at, kind, medium, group, hashes, None)
                 continue
-            for event in reversed(kept):
+            batch = decode_batch(kept) if isinstance(kept, bytes) else kept
+            for event in reversed(batch.events):
                 stored = event if isinstance(event, BlockStored) else None
                 fields = _fields_of(event)
                 yield _recent(sequence, applied_at, type(event), *fields, stored)

@@ -167,7 +167,7 @@ class WorkerStream:
             and not batch.skipped
             and accept_next(frame.sequence, frame.epoch, fingerprint, batch.timestamp)
         ):
-            self.recent.add(frame.sequence, now, batch)
+            self.recent.add_live(frame.sequence, now, frame.payload, batch)
             self._performer.apply(batch)
         else:
             self._performer.perform(
