@@ -160,6 +160,20 @@ class AsyncClient:
         answer = await self._call(self._stubs.fleet.ListPods, request, timeout)
         return answer
 
+    async def forget_pod(self, pod: str, *, timeout: float | None = None) -> None:
+        """Forget a pod with all its ranks; see ListPods."""
+        request = fleet_pb2.ForgetPodRequest(pod=pod)
+        await self._call(self._stubs.fleet.ForgetPod, request, timeout)
+
+    async def resync_pod(
+        self, pod: str, *, timeout: float | None = None
+    ) -> fleet_pb2.ResyncPodResponse:
+        """Learn again what a pod holds; see ListPods."""
+        request = fleet_pb2.ResyncPodRequest(pod=pod)
+        answer: fleet_pb2.ResyncPodResponse
+        answer = await self._call(self._stubs.fleet.ResyncPod, request, timeout)
+        return answer
+
     async def watch_pods(
         self, model: str = "", pods: Iterable[str] = (), *, timeout: float | None = None
     ) -> AsyncIterator[fleet_pb2.WatchPodsResponse]:

@@ -157,6 +157,18 @@ class Client:
         answer = self._call(self._stubs.fleet.ListPods, request, timeout)
         return answer
 
+    def forget_pod(self, pod: str, *, timeout: float | None = None) -> None:
+        """Forget a pod with all its ranks; see ListPods."""
+        request = fleet_pb2.ForgetPodRequest(pod=pod)
+        self._call(self._stubs.fleet.ForgetPod, request, timeout)
+
+    def resync_pod(self, pod: str, *, timeout: float | None = None) -> fleet_pb2.ResyncPodResponse:
+        """Learn again what a pod holds; see ListPods."""
+        request = fleet_pb2.ResyncPodRequest(pod=pod)
+        answer: fleet_pb2.ResyncPodResponse
+        answer = self._call(self._stubs.fleet.ResyncPod, request, timeout)
+        return answer
+
     def watch_pods(
         self, model: str = "", pods: Iterable[str] = (), *, timeout: float | None = None
     ) -> Iterator[fleet_pb2.WatchPodsResponse]:

@@ -1,10 +1,8 @@
-"""Connects a command to a service: where it is, and with which credentials."""
+"""The service that a command calls: where it is, and with which credentials."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import grpc
 
 from service import config
 
@@ -17,13 +15,24 @@ class UsageError(ValueError):
     """The value of a flag or a setting is wrong."""
 
 
-class Connection(NamedTuple):
-    """A service that can be called."""
+class Service(NamedTuple):
+    """Where a service is, and what a client of it needs."""
 
     address: str
-    channel: grpc.Channel
-    metadata: list[tuple[str, str]]
-    """What to send with each call."""
+    token: str
+    """Empty: none is sent."""
+    pem: Pem | None
+    """None: nothing is encrypted."""
+    server_name: str
+    """Name in the service's certificate. Empty: the host of the address."""
+
+
+class Pem(NamedTuple):
+    """Certificates that have been looked at: gRPC ends the process if they are useless."""
+
+    authorities: bytes | None
+    certificate: bytes | None = None
+    key: bytes | None = None
 
 
 def settings(options: Options, *, administration: bool = False) -> ClientSettings:
@@ -39,43 +48,34 @@ def settings(options: Options, *, administration: bool = False) -> ClientSetting
         raise UsageError("; ".join(error.faults)) from None
 
 
-def connect(options: Options, *, administration: bool = False) -> Connection:
-    """A channel to the service, or to its administration. Raises UsageError."""
+def find_service(options: Options, *, administration: bool = False) -> Service:
+    """Return the service that a command calls, or its administration. Raises UsageError."""
     found = settings(options, administration=administration)
     address = found.admin if administration else found.server
     if not address:
         section = "admin" if administration else "grpc"
         raise UsageError(f"{section}.listen is empty: name an address with --server")
     try:
-        return Connection(address, _channel(address, found), _metadata(found))
+        return Service(address, _token(found), _pem(found), found.server_name)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
-def _channel(address: str, found: ClientSettings) -> grpc.Channel:
-    arguments = []
-    if found.server_name:
-        arguments.append(("grpc.ssl_target_name_override", found.server_name))
-    if found.uses_tls:
-        return grpc.secure_channel(address, _credentials(found), arguments)
-    return grpc.insecure_channel(address, arguments)
-
-
-def _credentials(found: ClientSettings) -> grpc.ChannelCredentials:
-    """Certificates that have been looked at: gRPC ends the process if they are useless."""
+def _pem(found: ClientSettings) -> Pem | None:
+    if not found.uses_tls:
+        return None
     authorities = None if found.ca_file is None else config.read_authorities(found.ca_file)
     if found.certificate_file is None and found.key_file is None:
-        return grpc.ssl_channel_credentials(authorities)
+        return Pem(authorities)
     if found.certificate_file is None or found.key_file is None:
         raise UsageError("--certificate-file and --key-file need each other")
     own = config.read_certificates(found.certificate_file, found.key_file, found.ca_file)
-    return grpc.ssl_channel_credentials(authorities, own.key, own.chain)
+    return Pem(authorities, own.chain, own.key)
 
 
-def _metadata(found: ClientSettings) -> list[tuple[str, str]]:
+def _token(found: ClientSettings) -> str:
     if found.token_file is None:
-        return []
-    token = config.read_tokens(found.token_file)[0].decode()
-    return [("authorization", f"Bearer {token}")]
+        return ""
+    return config.read_tokens(found.token_file)[0].decode()

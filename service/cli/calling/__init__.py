@@ -1,6 +1,6 @@
 """Commands that call a running service.
 
-calls         makes one call, and shows its answer or why there is none
+calls         the client of a command; one call, and what is shown of it
 explaining    explain
 fleet         pods, pods forget, pods resync
 health        whether the service is ready

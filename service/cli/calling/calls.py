@@ -1,4 +1,4 @@
-"""Makes one call, and shows its answer or why there is none."""
+"""The client through which a command calls its service; one call, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import json_format
+from kvatlas_client import Client, KvatlasError, Retry, Tls
 
-from service.cli.connection import UsageError, connect
+from service.cli.connection import UsageError, find_service
 from service.terminal import complain
 
 if TYPE_CHECKING:
@@ -19,9 +20,41 @@ if TYPE_CHECKING:
     from service.cli.screen.tables import Part
 
 
+_NO_RETRIES = Retry(attempts=1)  # whoever sits before the screen repeats the command
+_SECONDS = 5.0  # where a command has no --timeout, and no call that it is for
+
+
+class CommandClient(Client):
+    """A client that knows its only address."""
+
+    address: str
+
+
+def open_client(options: Options, *, administration: bool = False) -> CommandClient:
+    """Return a client of the service, or of its administration. Raises UsageError."""
+    service = find_service(options, administration=administration)
+    tls = None
+    if service.pem is not None:
+        authorities, certificate, key = service.pem
+        tls = Tls(authorities, certificate, key, service.server_name)
+    try:
+        client = CommandClient(
+            service.address,
+            tls=tls,
+            token=service.token,
+            timeout=getattr(options, "timeout", _SECONDS),
+            retry=_NO_RETRIES,
+            balance="pick_first",
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    client.address = service.address
+    return client
+
+
 def ask(
     options: Options,
-    call: Callable[..., Any],
+    call: Callable[[Client], Any],
     shown: Callable[[Any], list[Part]],
     *,
     administration: bool = False,
@@ -30,7 +63,7 @@ def ask(
 
     Args:
         options: of the command.
-        call: makes it, on a channel.
+        call: makes it, with a client.
         shown: the answer for people.
         administration: whether the call goes to the listener for operators.
 
@@ -39,12 +72,11 @@ def ask(
         value is malformed.
     """
     try:
-        connection = connect(options, administration=administration)
-        try:
-            with connection.channel as channel:
-                answer = call(channel, timeout=options.timeout, metadata=connection.metadata)
-        except grpc.RpcError as error:
-            return failed(error, connection.address)
+        with open_client(options, administration=administration) as client:
+            try:
+                answer = call(client)
+            except KvatlasError as error:
+                return failed(error, client.address)
     except UsageError as error:
         complain(str(error))
         return 2
@@ -67,9 +99,9 @@ def as_json(message: Message, *, indent: int | None = 2) -> str:
     )
 
 
-def failed(error: grpc.RpcError, server: str) -> int:
+def failed(error: KvatlasError, server: str) -> int:
     """Print why a call to `server` failed, and return the exit status."""
-    status, detail = error.code(), error.details() or ""
+    status, detail = error.code, error.message
     if "handshake" in detail.lower():
         detail = f"no TLS with {server} ({detail}); see --tls and --ca-file"
     elif status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):

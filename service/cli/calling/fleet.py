@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
-
 from service.cli.calling.calls import ask
 
 if TYPE_CHECKING:
-    import grpc
-
     from service.cli.flags.command import Options
     from service.cli.screen.tables import Part
 
@@ -22,36 +18,28 @@ def pods(options: Options) -> int:
 
         return watch(options)
 
-    def call(channel: grpc.Channel, **how: Any) -> Any:
-        request = fleet_pb2.ListPodsRequest(model=options.model)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ListPods(request, **how)
-
-    return ask(options, call, _pods, administration=True)
+    return ask(options, lambda client: client.list_pods(options.model), _pods, administration=True)
 
 
 def forget(options: Options) -> int:
     """Remove a pod from the index. Returns the exit status."""
-
-    def call(channel: grpc.Channel, **how: Any) -> Any:
-        request = fleet_pb2.ForgetPodRequest(pod=options.pod)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ForgetPod(request, **how)
-
-    return ask(options, call, lambda _: [f"{options.pod} is forgotten"], administration=True)
+    return ask(
+        options,
+        lambda client: client.forget_pod(options.pod),
+        lambda _: [f"{options.pod} is forgotten"],
+        administration=True,
+    )
 
 
 def resync(options: Options) -> int:
     """Learn again what a pod holds. Returns the exit status."""
-
-    def call(channel: grpc.Channel, **how: Any) -> Any:
-        request = fleet_pb2.ResyncPodRequest(pod=options.pod)
-        return fleet_pb2_grpc.FleetServiceStub(channel).ResyncPod(request, **how)
 
     def shown(answer: Any) -> list[Part]:
         from service.cli.screen.answers import resync  # rich is not needed for JSON
 
         return resync(options.pod, answer)
 
-    return ask(options, call, shown, administration=True)
+    return ask(options, lambda client: client.resync_pod(options.pod), shown, administration=True)
 
 
 def _pods(answer: Any) -> list[Part]:

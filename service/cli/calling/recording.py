@@ -10,15 +10,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 import grpc
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+from kvatlas_client.errors import of_call
 
 from kvevents import RecordedFrame, format_frame
-from service.cli.calling.calls import failed
-from service.cli.connection import Connection, UsageError, connect
+from service.cli.calling.calls import failed, open_client
+from service.cli.connection import UsageError
 from service.cli.screen.progress import progress
 from service.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kvatlas_client import Client
 
     from service.cli.flags.command import Options
 
@@ -34,18 +37,18 @@ def record(options: Options) -> int:
     """Record until there are enough frames, the time is over, or Ctrl-C. Returns the status."""
     count = _Count()
     try:
-        connection = connect(options, administration=True)
+        client = open_client(options, administration=True)
     except UsageError as error:
         complain(str(error))
         return 2
     try:
-        with connection.channel as channel:
-            _record(channel, connection, options, count)
+        with client:
+            _record(client, options, count)
     except KeyboardInterrupt:
         pass
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or options.seconds is None:
-            return failed(error, connection.address)
+            return failed(of_call(error), client.address)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -56,11 +59,11 @@ def record(options: Options) -> int:
     return 0
 
 
-def _record(channel: grpc.Channel, connection: Connection, options: Options, count: _Count) -> None:
+def _record(client: Client, options: Options, count: _Count) -> None:
     with ExitStack() as stack:
         output = _opened(stack, options.output)
         is_shown = options.output != "-" or not sys.stdout.isatty()
-        arriving = _arriving(channel, connection, options)
+        arriving = _arriving(client, options)
         advance = stack.enter_context(progress("recording", options.frames, is_shown=is_shown))
         for frame in arriving:
             print(format_frame(frame), file=output, flush=True)
@@ -78,12 +81,10 @@ def _opened(stack: ExitStack, output: str) -> IO[str]:
     return stack.enter_context(gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w"))
 
 
-def _arriving(
-    channel: grpc.Channel, connection: Connection, options: Options
-) -> Iterator[RecordedFrame]:
+def _arriving(client: Client, options: Options) -> Iterator[RecordedFrame]:
     request = fleet_pb2.RecordFramesRequest(endpoint=options.endpoint)
-    stub: Any = fleet_pb2_grpc.FleetServiceStub(channel)
-    call = stub.RecordFrames(request, timeout=options.seconds, metadata=connection.metadata)
+    stub: Any = fleet_pb2_grpc.FleetServiceStub(client.channel)
+    call = stub.RecordFrames(request, timeout=options.seconds, metadata=client.settings.metadata())
     call.initial_metadata()  # once it has arrived, no frame is missed
     complain("recording, press Ctrl-C to stop")
     return (

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvatlas.v1 import scoring_pb2_grpc
-
 from service.cli.calling.calls import ask
 from service.cli.calling.prompts import score_request
 
 if TYPE_CHECKING:
-    import grpc
-
     from service.cli.flags.command import Options
     from service.cli.screen.tables import Part
 
 
 def score(options: Options) -> int:
     """Show how much of a prompt each pod holds. Returns the exit status."""
-
-    def call(channel: grpc.Channel, **how: Any) -> Any:
-        request = score_request(options)
-        return scoring_pb2_grpc.ScoringServiceStub(channel).Score(request, **how)
-
-    return ask(options, call, _shown)
+    return ask(options, lambda client: client.score(score_request(options)), _shown)
 
 
 def _shown(answer: Any) -> list[Part]:

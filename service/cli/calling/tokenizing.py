@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
+from kvatlas.v1 import tokenization_pb2
 
 from service.cli.calling.calls import ask
 from service.cli.calling.prompts import read, text_or_stdin
 
 if TYPE_CHECKING:
-    import grpc
+    from kvatlas_client import Client
 
     from service.cli.flags.command import Options
     from service.cli.screen.tables import Part
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tokenize(options: Options) -> int:
     """Show the token ids of a text or a chat. Returns the exit status."""
 
-    def call(channel: grpc.Channel, **how: Any) -> Any:
+    def call(client: Client) -> Any:
         request = tokenization_pb2.TokenizeRequest(
             model=options.model,
             add_special_tokens=not options.no_special_tokens,
@@ -28,8 +28,7 @@ def tokenize(options: Options) -> int:
             request.chat_completion = read(options.chat)
         else:
             request.text = text_or_stdin(options.text)
-        stub = tokenization_pb2_grpc.TokenizationServiceStub(channel)
-        return stub.Tokenize(request, **how)
+        return client.tokenize(request)
 
     return ask(options, call, _shown)
 

@@ -4,57 +4,52 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+from kvatlas_client import KvatlasError
 
-from service.cli.calling.calls import failed
+from service.cli.calling.calls import failed, open_client
 from service.cli.calling.measures import Measures, MeasuresError, read_measures
-from service.cli.connection import Connection, UsageError, connect, settings
+from service.cli.connection import UsageError, settings
 from service.cli.screen.tables import show
 from service.cli.screen.top import Sample, TopPicture
 from service.terminal import complain
 
 if TYPE_CHECKING:
+    from service.cli.calling.calls import CommandClient
     from service.cli.flags.command import Options
 
 
 def top(options: Options) -> int:
     """Show the fleet until Ctrl-C, or once. Returns the exit status."""
     try:
-        connection = connect(options, administration=True)
+        client = open_client(options, administration=True)
         metrics = settings(options, administration=True).metrics
     except UsageError as error:
         complain(str(error))
         return 2
-    source = _Samples(connection, metrics, options)
+    source = _Samples(client, metrics, options)
     try:
-        with connection.channel:
+        with client:
             if options.once or not sys.stdout.isatty():
                 return _print_once(source, options)
             return _show_live(source, options)
-    except grpc.RpcError as error:
-        return failed(error, connection.address)
+    except KvatlasError as error:
+        return failed(error, client.address)
 
 
 class _Samples:
     """Asks the service how it is."""
 
-    def __init__(self, connection: Connection, metrics: str, options: Options) -> None:
-        self._connection = connection
+    def __init__(self, client: CommandClient, metrics: str, options: Options) -> None:
+        self._client = client
         self._metrics = metrics
         self._options = options
-        self._stub: Any = fleet_pb2_grpc.FleetServiceStub(connection.channel)
 
     def take(self) -> Sample:
-        """How it is now. Raises grpc.RpcError."""
-        answer = self._stub.ListPods(
-            fleet_pb2.ListPodsRequest(model=self._options.model),
-            timeout=self._options.timeout,
-            metadata=self._connection.metadata,
-        )
-        return Sample(self._connection.address, time.monotonic(), answer, *self._measures())
+        """How it is now. Raises KvatlasError."""
+        answer = self._client.list_pods(self._options.model)
+        return Sample(self._client.address, time.monotonic(), answer, *self._measures())
 
     def _measures(self) -> tuple[Measures | None, str]:
         if not self._metrics:
@@ -89,7 +84,7 @@ def _show_live(source: _Samples, options: Options) -> int:
                 time.sleep(options.interval)
                 try:
                     picture.add(source.take())
-                except grpc.RpcError as error:
-                    picture.failed(f"{error.code().name}: {error.details()}")
+                except KvatlasError as error:
+                    picture.failed(f"{error.code.name}: {error.message}")
     except KeyboardInterrupt:
         return 0

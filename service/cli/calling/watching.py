@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
-from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
+from kvatlas.v1 import fleet_pb2
+from kvatlas_client import KvatlasError
 
-from service.cli.calling.calls import as_json, failed
-from service.cli.connection import Connection, UsageError, connect
+from service.cli.calling.calls import as_json, failed, open_client
+from service.cli.connection import UsageError
 from service.terminal import complain
 
 if TYPE_CHECKING:
+    from kvatlas_client import Client
+
     from service.cli.flags.command import Options
 
 
 def watch(options: Options) -> int:
     """Print the state of each rank, then each change, until Ctrl-C. Returns the exit status."""
     try:
-        connection = connect(options, administration=True)
+        client = open_client(options, administration=True)
     except UsageError as error:
         complain(str(error))
         return 2
     try:
-        with connection.channel as channel:
+        with client:
             # The call itself has no deadline: it goes on for as long as somebody watches.
-            grpc.channel_ready_future(channel).result(timeout=options.timeout)
-            _print_changes(connection, options)
+            grpc.channel_ready_future(client.channel).result(timeout=options.timeout)
+            _print_changes(client, options)
     except KeyboardInterrupt:
         return 0
     except grpc.FutureTimeoutError:
-        complain(f"no answer from {connection.address}; is `kvatlas serve` running?")
+        complain(f"no answer from {client.address}; is `kvatlas serve` running?")
         return 1
-    except grpc.RpcError as error:
-        return failed(error, connection.address)
+    except KvatlasError as error:
+        return failed(error, client.address)
     return 0
 
 
-def _print_changes(connection: Connection, options: Options) -> None:
-    stub: Any = fleet_pb2_grpc.FleetServiceStub(connection.channel)
-    request = fleet_pb2.WatchPodsRequest(model=options.model)
-    for change in stub.WatchPods(request, metadata=connection.metadata):
+def _print_changes(client: Client, options: Options) -> None:
+    for change in client.watch_pods(options.model):
         if options.json:
             print(as_json(change, indent=None), flush=True)
         elif change.change == fleet_pb2.POD_CHANGE_LIST_COMPLETE:
