@@ -88,17 +88,20 @@ def token_ids(answer: tokenization_pb2.TokenizeResponse) -> list[Part]:
 def pods(answer: fleet_pb2.ListPodsResponse) -> list[Part]:
     """What `kvatlas pods` shows: a row for each rank, and a line for each warning."""
     is_shared = answer.HasField("shared_index")
+    has_outcomes = any(rank.HasField("delivered") for pod in answer.pods for rank in pod.ranks)
     table = Table(
         *("POD", "RANK", "MODEL", "TRUST", "BLOCKS", "LAST EVENT", "SEQUENCE", "LOSSES", "SKIPPED"),
         "GROUPS",
+        *(["DELIVERED"] if has_outcomes else []),
         *(["OWNER"] if is_shared else []),
         folded=("MODEL", "TRUST", "BLOCKS", "LOSSES", "SKIPPED", "GROUPS"),
         trust="TRUST",
     )
     for pod in answer.pods:
         for rank in pod.ranks:
+            delivered = [_delivered(rank)] if has_outcomes else []
             owner = [rank.owner or answer.shared_index.replica] if is_shared else []
-            table.add(*_rank(pod, rank), *owner)
+            table.add(*_rank(pod, rank), *delivered, *owner)
     if not any(pod.ranks for pod in answer.pods):
         return ["no pod is known: none is configured, and no event has arrived yet"]
     warnings = [
@@ -124,6 +127,16 @@ def change(message: fleet_pb2.WatchPodsResponse) -> str:
     left_out = message.skipped_changes
     more = f" ({left_out} changes before this one are left out)" if left_out else ""
     return printable(f"{message.pod} rank {message.rank} {message.model}: {what}{more}")
+
+
+def _delivered(rank: fleet_pb2.Rank) -> str:
+    """The share of the promised tokens that the engine had, and in how many requests."""
+    tokens = rank.delivered
+    if not tokens.outcomes:
+        return "-"
+    promised = tokens.promised_tokens
+    kept = (promised - tokens.missing_tokens) / promised if promised else 1
+    return f"{kept:.0%} of {promised} in {tokens.outcomes}"
 
 
 def _rank(pod: fleet_pb2.Pod, rank: fleet_pb2.Rank) -> list[str]:
