@@ -23,7 +23,12 @@ class LimitsSection(Section):
     json_values: int = Field(
         100_000, ge=1, le=100_000_000, description="values in the JSON of a request"
     )
-    prompts: int = Field(256, ge=1, le=1_000_000, description="prompts of a ScoreMany")
+    prompts: int = Field(
+        256,
+        ge=1,
+        le=1_000_000,
+        description="prompts of a ScoreMany, or routings or outcomes of a call",
+    )
     call_tokens: int = Field(
         2_097_152, ge=1, le=2**31 - 1, description="tokens of all prompts of a ScoreMany"
     )

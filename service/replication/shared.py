@@ -36,7 +36,7 @@ from service.replication.store_lookup import StoreLookup
 from service.replication.takeover import TakeoverLoop
 from service.replication.worker_status import ReplicatedWorkers
 from service.replication.writer_streams import WriterStreams
-from service.routing import RoutingExchange
+from service.routing import RoutingExchange, instance_of
 from store import Follower, RoutingJournal, StoreError, WorkerOwnership, Writer, newest_failure
 
 if TYPE_CHECKING:
@@ -287,6 +287,13 @@ class SharedReplica(Replica):
 
     @override
     def share_routing(self, routing: Routing) -> Mapping[str, Loop]:
-        exchange = RoutingExchange(RoutingJournal(self.store), routing, self.failures.counts)
+        membership = self.membership
+        routing.handles.instance = instance_of(membership.identity)
+        exchange = RoutingExchange(
+            RoutingJournal(self.store),
+            routing,
+            self.failures.counts,
+            lambda: [instance_of(replica) for replica in membership.live],
+        )
         routing.peers = exchange
         return exchange.loops()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from store import Follower, Store
 
 _REST_SECONDS = 0.25  # after a failure the store is not asked for so long
+_SLOW_SECONDS = 0.05  # a store that takes longer to answer one prompt is not asked for others
+_MOST_ASKING = 2000
 
 
 class StoreLookup:
@@ -48,6 +50,7 @@ class StoreLookup:
         self._section = section
         self._rests_until = 0.0
         self._failure: StoreError | None = None
+        self._asking: dict[asyncio.Task[LookupResult], float] = {}  # task -> since when
         self.failures = Failures()
         """Why the store did not answer, by kind."""
         self.lookups = 0
@@ -78,9 +81,11 @@ class StoreLookup:
         now = time.monotonic()
         if self.is_copy_fresh(now):
             return self._match_copy(model, prompt, now)
+        if self._is_slow(now):
+            return self._match_copy(model, prompt, now)
         try:
             async with asyncio.timeout_at(until):
-                result = await self._ask_store(model, prompt)
+                result = await self._ask_in_turn(model, prompt, now)
         except TimeoutError:
             return self._match_without_store(model, prompt)
         except StoreError:
@@ -93,6 +98,28 @@ class StoreLookup:
     def _match_copy(self, model: str, prompt: PromptKeys, now: float) -> PromptMatch:
         pods, match = self._index.pods_of(model), self._index.match(model, prompt)
         return PromptMatch(pods, match, self._workers.trust_status, now, self.seconds_behind(now))
+
+    def _is_slow(self, now: float) -> bool:
+        """Whether the copy answers, though it lags, because the store lets others wait already."""
+        since = next(iter(self._asking.values()), now)
+        return self._section.copy_blocks and now - since > _SLOW_SECONDS
+
+    async def _ask_in_turn(self, model: str, prompt: PromptKeys, now: float) -> LookupResult:
+        """Ask the store in a task of its own, which goes on when its caller waits no longer.
+
+        So it is learned that the store hangs, however little time callers have.
+        """
+        if len(self._asking) >= _MOST_ASKING:
+            raise StoreError("timeout", f"{_MOST_ASKING} prompts wait for the store already")
+        task = asyncio.create_task(self._ask_store(model, prompt), name="store lookup")
+        self._asking[task] = now
+        task.add_done_callback(self._on_asked)
+        return await asyncio.shield(task)
+
+    def _on_asked(self, task: asyncio.Task[LookupResult]) -> None:
+        self._asking.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told
 
     def _match_without_store(self, model: str, prompt: PromptKeys) -> PromptMatch:
         """Answer what is known here, because the caller waits no longer."""

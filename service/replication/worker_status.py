@@ -252,9 +252,10 @@ def effective_status(
     state = status.state
     if state is TrustState.UNKNOWN:
         return TrustStatus(state, status.reason, silent, status.as_of)
-    if doubt:
+    is_silent = bool(stale_after) and silent is not None and silent > stale_after
+    if doubt and not (is_silent and doubt == "owner_lost"):
         state = TrustState.STALE if doubt == "copy_behind" else TrustState.RECOVERING
         return TrustStatus(state, doubt, silent, status.as_of)
-    if stale_after and silent is not None and silent > stale_after:
+    if is_silent:  # also a worker that nobody owns, and that nobody has heard of since
         return TrustStatus(TrustState.STALE, "silent", silent, status.as_of)
     return TrustStatus(state, status.reason, silent, status.as_of)

@@ -17,13 +17,14 @@ from service.routing.decisions import Decisions, SpeculativeBlocks
 from service.routing.errors import (
     HandleUnknownError,
     NotRoutedError,
+    OutcomeError,
     PodAmbiguousError,
     RoutingError,
     SpeculationFullError,
     UnknownRankError,
 )
 from service.routing.exchange import NoPeers, RoutingExchange, RoutingPeers
-from service.routing.handles import Handles, Promise, Promises, ScoredKeys
+from service.routing.handles import Handles, Promise, Promises, ScoredKeys, instance_of
 from service.routing.outcomes import DeliveredTokens, OutcomeLimits, Outcomes
 from service.routing.routing import (
     CountedOutcome,
@@ -41,6 +42,7 @@ __all__ = [
     "Handles",
     "NoPeers",
     "NotRoutedError",
+    "OutcomeError",
     "OutcomeLimits",
     "Outcomes",
     "PodAmbiguousError",
@@ -56,5 +58,6 @@ __all__ = [
     "SpeculationFullError",
     "SpeculativeBlocks",
     "UnknownRankError",
+    "instance_of",
     "tidy_routing",
 ]

@@ -22,6 +22,13 @@ class PodAmbiguousError(RoutingError):
     """The handle was recorded for several pods or ranks, and none of them is named."""
 
 
+class OutcomeError(RoutingError):
+    """An engine cannot have had so many tokens of the prompt."""
+
+    def __init__(self, cached: int, tokens: int) -> None:
+        super().__init__(f"cached_tokens is {cached}, and the prompt has {tokens} tokens")
+
+
 class SpeculationFullError(RoutingError):
     """Speculative blocks take all the memory that they may."""
 

@@ -8,16 +8,17 @@ one that gave it acts on it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
 
-from service.routing.errors import HandleUnknownError, RoutingError
+from service.routing.errors import HandleUnknownError, NotRoutedError, RoutingError
 from store import ForwardedOutcome, ForwardedRouting, RoutingEntry, SharedDecision, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from service.loops import Loop
     from service.routing.routing import Routing
@@ -28,6 +29,8 @@ _BYTES_OF_A_MESSAGE = 512
 _BYTES_OF_AN_ENTRY = 64 * 1024
 _MOST_ORIGINS = 256
 _PAUSE_SECONDS = 0.25  # after the store has failed
+_EARLY_SECONDS = 0.5  # by which the routing of an outcome has come
+_MOST_EARLY = 4096
 
 
 class RoutingPeers(Protocol):
@@ -57,7 +60,15 @@ class NoPeers(RoutingPeers):
 class RoutingExchange(RoutingPeers):
     """The other replicas, through the routing journal of the store."""
 
-    def __init__(self, journal: RoutingJournal, routing: Routing, failures: Failures) -> None:
+    def __init__(
+        self,
+        journal: RoutingJournal,
+        routing: Routing,
+        failures: Failures,
+        live_instances: Callable[[], Collection[bytes]],
+    ) -> None:
+        """Args: live_instances: what the handles of the live replicas begin with."""
+        self._live_instances = live_instances
         self._journal = journal
         self._routing = routing
         self._failures = failures
@@ -65,6 +76,7 @@ class RoutingExchange(RoutingPeers):
         self._waiting_bytes = 0
         self._has_news = asyncio.Event()
         self._number = 0
+        self._early: deque[tuple[float, ForwardedOutcome]] = deque()
         self._last_numbers: OrderedDict[bytes, int] = OrderedDict()
         self.lost = Counter()
 
@@ -74,6 +86,9 @@ class RoutingExchange(RoutingPeers):
 
     @override
     def tell(self, message: RoutingMessage) -> None:
+        is_shared = isinstance(message, SharedDecision)
+        if not is_shared and not message.handle.startswith(tuple(self._live_instances())):
+            raise HandleUnknownError
         size = _BYTES_OF_A_MESSAGE
         if isinstance(message, SharedDecision):
             size += sum(8 * len(keys) for keys in message.keys.values())
@@ -117,6 +132,7 @@ class RoutingExchange(RoutingPeers):
                 self._failures.record(error)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            self._count_early()
             for entry in entries:
                 if entry.origin != self._routing.handles.instance:
                     self._on_entry(entry)
@@ -145,4 +161,18 @@ class RoutingExchange(RoutingPeers):
                     self._routing.record(handle, pod, rank, seconds)
             case ForwardedOutcome(handle, pod, rank, cached, by_source):
                 if self._routing.handles.gave(handle):
-                    self._routing.report(handle, pod, rank, cached, by_source)
+                    try:
+                        self._routing.report(handle, pod, rank, cached, by_source)
+                    except NotRoutedError:  # another replica is about to tell of the routing
+                        if len(self._early) >= _MOST_EARLY:
+                            raise
+                        self._early.append((time.monotonic(), message))
+
+    def _count_early(self) -> None:
+        """Count the outcomes that came before their routings."""
+        while self._early and self._early[0][0] < time.monotonic() - _EARLY_SECONDS:
+            _, (handle, pod, rank, cached, by_source) = self._early.popleft()
+            try:
+                self._routing.report(handle, pod, rank, cached, by_source)
+            except RoutingError:
+                self.lost["refused"] += 1

@@ -6,6 +6,7 @@ import secrets
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.routing.errors import HandleUnknownError
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
 
     from indexer import Worker
 
-INSTANCE_BYTES = 8
+_INSTANCE_BYTES = 8
 _RANDOM_BYTES = 8
 _BYTES_OF_A_HANDLE = 700  # besides its keys and promises
 _BYTES_OF_A_PROMISE = 17
 _BYTES_OF_A_NAME = 64  # besides its characters
+
+
+def instance_of(replica: str) -> bytes:
+    """Return what the handles of a replica begin with, given its identity."""
+    return blake2b(replica.encode(), digest_size=_INSTANCE_BYTES).digest()
 
 
 class Promise(NamedTuple):
@@ -70,6 +76,8 @@ class ScoredKeys:
     keys: Mapping[int, array[int]]
     """Tokens of a block -> the block keys of the prompt; at least for `block_size`."""
     promises: Promises
+    tokens: int = 0
+    """Of the prompt."""
     unknown_pods: Sequence[str] = ()
     """Pods that were asked for and are not known yet: the request may be their first."""
 
@@ -87,8 +95,8 @@ class Handles:
 
     def __init__(self, limit_bytes: int, seconds: float, now: Callable[[], float]) -> None:
         """Args: seconds: for which a handle is valid."""
-        self.instance = secrets.token_bytes(INSTANCE_BYTES)
-        """What all handles of this process begin with."""
+        self.instance = secrets.token_bytes(_INSTANCE_BYTES)
+        """What all handles of this process begin with; set it before the first one is given."""
         self.dropped = 0
         """Handles that were dropped before their time."""
         self._limit = limit_bytes

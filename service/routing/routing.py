@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indexer import Worker
 from service.routing.decisions import MOST_BLOCKS, Decisions
-from service.routing.errors import NotRoutedError, PodAmbiguousError, UnknownRankError
+from service.routing.errors import (
+    NotRoutedError,
+    OutcomeError,
+    PodAmbiguousError,
+    UnknownRankError,
+)
 from service.routing.exchange import NoPeers
 from service.routing.handles import NO_PROMISES, Handles, Promise, ScoredKeys
 from service.routing.outcomes import OutcomeLimits, Outcomes
@@ -66,6 +71,8 @@ class _Routed:
 class _OpenOutcome(NamedTuple):
     expires_at: float
     model: str
+    tokens: int
+    """Of the prompt."""
     workers: dict[Worker, _Routed]
 
 
@@ -109,7 +116,7 @@ class Routing:
         prompt = self.handles.get(handle)
         worker = self._worker_of(prompt, pod, rank)
         promise = prompt.promises.of(worker) or Promise()
-        self._await_outcome(handle, prompt.model, worker, promise)
+        self._await_outcome(handle, prompt, worker, promise)
         if self.decisions.add(handle, prompt, worker, seconds):
             self.peers.tell(_shared(handle, prompt, worker, seconds))
         blocks = min(len(prompt.keys[prompt.block_size]), MOST_BLOCKS)
@@ -132,12 +139,14 @@ class Routing:
             raise UnknownRankError(pod, rank, prompt.model)
         return Worker(pod, ranks[0] if rank is None else rank)
 
-    def _await_outcome(self, handle: bytes, model: str, worker: Worker, promise: Promise) -> None:
+    def _await_outcome(
+        self, handle: bytes, prompt: ScoredKeys, worker: Worker, promise: Promise
+    ) -> None:
         self._expire_outcomes()
         known = self._open.get(handle)
         if known is None:
             expires_at = self._now() + self._limits.outcome_seconds
-            known = self._open[handle] = _OpenOutcome(expires_at, model, {})
+            known = self._open[handle] = _OpenOutcome(expires_at, prompt.model, prompt.tokens, {})
             if len(self._open) > self._limits.open_outcomes:
                 self._open.popitem(last=False)
                 self.outcomes_dropped += 1
@@ -155,7 +164,7 @@ class Routing:
 
         pod: empty if the request was routed to one only.
 
-        Raises HandleUnknownError, NotRoutedError, PodAmbiguousError.
+        Raises HandleUnknownError, NotRoutedError, OutcomeError, PodAmbiguousError.
         """
         if not self.handles.gave(handle):
             self.peers.tell(ForwardedOutcome(handle, pod, rank, cached_tokens, by_source))
@@ -165,6 +174,8 @@ class Routing:
         if known is None:
             self.handles.get(handle)  # raises HandleUnknownError
             raise NotRoutedError("the handle was not recorded for any pod")
+        if cached_tokens > known.tokens:
+            raise OutcomeError(cached_tokens, known.tokens)
         worker = _reported_worker(known, pod, rank)
         routed = known.workers[worker]
         if not routed.is_reported:

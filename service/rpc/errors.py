@@ -13,6 +13,7 @@ from kvevents import TooManyRecordersError
 from service.routing import (
     HandleUnknownError,
     NotRoutedError,
+    OutcomeError,
     PodAmbiguousError,
     RoutingError,
     SpeculationFullError,
@@ -139,6 +140,7 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (DeadlineOverError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_OVER"),
     (HandleUnknownError, grpc.StatusCode.NOT_FOUND, "HANDLE_UNKNOWN"),
     (UnknownRankError, grpc.StatusCode.NOT_FOUND, "POD_UNKNOWN"),
+    (OutcomeError, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID"),
     (NotRoutedError, grpc.StatusCode.NOT_FOUND, "NOT_ROUTED"),
     (PodAmbiguousError, grpc.StatusCode.FAILED_PRECONDITION, "POD_AMBIGUOUS"),
     (SpeculationFullError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),

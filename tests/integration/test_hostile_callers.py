@@ -14,13 +14,15 @@ from typing import Any
 
 import grpc
 import pytest
-from kvatlas.v1 import scoring_pb2
+from kvatlas.v1 import explain_pb2, routing_pb2, scoring_pb2
 from support.paths import ROOT
 from support.services.one_pod import MODEL, TOKENS, score_request, service_with_pod
 from support.services.process import ServiceProcess
 
 SCORE = "/kvatlas.v1.ScoringService/Score"
 SCORE_MANY = "/kvatlas.v1.ScoringService/ScoreMany"
+EXPLAIN = "/kvatlas.v1.ExplainService/Explain"
+RECORD_ROUTINGS = "/kvatlas.v1.RoutingService/RecordRoutings"
 HONEST = score_request(TOKENS).SerializeToString()
 HONEST_SECONDS = 0.02
 
@@ -56,8 +58,25 @@ def attack(name: str) -> tuple[str, bytes]:
             request.prompt.chat_completion = "[" + "[]," * 2_700_000 + "[]]"
             return SCORE, request.SerializeToString()
         case _:
-            raise ValueError(name)
+            return attack_on_other_methods(name)
     return SCORE_MANY, scoring_pb2.ScoreManyRequest(requests=requests).SerializeToString()
+
+
+def attack_on_other_methods(name: str) -> tuple[str, bytes]:
+    match name:
+        case "a long prompt to explain":
+            explained = explain_pb2.ExplainRequest(score=prompt(tokens=2**20, items=64, pods=200))
+            return EXPLAIN, explained.SerializeToString()
+        case "a long prompt with a handle":
+            request = prompt(tokens=2**20)
+            request.want_handle = True
+            return SCORE, request.SerializeToString()
+        case "handles that nobody gave":
+            one = routing_pb2.RecordRoutingRequest(handle=bytes(64), pod="pod")
+            many = routing_pb2.RecordRoutingsRequest(requests=[one] * 10_000)
+            return RECORD_ROUTINGS, many.SerializeToString()
+        case _:
+            raise ValueError(name)
 
 
 async def call(channel: grpc.aio.Channel, method: str, raw: bytes, timeout: float) -> str:
@@ -125,6 +144,9 @@ async def honest_answers(address: str, seconds: float) -> Counter[str]:
         "many pods",
         "many items",
         "a long prompt of many images",
+        "a long prompt to explain",
+        "a long prompt with a handle",
+        "handles that nobody gave",
         "JSON of many values",
     ],
 )

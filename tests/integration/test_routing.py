@@ -240,6 +240,17 @@ async def test_an_outcome_that_cannot_be_counted_is_refused(
         assert (refused.value.code, refused.value.reason) == (code, reason)
 
 
+async def test_an_engine_cannot_have_more_tokens_than_the_prompt(
+    ways: Callable[..., Asker],
+) -> None:
+    async with two_pods() as (service, _):
+        asker = ways(service.channel)
+        handle = await routed(asker, POD, TOKENS)
+        with pytest.raises(RefusedError, match="REQUEST_INVALID"):
+            await asker.report(handle=handle, cached_tokens=65)
+        await asker.report(handle=handle, cached_tokens=64)
+
+
 async def test_an_unrecorded_handle_has_no_outcome(ways: Callable[..., Asker]) -> None:
     async with two_pods() as (service, _):
         asker = ways(service.channel)
@@ -351,6 +362,22 @@ async def test_every_replica_counts_what_any_replica_is_told(
             return rank.delivered.delivered_tokens == 5
 
         await until(the_first_has_counted)
+        for handle in (bytes(16), answer.handle[:8] + bytes(8), bytes(8) + answer.handle[8:]):
+            if handle.startswith(answer.handle[:8]):
+                assert (await second.record(handle=handle, pod=pod.pod)).forwarded
+            else:
+                with pytest.raises(RefusedError, match="HANDLE_UNKNOWN"):
+                    await second.record(handle=handle, pod=pod.pod)
+        await fleet.stop("a")
+
+        async def the_handle_is_unknown() -> bool:
+            try:
+                await second.record(handle=answer.handle, pod=pod.pod)
+            except RefusedError as error:
+                return error.reason == "HANDLE_UNKNOWN"
+            return False
+
+        await until(the_handle_is_unknown)
 
 
 async def test_events_confirm_a_routing_at_every_replica(redis: StoreProcess) -> None:

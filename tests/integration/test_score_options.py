@@ -6,12 +6,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import msgpack
 import pytest
-from kvatlas.v1 import scoring_pb2
+from kvatlas.v1 import scoring_pb2, scoring_pb2_grpc
 from kvatlas.v1.routing_pb2 import PodRank
 from kvatlas.v1.scoring_pb2 import PartialAnswer
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from support.deadlines import DEADLINE_SECONDS
 from support.services.asking import ASKERS, Asker, CallAsker, RefusedError
 from support.services.one_pod import (
     MODEL,
@@ -31,7 +33,6 @@ from service.replication import SharedReplica
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    import grpc
     from kvatlas.v1.scoring_pb2 import ScoreResponse
     from support.services.running import RunningService
     from support.stores.servers import StoreProcess
@@ -234,3 +235,34 @@ async def test_a_store_that_is_late_leaves_what_is_known_here(
             else:
                 assert (entry.matched_blocks, entry.trust_reason) == (0, "store_late")
         assert lookup.late == 1
+
+
+async def test_a_store_that_hangs_keeps_nobody_waiting_who_has_a_copy(
+    redis: StoreProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even callers who give up long before the store is known to hang."""
+    async with replicated_fleet(redis.url) as (fleet, prompts):
+        await fleet.start("a", timeout_seconds=30)
+        await fleet.until_connected()
+        fleet.publish()
+        await fleet.until_agreed()
+        service = fleet.replicas["a"]
+        replica = service.application.replica
+        assert isinstance(replica, SharedReplica)
+        lookup, hangs = replica.lookup, NeverEnds()
+        monkeypatch.setattr(lookup, "is_copy_fresh", lambda _: False)
+        monkeypatch.setattr(lookup._lookup, "match", hangs.tokenize)
+        stub: Any = scoring_pb2_grpc.ScoringServiceStub(service.channel)
+        request = request_of_prompt(prompts[0])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                try:
+                    answer = await stub.Score(request, timeout=0.02)
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                else:
+                    break
+        assert answer.HasField("copy_behind_seconds")
+        for _ in range(50):
+            await stub.Score(request, timeout=10)
+        assert len(lookup._asking) < 50

@@ -86,7 +86,7 @@ class RoutingMachine(RuleBasedStateMachine):
         promises = Promises(
             WORKERS, array("I", [promised] * count), array("I", [0] * count), bytes([exact] * count)
         )
-        handle = self.routing.handles.add(ScoredKeys(MODEL, BLOCK, asked.known_keys, promises))
+        handle = self.routing.handles.add(ScoredKeys(MODEL, BLOCK, asked.known_keys, promises, 20))
         assert handle not in self.handles
         self.handles[handle] = prompt, self.time + 50.0
         for worker in WORKERS:

@@ -65,14 +65,16 @@ class RoutingServiceServicer(object):
         """Records that the request with this handle was sent to a pod. Until the pod's own events confirm
         that it holds the blocks of the prompt, or the time passes, they count as speculative for it (of
         a very long prompt, the first 8,192 blocks). Recorded again for the same pod and rank, the time
-        is prolonged. One handle may be recorded for several pods, for example a prefill and a decode
-        pod.
+        is prolonged, never shortened. Blocks that the pod removes stay speculative; a decision ends when
+        the pod stores its last block. One handle may be recorded for several pods, for example a prefill
+        and a decode pod.
 
         INVALID_ARGUMENT: no handle, no pod, or a time beyond `routing.max_ttl_seconds`.
         NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or the pod does not serve the
         model and was not named in the request that was scored (POD_UNKNOWN). A pod that was named, and
         has not been heard of yet, may be recorded: it may just have started.
-        RESOURCE_EXHAUSTED: speculative blocks take all the memory that they may (LIMIT_EXCEEDED).
+        RESOURCE_EXHAUSTED: speculative blocks take all the memory that they may (LIMIT_EXCEEDED,
+        `routing.memory`). The outcome can be reported all the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,11 +91,12 @@ class RoutingServiceServicer(object):
         """Says how many tokens of the prompt the engine found in its cache (in vLLM's answers:
         usage.prompt_tokens_details.cached_tokens). kvatlas compares that with the reusable tokens of
         its answer, per pod and model. An exact rank whose engine delivers too little is `degraded
-        (under_delivers)` from then on, and is asked again what it holds.
+        (under_delivers)` until it has been asked again what it holds, restarts or clears its cache;
+        later outcomes do not lift it. Of ranks that are not exact, outcomes are only counted.
 
         Reported twice for the same pod and rank, an outcome counts once.
 
-        INVALID_ARGUMENT: no handle. NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or
+        INVALID_ARGUMENT: no handle, or more tokens than the prompt has. NOT_FOUND: the handle is unknown or has expired (HANDLE_UNKNOWN), or
         was not recorded for that pod (NOT_ROUTED). FAILED_PRECONDITION: the handle was recorded for
         several pods or ranks, and the request does not say which one it is about (POD_AMBIGUOUS).
         """

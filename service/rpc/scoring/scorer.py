@@ -131,7 +131,7 @@ class Scorer:
             partial=PartialAnswer(step=cut, scored_tokens=scored) if cut else None,
         )
         if written.answered is not None and prompt.tokens >= prompt.block_size:
-            response.handle = self._handle(model, prompt, written, written.answered)
+            response.handle = self._handle(model, prompt, total_tokens, written, written.answered)
         if response.total_blocks and matched.pods and not cut:
             self._answers.matched(written.longest, response.total_blocks, written.trust_state)
             self._unmatched.record(model, matched=written.longest > 0)
@@ -196,14 +196,20 @@ class Scorer:
         return prompt, None
 
     def _handle(
-        self, model: str, prompt: PromptKeys, written: WrittenScores, answered: AnsweredWorkers
+        self,
+        model: str,
+        prompt: PromptKeys,
+        total_tokens: int,
+        written: WrittenScores,
+        answered: AnsweredWorkers,
     ) -> bytes:
         """Return a handle for what was scored; empty if there is no room for it."""
         size = prompt.block_size
         prompt.block_keys(size)
         unknown = dict.fromkeys([*written.unknown, *(pod for pod, _ in written.unknown_ranks)])
+        promises, tokens = Promises(*answered), total_tokens
         return self._routing.handles.add(
-            ScoredKeys(model, size, prompt.known_keys, Promises(*answered), list(unknown))
+            ScoredKeys(model, size, prompt.known_keys, promises, tokens, list(unknown))
         )
 
     def _answer(

@@ -32,6 +32,7 @@ _ERROR = scoring_pb2.ScoreStreamResponse.ERROR_FIELD_NUMBER
 _ROUTING = scoring_pb2.ScoreStreamResponse.ROUTING_FIELD_NUMBER
 _OUTCOME = scoring_pb2.ScoreStreamResponse.OUTCOME_FIELD_NUMBER
 _RECORDS = {"record_routing", "report_outcome"}
+_TURN_SECONDS = 0.0003  # how long one stream is answered before others are
 
 
 class _Clock:
@@ -84,9 +85,14 @@ class ScoreStream:
 
     async def run(self) -> None:
         """Answer until the caller sends no more. Raises KNOWN_ERRORS, which end the stream."""
+        began = self._now()
         try:
             while (raw := await self._exchange.read()) is not None:
                 await self._take(raw)
+                # A caller who never pauses would keep all others waiting.
+                if self._now() - began > _TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    began = self._now()
             while self._tasks:
                 await asyncio.wait(self._tasks.values())
         finally:
