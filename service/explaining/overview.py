@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 def overview(explanation: Explanation) -> str:
     """Return what became of the prompt in the whole fleet, and what to look at."""
     parts = [_holders(explanation)]
-    if explanation.unknown:
+    if explanation.unknown and not explanation.pods:
+        unknown = f"None of the pods asked about is known: {listed(explanation.unknown)}."
+        parts = [unknown, f"Of all pods: {parts[0]}"]
+    elif explanation.unknown:
         parts.append(f"Not known for this model: {listed(explanation.unknown)}.")
-    best, total = explanation.best, explanation.asked.total_blocks
-    if total and (best is None or best.matched_blocks < total):
+    total, ranks = explanation.asked.total_blocks, [r for p in explanation.pods for r in p.ranks]
+    held = max((rank.facts.match.matched_blocks for rank in ranks), default=0)
+    if held < total:
         if explanation.suspects:
             parts.append(explanation.suspects[0].summary)
-        elif best is None or not best.matched_blocks:
+        elif not held:
             parts.append(_commonest_reason(explanation))
         if not explanation.tries_salts:
             parts.append("Whether another cache salt would match is told at admin.listen only.")

@@ -38,7 +38,9 @@ def _prefix(rank: ExplainedRank) -> str:
     tiers = f" ({by_tier(facts.match.by_tier)})" if facts.match.by_tier else ""
     blocks = f"holds {matched} of {some(total, 'block')}{tiers}"
     reusable = f"and can reuse {some(facts.match.reusable_tokens, 'token')}"
-    return f"It {blocks}, {reusable}.{_zero(rank)}"
+    about = some(facts.speculative, "further block")
+    soon = f" It is about to hold {about}, as was recorded." if facts.speculative else ""
+    return f"It {blocks}, {reusable}.{soon}{_zero(rank)}"
 
 
 def _zero(rank: ExplainedRank) -> str:

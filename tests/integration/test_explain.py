@@ -200,6 +200,7 @@ async def test_blocks_that_are_about_to_come_are_speculative(pods: Pods) -> None
     )
     rank = rank_of(await explain(pods.service.channel, request), POD)
     assert (rank.matched_blocks, rank.speculative_blocks) == (1, 3)
+    assert "about to hold 3 further blocks" in rank.summary
 
 
 # The request
@@ -218,6 +219,7 @@ async def test_a_pod_named_without_its_port_is_unknown_and_the_name_with_it_is_s
         ("10.0.0.3:8000", [], "another"),
         ("nobody", [], ""),
     ]
+    assert answer.summary.startswith("None of the pods asked about is known: 10.0.0.1, ")
 
 
 async def test_only_the_requested_pods_are_explained(pods: Pods) -> None:
