@@ -68,7 +68,7 @@ def attack_on_other_methods(name: str) -> tuple[str, bytes]:
             explained = explain_pb2.ExplainRequest(score=prompt(tokens=2**20, items=64, pods=200))
             return EXPLAIN, explained.SerializeToString()
         case "a long prompt with a handle":
-            request = prompt(tokens=2**20)
+            request = prompt(tokens=2**18)
             request.want_handle = True
             return SCORE, request.SerializeToString()
         case "handles that nobody gave":
