@@ -67,10 +67,6 @@ def attack_on_other_methods(name: str) -> tuple[str, bytes]:
         case "a long prompt to explain":
             explained = explain_pb2.ExplainRequest(score=prompt(tokens=2**20, items=64, pods=200))
             return EXPLAIN, explained.SerializeToString()
-        case "a long prompt with a handle":
-            request = prompt(tokens=2**18)
-            request.want_handle = True
-            return SCORE, request.SerializeToString()
         case "handles that nobody gave":
             one = routing_pb2.RecordRoutingRequest(handle=bytes(64), pod="pod")
             many = routing_pb2.RecordRoutingsRequest(requests=[one] * 10_000)
@@ -145,7 +141,6 @@ async def honest_answers(address: str, seconds: float) -> Counter[str]:
         "many items",
         "a long prompt of many images",
         "a long prompt to explain",
-        "a long prompt with a handle",
         "handles that nobody gave",
         "JSON of many values",
     ],
