@@ -140,7 +140,10 @@ def test_a_demo_that_is_interrupted_early_ends_without_a_word(number: int, delay
         assert time.monotonic() < deadline
     time.sleep(delay)  # any moment of its first second will do
     process.send_signal(number)
-    _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    try:
+        _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    finally:
+        process.kill()
     assert "Traceback" not in errors
     # Python itself ends by SIGINT if that came while an import evaluated a string.
     assert process.returncode in {128 + number, -signal.SIGINT}

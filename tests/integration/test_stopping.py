@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from support.deadlines import DEADLINE_SECONDS
 from support.services.one_pod import MODEL, score_request
-from support.services.process import KVATLAS_COMMAND, ServiceProcess
+from support.services.process import KVATLAS_COMMAND, PYTHON, ServiceProcess
 from support.services.running import local_configuration
 
 from service.application import Application
@@ -279,7 +279,7 @@ async def test_a_listener_that_dies_is_noticed() -> None:
 def started(*arguments: str, **more: Any) -> subprocess.Popen[str]:
     """Start Python; SIGINT interrupts it, also where these tests run in the background."""
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, *arguments],
+        [*PYTHON, *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -295,7 +295,7 @@ def test_a_signal_while_the_service_waits_for_its_store_ends_it_cleanly(
     with socket.create_server(("127.0.0.1", 0)) as store:
         port = store.getsockname()[1]
         process = started(
-            *KVATLAS_COMMAND[1:],
+            *KVATLAS_COMMAND[len(PYTHON) :],
             *("serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--metrics-listen="),
             f"--index=redis://127.0.0.1:{port}",
         )
@@ -314,7 +314,7 @@ def test_a_signal_while_the_service_waits_for_its_store_ends_it_cleanly(
 def test_a_signal_while_a_command_is_imported_ends_it_without_a_traceback(
     number: signal.Signals, imported: str
 ) -> None:
-    process = started("-X", "importtime", *KVATLAS_COMMAND[1:], "demo")
+    process = started("-X", "importtime", *KVATLAS_COMMAND[len(PYTHON) :], "demo")
     assert process.stderr is not None
     for line in process.stderr:
         if re.search(rf"\| +{re.escape(imported)}$", line):

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from support.deadlines import DEADLINE_SECONDS
@@ -42,13 +43,17 @@ def on_terminal(command: Sequence[str], *steps: Step, columns: int = 120) -> Sho
         start_new_session=True,
     )
     os.close(theirs)
+    timer = threading.Timer(DEADLINE_SECONDS, process.kill)
+    timer.start()
     text, remaining = "", list(steps)
     while part := _read(ours):
         text += part.decode(errors="replace")
         while remaining and remaining[0][0] in text:
             remaining.pop(0)[1](process)
     os.close(ours)
-    return Shown(process.wait(timeout=DEADLINE_SECONDS), text)
+    status = process.wait()
+    timer.cancel()
+    return Shown(status, text)
 
 
 def signalled(text: str, number: int = signal.SIGINT) -> Step:

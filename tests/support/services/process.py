@@ -11,7 +11,10 @@ import threading
 
 from support.deadlines import DEADLINE_SECONDS
 
-KVATLAS_COMMAND = [sys.executable, "-P", "-m", "service"]
+PYTHON = ["env", "--default-signal=INT", sys.executable]
+"""Python that SIGINT interrupts, also where these tests run in the background."""
+
+KVATLAS_COMMAND = [*PYTHON, "-P", "-m", "service"]
 """The command line; -P runs the installed package rather than the one in this directory."""
 
 
