@@ -17,7 +17,7 @@ import sys
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from kvatlas_client import AsyncClient, KvatlasError, NotFoundError, score_request
+from kvatlas_client import AsyncClient, KvatlasError, score_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class Scheduler:
             return None
         try:
             return (await self._stream.report_outcome(handle, cached)).promised_tokens
-        except NotFoundError as error:  # the request took longer than handles are kept
+        except KvatlasError as error:  # such as that the request took longer than handles are kept
             print(f"not reported: {error}", file=sys.stderr)
             return None
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from support.services.running import RunningService
 
 EXAMPLES = ROOT / "examples"
-CACHED = 40  # tokens that a pod says it had
+CACHED = 16  # tokens that a pod says it had
 PYTHON = [sys.executable, "-P", str(EXAMPLES / "python" / "scheduler.py")]
 PATIENT_MS = "30000"  # a busy machine takes longer than a scheduler would wait
 
