@@ -36,13 +36,8 @@ class SeenRoots:
 
     def add(self, event: BlockStored) -> None:
         """An event begins a sequence."""
-        first = event.token_ids[0] if event.token_ids else None
-        if (
-            first is not None
-            and len(self.first_tokens) < _MOST_TOKENS
-            and first not in self.first_tokens
-        ):
-            self.first_tokens.add(first)
+        if len(self.first_tokens) < _MOST_TOKENS and event.token_ids:
+            self.first_tokens.add(event.token_ids[0])
         if event.lora_name:
             _add(self.adapters, event.lora_name)
 
