@@ -94,6 +94,7 @@ class Decisions:
         """What live decisions are charged for."""
         self._index = index
         self._trees: dict[str, PrefixTree] = {}  # by model
+        self._by_worker: dict[Worker, _WorkerDecisions] = {}
         self._limit_bytes = limit_bytes
         self._now = now
         self._live = 0
@@ -143,10 +144,10 @@ class Decisions:
         self.bytes += decision.size
         self._live += 1
         self._trees.setdefault(prompt.model, PrefixTree()).add(keys, worker)
-        watcher = self._index.watchers.get(worker)
-        if not isinstance(watcher, _WorkerDecisions):
-            watcher = self._index.watchers[worker] = _WorkerDecisions(self)
-        watcher.by_last_key.setdefault(decision.last_key, []).append(decision)
+        own = self._by_worker.get(worker)
+        if own is None:
+            own = self._by_worker[worker] = self._index.watchers[worker] = _WorkerDecisions(self)
+        own.by_last_key.setdefault(decision.last_key, []).append(decision)
         return decision
 
     def _last_key(self, prompt: ScoredKeys, worker: Worker, blocks: int) -> int:
@@ -170,9 +171,8 @@ class Decisions:
 
         For workers whose events are applied by another replica: their blocks come unannounced.
         """
-        for worker, watcher in list(self._index.watchers.items()):
-            if isinstance(watcher, _WorkerDecisions):
-                watcher.on_stored(self._index.held(worker, array("Q", watcher.by_last_key)))
+        for worker, own in list(self._by_worker.items()):
+            own.on_stored(self._index.held(worker, array("Q", own.by_last_key)))
 
     def expire(self) -> None:
         """End the decisions whose time is over."""
@@ -203,12 +203,10 @@ class Decisions:
             decision.keys = array("Q")
 
     def _forget(self, decision: _Decision) -> None:
-        watcher = self._index.watchers.get(decision.worker)
-        if not isinstance(watcher, _WorkerDecisions):
-            return
-        others = watcher.by_last_key[decision.last_key]
+        own = self._by_worker[decision.worker]
+        others = own.by_last_key[decision.last_key]
         others.remove(decision)
         if not others:
-            del watcher.by_last_key[decision.last_key]
-        if not watcher.by_last_key:
-            del self._index.watchers[decision.worker]
+            del own.by_last_key[decision.last_key]
+        if not own.by_last_key:
+            del self._by_worker[decision.worker], self._index.watchers[decision.worker]

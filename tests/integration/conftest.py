@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.services.asking import ASKERS, Asker
 from support.services.one_pod import service_with_pod
 from support.stores.servers import StoreProcess, server_program, store_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    import grpc
     from support.engines.publisher import Publisher
     from support.services.running import RunningService
 
@@ -33,6 +35,20 @@ def service(service_and_pod: tuple[RunningService, Publisher]) -> RunningService
 @pytest.fixture
 def pod(service_and_pod: tuple[RunningService, Publisher]) -> Publisher:
     return service_and_pod[1]
+
+
+@pytest.fixture(params=ASKERS)
+async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Asker]]:
+    """Makes an asker of one kind, given a channel."""
+    made: list[Asker] = []
+
+    def make(channel: grpc.aio.Channel) -> Asker:
+        made.append(ASKERS[request.param](channel))
+        return made[-1]
+
+    yield make
+    for asker in made:
+        asker.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from kvatlas.v1.routing_pb2 import ReportOutcomeRequest, ReportOutcomesRequest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_DEGRADED, TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
-from support.services.asking import ASKERS, Asker, CallAsker, RefusedError, StreamAsker
+from support.services.asking import Asker, CallAsker, RefusedError, StreamAsker
 from support.services.one_pod import (
     MODEL,
     POD,
@@ -31,27 +31,12 @@ from support.services.running import local_configuration, running_service
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    import grpc
     from kvatlas.v1.scoring_pb2 import PodScore, ScoreRequest
     from support.services.running import RunningService
     from support.stores.servers import StoreProcess
 
 OTHER = "10.0.0.2:8000"
 LONG = 60_000  # ms
-
-
-@pytest.fixture(params=ASKERS)
-async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Asker]]:
-    """Makes an asker of one kind, given a channel."""
-    made: list[Asker] = []
-
-    def make(channel: grpc.aio.Channel) -> Asker:
-        made.append(ASKERS[request.param](channel))
-        return made[-1]
-
-    yield make
-    for asker in made:
-        asker.close()
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from kvatlas.v1.routing_pb2 import PodRank
 from kvatlas.v1.scoring_pb2 import PartialAnswer
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
-from support.services.asking import ASKERS, Asker, CallAsker, RefusedError
+from support.services.asking import Asker, CallAsker, RefusedError
 from support.services.one_pod import (
     MODEL,
     POD,
@@ -51,20 +51,6 @@ class NeverEnds:
             await asyncio.Event().wait()
         finally:
             self.cancelled += 1
-
-
-@pytest.fixture(params=ASKERS)
-async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Asker]]:
-    """Makes an asker of one kind, given a channel."""
-    made: list[Asker] = []
-
-    def make(channel: grpc.aio.Channel) -> Asker:
-        made.append(ASKERS[request.param](channel))
-        return made[-1]
-
-    yield make
-    for asker in made:
-        asker.close()
 
 
 def of_rank(sequence: int, rank: int, *events: dict[str, Any], pod: str = POD) -> list[bytes]:

@@ -6,9 +6,16 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from indexer import CacheLayout, EngineHash, KeyScheme, MemoryIndex, Place, PromptKeys, Worker
 from service.routing import OutcomeLimits, Promises, Routing, RoutingLimits, ScoredKeys
@@ -205,3 +212,9 @@ class RoutingMachine(RuleBasedStateMachine):
 
 RoutingMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40)
 TestRouting = RoutingMachine.TestCase
+
+
+@pytest.mark.soak
+def test_routings_follow_the_naive_model_through_many_more_examples() -> None:
+    more = settings(max_examples=10_000, stateful_step_count=60)
+    run_state_machine_as_test(RoutingMachine, settings=more)

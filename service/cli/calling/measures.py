@@ -74,7 +74,7 @@ def read_measures(address: str, timeout: float) -> Measures:
         with closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
             return _measures(_page(connection))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise MeasuresError(f"no metrics from {address}: {error}") from None
+        raise MeasuresError(f"no metrics from {address} (see --metrics): {error}") from None
 
 
 def _page(connection: http.client.HTTPConnection) -> str:
