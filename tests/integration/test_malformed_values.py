@@ -13,6 +13,7 @@ import zmq
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
+from support.services.asking import CallAsker
 from support.services.one_pod import MODEL, TOKENS, block_stored, frame, score, score_request
 from support.services.running import RunningService, local_configuration, running_service
 from support.stores.servers import StoreProcess, server_program, store_process
@@ -233,3 +234,44 @@ async def test_a_malformed_journal_entry_has_the_shard_loaded_again(redis: Store
             await eventually(followed)
             assert replica_of(service).follower.failures["malformed"] >= 1
             assert not service.application.loops.deaths
+
+
+async def test_a_damaged_journal_of_routings_is_counted_and_goes_on(redis: StoreProcess) -> None:
+    async with three_pods(redis.url) as pods, pods.replica("a") as a, pods.replica("b") as b:
+        await pods.settled(a=a, b=b)
+        pods.publish()
+        for service in (a, b):
+            await service.until_applied({(pod, 0): 0 for pod in PODS})
+        asker, pod = CallAsker(a.channel), PODS[0]
+
+        async def is_told() -> bool:
+            """Another request is routed; whether the other replica has heard of any by now."""
+            answer = await asker.score(score_request(TOKENS, want_handle=True))
+            await asker.record(handle=answer.handle, pod=pod, ttl_ms=300)
+            found = await score(b, score_request(TOKENS, pods=[pod]))
+            return found.pods[0].speculative_blocks > 0
+
+        async def is_over() -> bool:
+            found = await score(b, score_request(TOKENS, pods=[pod]))
+            return found.pods[0].speculative_blocks == 0
+
+        await eventually(is_told)
+        with redis.client() as client:
+            client.xadd(pods.key("routings"), {"e": NOT_MSGPACK})
+        peers = b.application._servers._served.routing.peers
+
+        async def is_counted() -> bool:
+            await asyncio.sleep(0.001)
+            return peers.lost["malformed"] == 1
+
+        await eventually(is_counted)
+        await eventually(is_over)
+        await eventually(is_told)
+        await eventually(is_over)
+        with redis.client() as client:
+            client.set(pods.key("routings"), "no stream")
+        await eventually(is_told)
+        failures = [replica_of(service).failures.counts["malformed"] for service in (a, b)]
+        assert sum(failures) >= 1
+        assert not a.application.loops.deaths
+        assert not b.application.loops.deaths
