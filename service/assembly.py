@@ -129,7 +129,11 @@ def make_routing(
         handle_seconds=section.handle_seconds,
         outcome_seconds=section.outcome_seconds,
         open_outcomes=section.open_outcomes,
-        under_delivery=OutcomeLimits(section.under_delivery_share, section.under_delivery_outcomes),
+        under_delivery=OutcomeLimits(
+            section.under_delivery_share,
+            section.under_delivery_outcomes,
+            section.under_delivery_seconds,
+        ),
     )
     return Routing(index, limits, on_under_delivery)
 

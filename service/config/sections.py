@@ -187,6 +187,9 @@ class RoutingSection(Section):
     under_delivery_outcomes: int = Field(
         32, ge=1, le=10_000, description="over how many outcomes that is judged"
     )
+    under_delivery_seconds: float = Field(
+        60.0, ge=0, le=86_400, description="at least so long between two doubts of one rank"
+    )
 
     @model_validator(mode="after")
     def _ttl(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +26,8 @@ class OutcomeLimits(NamedTuple):
     """Of the promised tokens, how many may be missing; 1: any number."""
     outcomes: int
     """Over how many outcomes that is judged."""
+    seconds: float
+    """How long after a doubt there is no other one: each may lead to a replay."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class DeliveredTokens:
     """Tokens that were promised and not delivered, summed up over requests."""
     by_source: Counter[str] = field(default_factory=Counter)
     """Delivered tokens by where the engine had them, as far as that was reported."""
+    doubted_at: float = -math.inf
+    """When it was last found to deliver too little."""
     recent: deque[tuple[int, int]] = field(default_factory=deque)
     """Promised and missing tokens of the last requests whose promise was exact."""
 
@@ -71,10 +77,16 @@ class DeliveredTokens:
 class Outcomes:
     """The outcomes of each worker."""
 
-    def __init__(self, limits: OutcomeLimits, on_under_delivery: Callable[[Worker], None]) -> None:
+    def __init__(
+        self,
+        limits: OutcomeLimits,
+        on_under_delivery: Callable[[Worker], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Args: on_under_delivery: told of a worker that delivers too little."""
         self._limits = limits
         self._on_under_delivery = on_under_delivery
+        self._now = now
         self._by_worker: OrderedDict[tuple[Worker, str], DeliveredTokens] = OrderedDict()
 
     def add(
@@ -92,7 +104,11 @@ class Outcomes:
                 self._by_worker.popitem(last=False)
             delivered = self._by_worker[worker, model] = DeliveredTokens()
         delivered.add(promise, cached, by_source)
-        if delivered.delivers_too_little(self._limits):
+        if not delivered.delivers_too_little(self._limits):
+            return
+        now = self._now()
+        if now - delivered.doubted_at >= self._limits.seconds:
+            delivered.doubted_at = now
             self._on_under_delivery(worker)
 
     def of(self, worker: Worker, model: str) -> DeliveredTokens | None:

@@ -100,7 +100,7 @@ class Routing:
         self.decisions = Decisions(index, limits.memory, now)
         self.peers: RoutingPeers = NoPeers()
         """Who else is told of routings."""
-        self.outcomes = Outcomes(limits.under_delivery, on_under_delivery)
+        self.outcomes = Outcomes(limits.under_delivery, on_under_delivery, now)
         self.outcomes_dropped = 0
         """Routings whose outcome could not be awaited, because there were too many."""
         self._open: OrderedDict[bytes, _OpenOutcome] = OrderedDict()

@@ -64,7 +64,7 @@ class RoutingMachine(RuleBasedStateMachine):
         self.time = 0.0
         self.doubted: list[Worker] = []
         self.index = MemoryIndex(2**20)
-        limits = RoutingLimits(2**22, 50.0, 100.0, 1000, OutcomeLimits(SHARE, OUTCOMES))
+        limits = RoutingLimits(2**22, 50.0, 100.0, 1000, OutcomeLimits(SHARE, OUTCOMES, 0.0))
         self.routing = Routing(self.index, limits, self.doubted.append, lambda: self.time)
         self.held: dict[Worker, set[Prompt]] = {}
         self.decisions: list[Decision] = []

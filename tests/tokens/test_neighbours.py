@@ -43,11 +43,13 @@ async def test_small_chats_are_answered_while_many_large_ones_wait() -> None:
         refused = queue.counts.dropped[Drop.QUEUE_BYTES]
         assert len(done) <= refused + 6
         assert queue.pending_bytes <= 64 * 2**20
+        waiting, threads = len(queue.pending), 2
         for call in large:
             call.cancel()
         while queue.running or queue.pending:
             assert await ids(service, SMALL) == alone
-        assert queue.counts.dropped[Drop.CANCELLED] >= 5
+        # A thread may still take one before the cancellation arrives.
+        assert queue.counts.dropped[Drop.CANCELLED] >= waiting - threads
 
 
 async def test_a_large_request_that_is_no_json_is_refused_as_a_small_one_is() -> None:

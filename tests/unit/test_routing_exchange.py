@@ -54,7 +54,7 @@ class Replica:
     """A replica that gives handles, and hears what others tell."""
 
     def __init__(self) -> None:
-        limits = RoutingLimits(2**26, 60.0, 60.0, 100, OutcomeLimits(1.0, 1))
+        limits = RoutingLimits(2**26, 60.0, 60.0, 100, OutcomeLimits(1.0, 1, 0.0))
         self.routing = Routing(MemoryIndex(2**20), limits, lambda _: None)
         self.journal = GivenJournal()
         self.failures = Failures()
