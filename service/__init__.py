@@ -13,6 +13,7 @@ In path order:
     explaining     why a prompt has the scores that it has, without protobuf
     kernel         answers, encoded
     watching       the states of ranks as they change
+    discovery      which pods there are, and who says so
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured
     snapshot       the index in a file, across restarts

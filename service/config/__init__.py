@@ -8,6 +8,7 @@ listening        the sections about gRPC: addresses, credentials, connections
 models           the sections about models: tokenizers and chat templates
 events           the sections about events: sources and limits
 client           the section about clients: how they reach a service
+discovery        the sections about pods that are found
 section          what all sections have in common
 addresses        host:port or unix:/path: well-formed, local, colliding
 paths            paths that must lead somewhere

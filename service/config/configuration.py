@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from kvevents import EngineSettings
 from service.config.addresses import collide
 from service.config.client import ClientSection
+from service.config.discovery import DiscoverySection
 from service.config.events import EventsSection, SourceSection
 from service.config.layers.environment import PREFIX, SEPARATOR, unread_variables
 from service.config.layers.faults import ConfigurationError
@@ -63,6 +64,7 @@ class Configuration(BaseSettings):
     limits: LimitsSection = LimitsSection()
     routing: RoutingSection = RoutingSection()
     tokenization: TokenizationSection = TokenizationSection()
+    discovery: DiscoverySection = DiscoverySection()
     default_model: str = Field("", description="model of pods whose topic does not name one")
     pod_names: dict[str, str] = Field(
         {}, description="name in topics -> name that clients use, ip:port"

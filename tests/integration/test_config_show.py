@@ -60,7 +60,7 @@ CANDIDATES = [
         "name",
         "debug",
     ),
-    *("forget", "redis://h:1", "x-key", "300", "32MiB"),
+    *("http://h:8000", "forget", "redis://h:1", "x-key", "300", "32MiB"),
 ]
 
 
