@@ -99,7 +99,8 @@ class Application:
         _log.info("lame_duck", seconds=seconds)
         self.serving = False
         self._servers.become_lame_duck()
-        await asyncio.gather(self._servers.stop_admin(), asyncio.sleep(seconds))
+        leaving = (self._servers.stop_admin(), self.replica.begin_leaving())
+        await asyncio.gather(*leaving, asyncio.sleep(seconds))
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
