@@ -1,4 +1,4 @@
-"""The scripts of `lua/`: a dataclass for each names its arguments, in order. A test compares both."""
+"""The scripts of `lua/`: a dataclass for each, which names the arguments in their order."""
 
 from __future__ import annotations
 
