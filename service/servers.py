@@ -18,7 +18,7 @@ from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 
 from service.explaining import BlockLookups, Explainer
 from service.listening import GrpcServer, ListenerSettings
-from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals
+from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals, MethodCalls
 from service.rpc import (
     CallBounds,
     ExplainRoom,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from service.diagnostics import Diagnostics, UnmatchedPrompts
     from service.replication import Replica
     from service.routing import Routing
+    from service.tracing import CallTracer
     from tokenization import Tokenizers
 
 _log = structlog.get_logger("kvatlas.service")
@@ -68,6 +69,8 @@ class Served:
     diagnostics: Diagnostics
     unmatched: UnmatchedPrompts
     routing: Routing
+    tracer: CallTracer | None = None
+    """If calls are traced."""
 
 
 class Servers:
@@ -79,10 +82,13 @@ class Servers:
         """Args: registry: where calls and answers are counted."""
         self._configuration = configuration
         self._served = served
-        self._calls = CallMetrics(registry)
+        tracer = served.tracer
+        make_prompts = PromptReader if tracer is None else tracer.prompt_reader
+        make_scorer = Scorer if tracer is None else tracer.scorer
+        self._calls = CallMetrics(registry, MethodCalls if tracer is None else tracer.counting)
         refused = ListenerRefusals(registry)
-        prompts = PromptReader(served.tokenizers, configuration.limits)
-        scorer = Scorer(
+        prompts = make_prompts(served.tokenizers, configuration.limits)
+        scorer = make_scorer(
             *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
             *(served.unmatched, AnswerMetrics(registry), served.routing),
         )
