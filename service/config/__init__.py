@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         read_headers,
         read_tokens,
     )
+    from service.config.discovery import DiscoverySection, pod_url
     from service.config.layers.client import ClientSettings, load_client
     from service.config.layers.loading import Flag, Loaded, without_password
     from service.config.layers.settings import Setting, settings_of
@@ -56,6 +57,7 @@ _HOMES = {
         "read_headers",
         "read_tokens",
     ],
+    "discovery": ["DiscoverySection", "pod_url"],
     "layers.client": ["ClientSettings", "load_client"],
     "layers.faults": ["ConfigurationError"],
     "layers.loading": ["Flag", "Loaded", "without_password"],
@@ -72,6 +74,7 @@ __all__ = [
     "ClientSettings",
     "Configuration",
     "ConfigurationError",
+    "DiscoverySection",
     "Flag",
     "GrpcSection",
     "LimitsSection",
@@ -86,6 +89,7 @@ __all__ = [
     "load",
     "load_client",
     "load_with_origins",
+    "pod_url",
     "read_authorities",
     "read_certificates",
     "read_headers",
