@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kvatlas.v1 import scoring_pb2_grpc
+from support.certificates import Authority
 from support.deadlines import stretched
 from support.ports import free_port
 from support.services.one_pod import TOKENS, score_request
@@ -154,6 +156,22 @@ async def test_what_waits_is_sent_at_the_stop(collected: Collected) -> None:
     async with running_service(configured(collected.url, interval_seconds=60)) as service:
         await score(service)
     assert SCORE in {span.name for span in collected.spans}
+
+
+async def test_a_collector_with_tls_is_known_by_its_authority(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
+    authority.issue(tmp_path / "chain", tmp_path / "key")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "chain", tmp_path / "key")
+    with otlp_collector(tls=tls) as collected:
+        settings = configured(collected.url, ca_file=str(authority.file), interval_seconds=60)
+        async with running_service(settings) as service:
+            await score(service)
+        assert SCORE in {span.name for span in collected.spans}
+        collector = Collector(configured(collected.url, ca_file=str(stranger.file)).traces)
+        with pytest.raises(CollectorError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            await asyncio.to_thread(collector.send, [])
+    assert caught.value.reason == "unreachable"
 
 
 async def test_opentelemetry_is_not_imported_unless_traces_are_configured(

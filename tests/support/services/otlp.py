@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from support.deadlines import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from email.message import Message
 
@@ -88,7 +89,7 @@ def attributes(span: Span) -> dict[str, Any]:
 
 
 @contextmanager
-def otlp_collector(port: int = 0) -> Iterator[Collected]:
+def otlp_collector(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Collected]:
     """A collector at a local port, a free one if none is given."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -117,7 +118,9 @@ def otlp_collector(port: int = 0) -> Iterator[Collected]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    collected = Collected(f"http://127.0.0.1:{server.server_port}")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    collected = Collected(f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
