@@ -10,7 +10,7 @@ COPY proto proto
 COPY service service
 COPY store store
 COPY tokenization tokenization
-RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir .
+RUN python -m venv /kvatlas && /kvatlas/bin/pip install --no-cache-dir '.[traces]'
 
 FROM python:3.12-slim
 COPY --from=build /kvatlas /kvatlas
