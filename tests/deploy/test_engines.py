@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from support.deployed.manifests import DEPLOY, ENGINES, containers, engine, pod_labels, rendered
+from support.deployed.policies import Peer, allows
 from support.deployed.workload import FIELDS
 
 from kvevents import Source
 from service.config.configuration import load
 from service.config.events import SourceSection
+from service.engines.facts import EngineFacts
+from service.engines.sglang import read_publishers
+from service.engines.sources import Expectations, sources_of
+from service.engines.vllm import read_sources
 
 FOUND = ["vllm", "sglang"]
 FIELDS_OF = {
@@ -71,6 +76,54 @@ def test_an_engine_that_is_found_binds_its_ports_far_enough_apart_for_its_ranks(
     assert configured["replay_endpoint"] == f"tcp://*:{ports(name)['replay']}"
     apart = port_of(configured["replay_endpoint"]) - port_of(configured["endpoint"])
     assert abs(apart) >= ranks, "rank 1 publishes at the next port"
+
+
+def told(name: str) -> EngineFacts:
+    """What kvatlas learns from an engine with these flags, as the engine answers by its API."""
+    configured, flags = events(name), arguments(name)
+    ranks = int(flags.get("data-parallel-size") or flags["dp-size"])
+    first, replay = port_of(configured["endpoint"]), port_of(configured["replay_endpoint"])
+    if name == "sglang":
+        answer = {
+            "publisher": configured["publisher"],
+            "endpoint_host": "*",
+            "endpoint_port_base": first,
+            "replay_endpoint_port_base": replay,
+            "dp_size": ranks,
+        }
+        publishers, size = read_publishers(answer), int(flags["page-size"])
+    else:
+        resolved = {
+            str(rank): {
+                **configured,
+                "endpoint": f"tcp://*:{first + rank}",
+                "replay_endpoint": f"tcp://*:{replay + rank}",
+            }
+            for rank in range(ranks)
+        }
+        publishers, size = read_sources(resolved), int(flags["block-size"])
+    model = flags.get("model") or flags["model-path"]
+    return EngineFacts(
+        name, "1.0", (model,), block_size=size, prefix_caching=True, publishers=publishers
+    )
+
+
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1"])
+def test_kvatlas_finds_nothing_wrong_with_an_engine_and_reaches_all_its_ranks(
+    name: str, host: str
+) -> None:
+    facts = told(name)
+    url = f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
+    expected = Expectations(block_size_of=lambda _: 16, is_bound=False)
+    found = sources_of(url, facts, {host}, expected)
+    assert found.findings == ()
+    pod = Peer(pod_labels(engine(name)))
+    kvatlas = Peer({"app.kubernetes.io/name": "kvatlas"})
+    assert [rank.rank for rank in found.ranks] == [0, 1]
+    for rank in found.ranks:
+        for endpoint in (rank.endpoint, rank.replay):
+            assert allows(rendered("fleet"), kvatlas, pod, port_of(endpoint))
 
 
 def test_an_engine_that_connects_reaches_kvatlas_and_names_itself_in_its_topic() -> None:

@@ -67,7 +67,7 @@ def test_pods_are_found_by_the_label_that_the_engines_and_policies_have(
     found = configuration.discovery.kubernetes  # type: ignore[attr-defined]
     assert found is not None
     assert found.selector == "app.kubernetes.io/component=model-server"
-    assert tuple(found.ports) == (8000,)
+    assert tuple(map(str, found.ports)) == ("8000",)
 
 
 def test_the_ports_are_those_that_kvatlas_listens_on(
