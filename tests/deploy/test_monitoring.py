@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from runpy import run_path
 from typing import Any
 
@@ -142,6 +143,14 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
 def test_promtool_accepts_the_rules_and_each_fires_when_it_should() -> None:
     promtool(MONITORING, "check", "rules", "alerts.yaml")
     promtool(MONITORING, "test", "rules", "alerts_test.yaml")
+
+
+def test_promtool_can_parse_the_dashboard_s_queries(tmp_path: Path) -> None:
+    rules = [{"record": "shown", "expr": query} for _, query in queries()]
+    (tmp_path / "rules.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "d", "rules": rules}]})
+    )
+    promtool(tmp_path, "check", "rules", "--lint=none", "rules.yaml")
 
 
 async def test_promtool_can_read_the_scrapes(pages: list[str]) -> None:

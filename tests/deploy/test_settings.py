@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ByteSize, TypeAdapter
 from support.deployed.manifests import COMPONENTS, DEPLOY, OVERLAYS, named, rendered
-from support.deployed.workload import KUBERNETES_IS_TO_COME, Workload
+from support.deployed.workload import KUBERNETES_IS_TO_COME, STORE_PASSWORD, Workload
 from support.services.process import KVATLAS_COMMAND
 
 from service.config.configuration import ignored_variables
@@ -60,14 +61,15 @@ def test_every_variable_is_a_setting(
     assert not workload.pod["enableServiceLinks"]
 
 
-@pytest.mark.xfail(KUBERNETES_IS_TO_COME, reason="[discovery.kubernetes] is to come", strict=True)
 def test_pods_are_found_by_the_label_that_the_engines_and_policies_have(
-    configuration: Configuration,
+    workload: Workload, configuration: Configuration
 ) -> None:
-    found = configuration.discovery.kubernetes  # type: ignore[attr-defined]
-    assert found is not None
-    assert found.selector == "app.kubernetes.io/component=model-server"
-    assert tuple(map(str, found.ports)) == ("8000",)
+    found = tomllib.loads(workload.file)["discovery"]["kubernetes"]
+    assert found == {"selector": "app.kubernetes.io/component=model-server", "ports": [8000]}
+    if not KUBERNETES_IS_TO_COME:
+        read = configuration.discovery.model_dump()["kubernetes"]
+        assert read["selector"] == found["selector"]
+        assert tuple(map(str, read["ports"])) == ("8000",)
 
 
 def test_the_ports_are_those_that_kvatlas_listens_on(
@@ -154,6 +156,8 @@ def test_settings_name_files_where_the_container_mounts_them(
         configuration.grpc.certificate_file,
         configuration.grpc.key_file,
         configuration.grpc.token_file,
+        configuration.discovery.token_file,
+        configuration.store.password_file,
         *configuration.tokenization.directories,
         *(
             Path(each.removeprefix("unix:"))
@@ -196,7 +200,7 @@ def test_a_fleet_s_store_is_the_service_that_it_ships(
     address = Workload(objects, tmp_path).configuration(monkeypatch).store.address
     service = named(objects, "Service", "valkey")
     assert address.hosts == ((service["metadata"]["name"], service["spec"]["ports"][0]["port"]),)
-    assert address.password == "secret password"
+    assert address.password == STORE_PASSWORD, "without the line end"
 
 
 def _port(address: str) -> int:

@@ -16,7 +16,7 @@ from support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 OVERLAYS = ["standalone", "fleet", "sidecar"]
-COMPONENTS = ["tls", "tokens", "tokenizers", "connecting-pods"]
+COMPONENTS = ["tls", "tokens", "engine-token", "tokenizers", "connecting-pods"]
 """Those that are put on top of an overlay with a workload of its own."""
 
 Object = dict[str, Any]

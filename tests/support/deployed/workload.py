@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KUBERNETES_IS_TO_COME = "kubernetes" not in DiscoverySection.model_fields
 """[discovery.kubernetes] is not read yet: until it is, it is left out of the configuration."""
 
+STORE_PASSWORD = "a password"
+
 FIELDS = {"metadata.name": "kvatlas-0", "status.podIP": "10.0.0.1", "metadata.namespace": "models"}
 """What Kubernetes tells a pod of itself."""
 
@@ -31,6 +33,9 @@ class Workload:
         objects: the overlay.
         folder: where its mounts are laid out as folders, with contents that fit.
     """
+
+    file: str
+    """The text of its configuration file."""
 
     def __init__(self, objects: list[Object], folder: Path) -> None:
         self._objects = objects
@@ -64,17 +69,14 @@ class Workload:
         folder.mkdir()
         if "configMap" in volume:
             data = named(self._objects, "ConfigMap", volume["configMap"]["name"])["data"]
+            (self.file,) = data.values()
             for name, text in data.items():
                 (folder / name).write_text(self.local(self._known(text)))
         elif "persistentVolumeClaim" in volume:
             (folder / "my-model").mkdir()
             write_tokenizer(folder / "my-model")
-        elif volume.get("secret", {}).get("secretName") == "kvatlas-tls":
-            authority = Authority(folder, "authority")
-            authority.issue(folder / "tls.crt", folder / "tls.key")
-            (folder / "ca.crt").write_bytes(authority.file.read_bytes())
-        elif volume.get("secret", {}).get("secretName") == "kvatlas-tokens":
-            (folder / "tokens").write_text("first\nsecond\n")
+        elif "secret" in volume:
+            _fill_secret(folder, volume["secret"]["secretName"])
         else:
             assert {"emptyDir", "claim"} & set(volume), volume
 
@@ -115,10 +117,22 @@ class Workload:
         return load(file, {})
 
 
+def _fill_secret(folder: Path, name: str) -> None:
+    """Write what deploy/README.md says that this Secret holds."""
+    if name == "kvatlas-tls":
+        authority = Authority(folder, "authority")
+        authority.issue(folder / "tls.crt", folder / "tls.key")
+        (folder / "ca.crt").write_bytes(authority.file.read_bytes())
+        return
+    file, text = {
+        "kvatlas-tokens": ("tokens", "first\nsecond\n"),
+        "kvatlas-engine-token": ("token", "key of the engines\n"),
+        "kvatlas-store": ("password", f"{STORE_PASSWORD}\n"),
+    }[name]
+    (folder / file).write_text(text)
+
+
 def _value(variable: Object) -> str:
     if "value" in variable:
         return str(variable["value"])
-    source = variable["valueFrom"]
-    if "fieldRef" in source:
-        return FIELDS[source["fieldRef"]["fieldPath"]]
-    return f"secret {source['secretKeyRef']['key']}"
+    return FIELDS[variable["valueFrom"]["fieldRef"]["fieldPath"]]
