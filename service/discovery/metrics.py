@@ -36,7 +36,7 @@ class DiscoveryCollector(Collector):
         yield told
         states = GaugeFamily(
             "kvatlas_discovered_pods_by_state",
-            "Discovered pods: asked, not_ready, or failed if the engine could not be asked.",
+            "Discovered pods: asked, waiting, not_ready, or failed if the engine cannot be asked.",
             labels=["state"],
         )
         counts = dict.fromkeys(("asked", "failed", "not_ready", "waiting"), 0)
