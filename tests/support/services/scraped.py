@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
 from support.models.trained import write_tokenizer
+from support.ports import free_port
 from support.services.one_pod import (
     MODEL,
     POD,
@@ -39,6 +40,7 @@ async def scrape_of_one(folder: Path) -> str:
         "models": [{"name": MODEL, "tokenizer": str(tokenizer)}],
         "snapshot": {"path": str(folder / "index.snapshot"), "interval_seconds": 0.05},
         "limits": {"prompt_tokens": _LIMIT},
+        "discovery": {"pods": [f"http://127.0.0.1:{free_port()}"], "ready_seconds": 0},
     }
     async with service_with_pod(**settings) as (service, pod):
         await _publish(service, pod)
@@ -49,12 +51,11 @@ async def scrape_of_one(folder: Path) -> str:
         await _route(service, answer.handle)
         await _refused(service, score_request([1] * (_LIMIT + 1)))
         service.application.loops.deaths["sweep"] += 1  # which nothing here makes die
-        snapshots = service.application.snapshots
-        assert snapshots is not None
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not snapshots.written:
-                await asyncio.to_thread(scrape, service)
-        return await asyncio.to_thread(scrape, service)
+            page = ""
+            while not ("kvatlas_snapshot_age" in page and "kvatlas_engines_asked_total{" in page):
+                page = await asyncio.to_thread(scrape, service)
+        return page
 
 
 async def scrape_of_replica(url: str, folder: Path) -> str:
