@@ -11,10 +11,11 @@ from array import array
 from pathlib import Path
 
 import pytest
-from benchmarks.peer import resident_bytes
+from benchmarks.peer import resident_bytes, until_idle
 from benchmarks.rows import row
-from benchmarks.service import Process, frame, kvatlas, publisher, stored, wait_for
+from benchmarks.service import Process, chain, frame, kvatlas, publisher, stored, wait_for
 from support.models.fetched import model_files
+from support.stores.servers import store_process
 
 LIMIT = 128 * 1024**2
 PODS = 8
@@ -32,6 +33,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def sizing_rows() -> None:
     """All of them."""
     _full_index_rows()
+    _fleet_rows()
     for name in ("qwen3", "deepseek_v3"):
         try:
             file = model_files(name) / "tokenizer.json"
@@ -78,6 +80,29 @@ def _full_index_rows() -> None:
     )
     row("  stop, with its snapshot", f"{stopping:.1f} s", f"{size / 2**20:.0f} MiB", None, "")
     row("  start, with its snapshot", f"{starting:.1f} s", "", None, "")
+
+
+def _fleet_rows() -> None:
+    """What events cost the replica that applies them, and another one that copies its blocks."""
+    for name, messages, blocks in (("64 blocks", 4_000, 64), ("one block", 20_000, 1)):
+        frames = chain(random.Random(3), messages, blocks)
+        with store_process("valkey") as store:
+            shared = f"--store.url=valkey://127.0.0.1:{store.port}"
+            with kvatlas(shared) as owner, kvatlas(shared) as other, publisher(owner) as socket:
+                before = owner.cpu, other.cpu
+                for parts in frames:
+                    socket.send_multipart(parts)
+                wait_for(owner, {1: messages - 1})
+                until_idle(other.process.pid)
+                used = owner.cpu - before[0], other.cpu - before[1]
+        each = [f"{seconds / messages * 1e6:.0f} us" for seconds in used]
+        row(
+            f"a fleet: events with {name} a message",
+            f"{each[0]} /message",
+            f"another replica, for its copy: {each[1]}",
+            used[1] / used[0],
+            "",
+        )
 
 
 def _fill(service: Process) -> None:

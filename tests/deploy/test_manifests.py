@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -20,6 +23,7 @@ from support.deployed.manifests import (
     of_kind,
     pod_labels,
     pod_spec,
+    render,
     rendered,
     selects,
     workloads,
@@ -84,6 +88,24 @@ def test_every_file_of_deploy_is_rendered_or_named_in_its_readme(overlay: str) -
             assert f"`{folder.name}" in readme
     for name in [*OVERLAYS, *COMPONENTS, *ENGINES]:
         assert f"/{name}" in readme
+
+
+def test_the_readme_s_overlay_of_one_s_own_changes_what_it_says(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "kustomization.yaml").write_text(example)
+    (tmp_path / "own" / "kvatlas.toml").write_text("[index]\nlimit = '2GiB'\n")
+    objects = render(tmp_path / "own")
+    assert {each["metadata"]["namespace"] for each in objects} == {"kvatlas"}
+    (configuration,) = of_kind(objects, "ConfigMap")
+    assert configuration["data"] == {"kvatlas.toml": "[index]\nlimit = '2GiB'\n"}
+    pod = pod_spec(named(objects, "Deployment", "kvatlas"))
+    assert pod["containers"][0]["image"] == "registry.example.com/kvatlas:0.1.0"
+    mounted = {each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each}
+    assert mounted == {configuration["metadata"]["name"]}
+    (binding,) = of_kind(objects, "RoleBinding")
+    assert binding["subjects"][0]["namespace"] == "kvatlas"
 
 
 def test_pods_fit_the_restricted_standard_of_pod_security(objects: list[Object]) -> None:
@@ -228,7 +250,7 @@ def test_a_sidecar_is_there_before_the_scheduler_and_in_one_pod_with_it() -> Non
 
 
 def test_the_image_has_one_name_and_version(objects: list[Object]) -> None:
-    project: dict[str, Any] = __import__("tomllib").loads((ROOT / "pyproject.toml").read_text())
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     images = {
         container["image"]
         for workload in workloads(objects)
