@@ -12,10 +12,10 @@ PYTEST := $(BIN)/pytest
 # The tests are independent of each other, and wait more than they compute.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test check bench soak engines serve format protos lock clean
+.PHONY: help demo test check bench soak engines serve format protos monitoring lock clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 $(VENV)/ready: pyproject.toml setup.py $(LOCK) $(KERNEL)
 	@echo "setting up $(VENV): this takes a minute or two the first time ..."
@@ -58,6 +58,9 @@ format: $(VENV)/ready  ## format what `make check` checks
 protos: $(STUBS)/ready  ## generate the gRPC stubs
 	$(STUBS)/bin/python -m grpc_tools.protoc -Iproto \
 		--python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+monitoring: $(VENV)/ready  ## write the operator's alert rules and Grafana's dashboard from their sources
+	$(BIN)/python deploy/monitoring/render.py
 
 $(STUBS)/ready: Makefile
 	@test -x $(STUBS)/bin/python || $(PYTHON) -m venv $(STUBS)

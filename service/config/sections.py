@@ -15,7 +15,11 @@ from pydantic import ByteSize, Field, field_validator, model_validator
 from indexer import DEFAULT_TIER_WEIGHTS
 from service.config.addresses import check_host_port, check_http_url
 from service.config.credentials import read_headers, read_tokens
-from service.config.paths import ReadableFile, SnapshotPath  # noqa: TC001 - pydantic needs it
+from service.config.paths import (  # noqa: TC001 - pydantic needs it
+    ReadableFile,
+    ReadableText,
+    SnapshotPath,
+)
 from service.config.section import Section
 from store import AddressError, StoreAddress, parse_address
 
@@ -201,6 +205,9 @@ class StoreSection(Section):
     replica: str = Field("", description="name of this replica; empty: host name and process id")
     username: str = Field("", description="if the URL does not contain it")
     password: str = Field("", repr=False, description="if the URL does not contain it")
+    password_file: ReadableText | None = Field(
+        None, description="file with the password, if neither the URL nor password has it"
+    )
     ca_file: ReadableFile | None = Field(
         None, description="with TLS: certificates of the authorities"
     )
@@ -226,12 +233,15 @@ class StoreSection(Section):
         return replace(
             address,
             username=address.username or self.username,
-            password=address.password or self.password,
+            password=address.password or self.password or self._password_in_file(),
             ca_file=self.ca_file,
             certificate_file=self.certificate_file,
             key_file=self.key_file,
             timeout=self.timeout_seconds,
         )
+
+    def _password_in_file(self) -> str:
+        return "" if self.password_file is None else self.password_file.read_text().rstrip("\r\n")
 
     @property
     def replica_name(self) -> str:

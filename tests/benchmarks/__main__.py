@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, peer, peer_scores, service, stores, streams, tokens, tracing
+from benchmarks import kernel, peer, peer_scores, service, sizing, stores, streams, tokens, tracing
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -42,6 +42,7 @@ def main() -> None:
         "storm": service.storm_row,
         "store": stores.store_rows,
         "tokens": tokens.token_rows,
+        "sizing": sizing.sizing_rows,
         "scale": lambda: kernel.scale_rows(options.most_blocks),
     }
     print(

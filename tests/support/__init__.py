@@ -21,4 +21,5 @@ In path order:
     services      kvatlas itself, in this process or in one of its own
     stores        Redis and Valkey servers, and indexes that share one
     models        tokenizers, fetched or trained
+    deployed      what deploy/ ships: rendered manifests, and the folders that they mount
 """

@@ -11,5 +11,6 @@ In path order:
     process             `kvatlas serve` as a process
     published           `kvatlas serve` as a process, to which one pod has published
     replicated_fleet    several replicas over one store, and the engines that they listen to
+    scraped             the metrics of services that have seen something of everything
     replica_process     a replica as a process that can be killed, paused and started again
 """
