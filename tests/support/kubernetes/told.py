@@ -25,11 +25,13 @@ class Told:
     Attributes:
         discovery: who tells.
         history: the addresses of every telling.
+        states: which were ready.
     """
 
     def __init__(self, discovery: KubernetesDiscovery) -> None:
         self.discovery = discovery
         self.history: list[set[str]] = []
+        self.states: list[dict[str, bool]] = []
         self._pods: dict[str, DiscoveredPod] = {}
         self._changed = asyncio.Event()
 
@@ -38,6 +40,7 @@ class Told:
         self._pods = {pod.address: pod for pod in pods}
         assert len(self._pods) == len(pods), "an address was told twice"
         self.history.append(set(self._pods))
+        self.states.append({pod.address: pod.is_ready for pod in pods})
         self._changed.set()
 
     @property
