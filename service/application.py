@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from service.assembly import (
+    make_fleet,
     make_listener,
     make_replicated_index,
     make_routing,
@@ -109,18 +110,14 @@ class Application:
         configuration = self._configuration
         warn_if_uncompiled()
         await stack.enter_async_context(self.loops)
-        if configuration.store.url:
-            replica, snapshots = await self._shared_replica(stack), None
-        else:
-            replica, snapshots = self._standalone_replica()
-        self.replica: Replica = replica
-        self.snapshots: Snapshots | None = snapshots
-        self.listener = replica.listener
+        replica, snapshots = await self._make_replica(stack)
         self.tokenizers = await stack.enter_async_context(make_tokenizers(configuration))
         await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
+        self.fleet = make_fleet(configuration, self.loops, self.listener, replica.forget_gone_pod)
         diagnostics = Diagnostics(
-            self.index, replica.workers, unmatched, configuration.index.tier_weights
+            *(self.index, replica.workers, unmatched),
+            *(configuration.index.tier_weights, self.fleet.findings),
         )
         routing = make_routing(configuration, self.index, replica.on_under_delivery)
         registry = self._registry(diagnostics, routing)
@@ -128,8 +125,7 @@ class Application:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
             stack.push_async_callback(self._write_last, snapshots)
-        await stack.enter_async_context(replica)
-        self.endpoints = self.listener.endpoints
+        await self._listen(stack)
         self._start_loops(stack, diagnostics, routing)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
@@ -140,6 +136,14 @@ class Application:
         self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
         self._started = True
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """Discover pods, and listen to all sources."""
+        stack.push_async_callback(self.fleet.stop)
+        await self.fleet.start()  # first: streams of a snapshot go on if their sources are known
+        await stack.enter_async_context(self.replica)
+        stack.push_async_callback(self.fleet.stop)  # before the listener stops
+        self.endpoints = self.listener.endpoints
 
     def _start_loops(
         self, stack: AsyncExitStack, diagnostics: Diagnostics, routing: Routing
@@ -182,6 +186,16 @@ class Application:
         return registry
 
     # Alone, or one of several
+
+    async def _make_replica(self, stack: AsyncExitStack) -> tuple[Replica, Snapshots | None]:
+        self.replica: Replica
+        self.snapshots: Snapshots | None
+        if self._configuration.store.url:
+            self.replica, self.snapshots = await self._shared_replica(stack), None
+        else:
+            self.replica, self.snapshots = self._standalone_replica()
+        self.listener = self.replica.listener
+        return self.replica, self.snapshots
 
     def _standalone_replica(self) -> tuple[Replica, Snapshots | None]:
         configuration, restored = self._configuration, restore_index(self._configuration)

@@ -29,7 +29,7 @@ _USUAL = {Reason.DISCONNECTED, Reason.GONE, Reason.SHORT_WATCH}
 """Connections end, and versions grow old, without anything being wrong."""
 _PERSISTENT = 3  # failures without a word in between
 
-_log = structlog.get_logger("kvatlas.service")
+_log = structlog.get_logger("kvatlas.discovery")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 _MAX_DETAIL = 300  # characters
-_log = structlog.get_logger("kvatlas.service")
+_log = structlog.get_logger("kvatlas.discovery")
 
 
 class Skipped:
