@@ -24,11 +24,11 @@ FAULTS: dict[Verb, list[Fault]] = {
     "list": [
         *(Fault("status", status) for status in (401, 403, 404, 410, 429, 500, 503)),
         *(Fault(kind, size=300_000) for kind in ("close", "silent", "half", "slow", "garbage")),
-        *(Fault("empty"), Fault("huge", size=300_000)),
+        *(Fault("answer"), Fault("huge", size=300_000)),
     ],
     "watch": [
         *(Fault("status", status) for status in (401, 403, 410, 429, 500)),
-        *(Fault(kind) for kind in ("close", "silent", "half", "garbage", "gone", "error")),
+        *(Fault(kind) for kind in ("close", "silent", "half", "garbage", "gone", "error", "end")),
     ],
     "event": [
         Fault("huge", size=30_000),

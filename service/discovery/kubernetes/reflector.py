@@ -144,7 +144,8 @@ class Reflector:
     def _page(self, page: dict[str, Any]) -> tuple[str, str, list[Any]]:
         """Version, continue token and items. Nothing else is taken for a list, not even `{}`."""
         kind = f"{self.collection.reader.kind}List"
-        metadata, items, version = page.get("metadata"), page.get("items"), _version(page)
+        metadata, items, version = page.get("metadata"), page.get("items", ""), _version(page)
+        items = [] if items is None else items  # so Go writes a list that nobody has made
         if page.get("kind") != kind or not version or not isinstance(items, list):
             raise ApiFailure(Reason.MALFORMED, f"the answer is no {kind}")
         token = metadata.get("continue") if isinstance(metadata, dict) else None

@@ -45,7 +45,7 @@ FAULTS_OF_LISTS = {
 async def test_a_list_that_fails_is_asked_for_again(reason: str) -> None:
     async with ApiServer() as server:
         server.cluster.apply(pod("a", "10.0.0.1"))
-        server.faults.plan("list", FAULTS_OF_LISTS[reason], Fault("close"), Fault("empty"))
+        server.faults.plan("list", FAULTS_OF_LISTS[reason], Fault("close"), Fault("answer"))
         async with discovering(server.url) as told:
             await told.until_addresses(ONE)
             assert told.history == [{ONE}], "what an API server does not say is not told"
@@ -56,13 +56,45 @@ async def test_a_list_that_fails_is_asked_for_again(reason: str) -> None:
             assert sum(failures.values()) == 3
 
 
+LISTS_THAT_ARE_NONE = [
+    b"null",
+    b"[]",
+    b'{"kind": "Status", "metadata": {"resourceVersion": "1"}, "items": []}',
+    b'{"kind": "PodList", "metadata": {}, "items": []}',
+    b'{"kind": "PodList", "metadata": null, "items": []}',
+    b'{"kind": "PodList", "metadata": {"resourceVersion": 1}, "items": []}',
+    b'{"kind": "PodList", "metadata": {"resourceVersion": "1"}}',
+    b'{"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": {}}',
+]
+
+
+async def test_what_is_no_list_is_not_taken_for_an_empty_one() -> None:
+    async with ApiServer() as server:
+        server.cluster.apply(pod("a", "10.0.0.1"))
+        server.faults.plan("list", *(Fault("answer", body=body) for body in LISTS_THAT_ARE_NONE))
+        async with discovering(server.url) as told:
+            await told.until_addresses(ONE)
+            assert told.history == [{ONE}]
+            assert told.discovery.status.failures == {"malformed": len(LISTS_THAT_ARE_NONE)}
+
+
+async def test_a_list_without_items_says_that_there_are_none() -> None:
+    """Go writes an empty list as null where nobody has made one."""
+    body = b'{"kind": "PodList", "metadata": {"resourceVersion": "100"}, "items": null}'
+    async with ApiServer() as server:
+        server.faults.plan("list", Fault("answer", body=body))
+        async with discovering(server.url) as told:
+            await told.until_addresses()
+            assert not told.discovery.status.failures
+
+
 async def test_a_relist_that_fails_takes_no_pod_away() -> None:
     async with ApiServer() as server:
         server.cluster.apply(pod("a", "10.0.0.1"), *(pod(f"p{n}", f"10.1.0.{n}") for n in range(9)))
         async with discovering(server.url) as told:
             await told.until(lambda told: len(told.addresses) == 10)
             # The list breaks off on its second page; what is complete is told, the rest is not.
-            server.faults.plan("list", Fault("slow"), Fault("half"), Fault("empty"))
+            server.faults.plan("list", Fault("slow"), Fault("half"), Fault("answer"))
             server.faults.plan("list", *FAULTS_OF_LISTS.values())
             server.faults.plan("event", Fault("gone"))
             server.cluster.apply(pod("b", "10.0.0.2"))
@@ -246,16 +278,18 @@ async def test_a_watch_that_does_not_end_is_given_up_in_time() -> None:
             assert told.discovery.status.failures == {"timeout": 1}
 
 
-async def test_a_watch_that_ends_at_once_is_not_asked_for_without_a_pause() -> None:
+@pytest.mark.parametrize("kind", ["end", "error", "gone"])
+async def test_a_watch_that_ends_at_once_is_not_asked_for_without_a_pause(kind: str) -> None:
     pace = Pace(5.0, backoff_first=0.2, backoff_limit=0.2)
     async with ApiServer() as server:
         server.cluster.apply(pod("a", "10.0.0.1"))
-        server.faults.forever["watch"] = Fault("error", 500)
+        server.faults.forever["watch"] = Fault(kind)
         async with discovering(server.url, pace=pace) as told:
             await told.until_addresses(ONE)
             started_at = time.monotonic()
             await server.until(lambda: len(server.requests) >= 12)
             assert time.monotonic() - started_at >= 0.4, "each pause is at least 0.1 s"
+            assert (told.discovery.status.lists == 1) == (kind == "end")
             assert told.history == [{ONE}]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.kubernetes import ApiServer, Fault, discovering, pod
+from support.kubernetes import ApiServer, discovering, pod
 from support.kubernetes.told import LIMITS, PACE
 
 from service.config.discovery import KubernetesSection
@@ -136,12 +136,17 @@ async def test_all_namespaces_are_watched_at_once_or_several_one_by_one() -> Non
 
 async def test_nothing_is_told_until_every_namespace_is_known() -> None:
     async with ApiServer() as server:
-        server.cluster.apply(pod("p", "10.0.0.1", namespace="n1"))
-        server.faults.plan("list", *[Fault("status", 500)] * 3)
+        server.cluster.apply(*(pod("p", f"10.0.0.{i}", namespace=f"n{i}") for i in (1, 2)))
+        server.forbidden_namespaces = {"n2"}
         async with discovering(server.url, namespaces=["n1", "n2"]) as told:
-            await told.until_addresses("10.0.0.1:8000")
-            assert told.history == [{"10.0.0.1:8000"}]
-            assert told.discovery.status.failures == {"server_error": 3}
+            failures = told.discovery.status.failures
+            await server.until(lambda: failures["forbidden"] >= 2 and server.watches == 1)
+            server.cluster.apply(pod("q", "10.0.0.3", namespace="n1"))
+            await server.until(lambda: failures["forbidden"] >= 4)
+            assert not told.history
+            server.forbidden_namespaces = set()
+            await told.until_addresses(*(f"10.0.0.{number}:8000" for number in (1, 2, 3)))
+            assert len(told.history) == 1
 
 
 async def test_of_two_pods_with_one_address_the_one_that_is_ready_is_told() -> None:
@@ -174,6 +179,9 @@ async def test_objects_that_cannot_be_read_are_counted_and_the_others_told() -> 
             broken[0] = pod("broken-0", "10.0.0.3")
             server.cluster.apply(broken[0])
             await told.until(lambda told: "10.0.0.3:8000" in told.addresses)
+            broken[0]["status"]["podIP"] = "nowhere"
+            server.cluster.apply(broken[0])
+            await told.until_addresses("10.0.0.1:8000", "10.0.0.2:8000")
 
 
 async def test_pods_beyond_the_limit_are_left_out_until_there_is_room() -> None:

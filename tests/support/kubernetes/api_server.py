@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PATHS = re.compile(
     r"/(?:api/v1|apis/discovery\.k8s\.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>\w+)"
 )
+_ACCEPT_STEPS = 10
+"""Turns of the event loop in which a connection that is being accepted begins to be served."""
 
 
 class Request(NamedTuple):
@@ -44,6 +46,7 @@ class ApiServer:
         watches: how many are open.
         token: only who shows it is answered; empty: everybody.
         forbidden: verbs and resources that nobody may, such as `watch pods`.
+        forbidden_namespaces: where nobody may do anything.
         bookmark_seconds: how often a watch gets a bookmark; 0: never.
     """
 
@@ -54,6 +57,7 @@ class ApiServer:
         self.watches = 0
         self.token = ""
         self.forbidden: set[str] = set()
+        self.forbidden_namespaces: set[str] = set()
         self.bookmark_seconds = 0.0
         self._tls = tls
         self._port = 0
@@ -87,6 +91,8 @@ class ApiServer:
         """Stop listening, and break all connections."""
         if self._server is not None:
             self._server.close()
+        for _ in range(_ACCEPT_STEPS):
+            await asyncio.sleep(0)
         self.disconnect()
         while self._connections:
             await asyncio.wait(self._connections)
@@ -139,7 +145,7 @@ class ApiServer:
             return _refuse(writer, 401, "Unauthorized")
         if found is None or found["plural"] not in KINDS:
             return _refuse(writer, 404, "NotFound")
-        if f"{verb} {found['plural']}" in self.forbidden:
+        if self._is_forbidden(verb, found):
             return _refuse(writer, 403, "Forbidden", f"cannot {verb} resource {found['plural']!r}")
         scope = Scope(
             found["plural"], found["namespace"] or "", parameters.get("labelSelector", "")
@@ -164,6 +170,10 @@ class ApiServer:
             return await answer.run()
         finally:
             self.watches -= 1
+
+    def _is_forbidden(self, verb: str, found: re.Match[str]) -> bool:
+        is_verb = f"{verb} {found['plural']}" in self.forbidden
+        return is_verb or found["namespace"] in self.forbidden_namespaces
 
     async def _list(
         self,
@@ -214,8 +224,8 @@ async def _send(writer: asyncio.StreamWriter, body: bytes, fault: Fault | None) 
     kind = "" if fault is None else fault.kind
     if kind == "garbage":
         body = b"<html>a proxy is here</html>"
-    elif kind == "empty":
-        body = b"{}"
+    elif kind == "answer" and fault is not None:
+        body = fault.body
     elif kind == "huge" and fault is not None:
         body = b'"' + b"x" * fault.size + b'"'
     writer.write(

@@ -16,15 +16,17 @@ class Fault:
     Attributes:
         kind: of a list or a watch: `status` (an answer with that status), `close` (no answer),
             `silent` (no answer, and the connection stays), `half` (of the answer, or of the next
-            event), `slow` (byte by byte), `garbage` (no JSON), `empty` (`{}`), `huge`;
-            of a watch alone: `gone`, `error` (an event ERROR), `quiet` (nothing, even if
-            something happens).
+            event), `slow` (byte by byte), `garbage` (no JSON), `huge`;
+            of a list alone: `answer` (this body);
+            of a watch alone: `end` (properly, but at once), `gone`, `error` (an event ERROR),
+            `quiet` (nothing, even if something happens).
     """
 
     kind: str
     status: int = 500
     retry_after: int | None = None
     size: int = 0
+    body: bytes = b"{}"
 
 
 class Faults:

@@ -103,6 +103,9 @@ class WatchAnswer:
             await self._send(_error(code, reason, "something is wrong"))
             self._writer.write(b"0\r\n\r\n")
             return False
+        if fault.kind == "end":
+            self._writer.write(b"0\r\n\r\n")
+            return False
         if fault.kind in {"half", "close"}:
             await self._write(half if fault.kind == "half" else b"\n")
             self._writer.transport.abort()
