@@ -45,7 +45,8 @@ class Pace:
     tell_seconds: float = 0.05
     """What changes so soon after a telling is told together: a telling names all pods."""
     page_objects: int = 100
-    """Of a page of a list: a Pod has about 10 kB, and while it is decoded nothing else is done."""
+    """Of a page of a list, halved while pages are too large. A Pod has about 10 kB, and nothing else
+    is done while a page is decoded."""
 
 
 class Backoff:
@@ -94,6 +95,7 @@ class Reflector:
         self._own_status = status.collections[namespace]
         self._pace = pace
         self._on_change = on_change
+        self._page_objects = pace.page_objects
         self._version = ""
         self._logged: Reason | None = None
         self._failures = 0
@@ -118,8 +120,10 @@ class Reflector:
         for _page in range(_MAX_PAGES):
             page = await self._client.get(self._path, self._list_parameters(token))
             version, token, items = self._page(page)
-            for item in items:
+            for number, item in enumerate(items):
                 copy.put(item if isinstance(item, dict) else {})
+                if number % self._pace.page_objects == 0:  # a server may send more than it should
+                    await asyncio.sleep(0)
             if not token:
                 break
         else:
@@ -135,7 +139,7 @@ class Reflector:
         self._on_change()
 
     def _list_parameters(self, token: str) -> dict[str, str]:
-        parameters = self._selector() | {"limit": str(self._pace.page_objects)}
+        parameters = self._selector() | {"limit": str(self._page_objects)}
         return parameters | {"continue": token} if token else parameters
 
     def _selector(self) -> dict[str, str]:
@@ -176,6 +180,7 @@ class Reflector:
         elif time.monotonic() - started_at < min(1.0, seconds / 2):
             raise ApiFailure(Reason.SHORT_WATCH, "the watch ended at once")
         else:
+            self._own_status.on_word()
             self._on_success()
 
     async def _follow(self, watch: Watch) -> None:
@@ -225,6 +230,8 @@ class Reflector:
         self._failures += 1
         if failure.is_stale:
             self._version = ""
+        if failure.reason is Reason.TOO_LARGE:
+            self._page_objects = max(1, self._page_objects // 2)
         is_usual = failure.reason in _USUAL and self._failures < _PERSISTENT
         if self._logged != failure.reason and not is_usual:
             _log.warning(

@@ -192,6 +192,16 @@ async def test_a_continue_token_that_expires_starts_the_list_again() -> None:
             ]
 
 
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
+    large = {"notes": "x" * 90_000}
+    async with ApiServer() as server:
+        server.cluster.apply(*(pod(f"p{n}", f"10.0.0.{n}", annotations=large) for n in range(1, 4)))
+        async with discovering(server.url) as told:
+            await told.until_addresses(ONE, TWO, THREE)
+            assert told.discovery.status.failures == {"too_large": 1}
+            assert [r.parameters.get("limit") for r in server.requests[:4]] == ["3", "1", "1", "1"]
+
+
 async def test_a_server_that_is_away_is_waited_for_and_pods_stay() -> None:
     async with ApiServer() as server:
         server.cluster.apply(pod("a", "10.0.0.1"))
