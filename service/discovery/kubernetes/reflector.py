@@ -45,8 +45,8 @@ class Pace:
     tell_seconds: float = 0.05
     """What changes so soon after a telling is told together: a telling names all pods."""
     page_objects: int = 100
-    """Of a page of a list, halved while pages are too large. A Pod has about 10 kB, and nothing else
-    is done while a page is decoded."""
+    """Of a page of a list, halved while pages are too large. A Pod has about 10 kB, and nothing
+    else is done while a page is decoded."""
 
 
 class Backoff:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from support.deadlines import DEADLINE_SECONDS
 from support.kubernetes.cluster import Cluster, GoneError, Scope
 from support.kubernetes.faults import Fault, Faults
-from support.kubernetes.objects import KINDS, status_object
+from support.kubernetes.objects import KINDS, KNOWN, status_object
 from support.kubernetes.watch_answer import WatchAnswer
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ class ApiServer:
             return _refuse(writer, fault.status, "Fault", retry_after=fault.retry_after)
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
             return _refuse(writer, 401, "Unauthorized")
+        if target.path in KNOWN:
+            return await _send(writer, json.dumps(KNOWN[target.path]).encode(), None)
         if found is None or found["plural"] not in KINDS:
             return _refuse(writer, 404, "NotFound")
         if self._is_forbidden(verb, found):

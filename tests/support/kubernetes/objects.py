@@ -8,6 +8,41 @@ APP = {"app": "vllm"}
 Object = dict[str, Any]
 KINDS = {"pods": ("v1", "Pod"), "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice")}
 """Plural -> API version and kind."""
+_DISCOVERY = {"groupVersion": "discovery.k8s.io/v1", "version": "v1"}
+KNOWN: dict[str, Object] = {
+    "/api": {"kind": "APIVersions", "versions": ["v1"]},
+    "/apis": {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [
+            {
+                "name": "discovery.k8s.io",
+                "versions": [_DISCOVERY],
+                "preferredVersion": _DISCOVERY,
+            }
+        ],
+    },
+    **{
+        path: {
+            "kind": "APIResourceList",
+            "groupVersion": version,
+            "resources": [
+                {
+                    "name": plural,
+                    "singularName": kind.lower(),
+                    "namespaced": True,
+                    "kind": kind,
+                    "verbs": ["list", "watch"],
+                }
+            ],
+        }
+        for path, plural, (version, kind) in (
+            ("/api/v1", "pods", KINDS["pods"]),
+            ("/apis/discovery.k8s.io/v1", "endpointslices", KINDS["endpointslices"]),
+        )
+    },
+}
+"""Path -> which APIs there are, as kubectl asks."""
 
 
 def pod(
