@@ -22,6 +22,7 @@ from service.assembly import (
     warn_if_uncompiled,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.discovery import DiscoveryCollector, MemoryRegistry
 from service.heap import sweep_index, trim_heap
 from service.listening import ListenError
 from service.loops import Loops
@@ -38,11 +39,12 @@ from service.metrics import (
 from service.replication import SharedReplica, StandaloneReplica
 from service.routing import tidy_routing
 from service.servers import Served, Servers
-from store import Server, Store
+from store import Registrations, Server, Store
 
 if TYPE_CHECKING:
     from indexer import MemoryIndex
     from service.config import Configuration
+    from service.discovery import Registry
     from service.loops import Loop
     from service.replication import Replica
     from service.routing import Routing
@@ -69,6 +71,7 @@ class Application:
         self.endpoints: list[str] = []
         """Where events come from, likewise."""
         self.metrics_port: int | None = None
+        self._registry: Registry = MemoryRegistry()
         self.serving = False
         """Whether calls are answered, as `/healthz` says."""
         self._started = False
@@ -114,13 +117,19 @@ class Application:
         self.tokenizers = await stack.enter_async_context(make_tokenizers(configuration))
         await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
-        self.fleet = make_fleet(configuration, self.loops, self.listener, replica.forget_gone_pod)
+        self.fleet = make_fleet(
+            configuration,
+            self.loops,
+            self.listener,
+            replica.forget_gone_pod,
+            self._registry,
+        )
         diagnostics = Diagnostics(
             *(self.index, replica.workers, unmatched),
             *(configuration.index.tier_weights, self.fleet.findings),
         )
         routing = make_routing(configuration, self.index, replica.on_under_delivery)
-        registry = self._registry(diagnostics, routing)
+        registry = self._metrics(diagnostics, routing)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
@@ -131,7 +140,7 @@ class Application:
             await stack.enter_async_context(snapshots)
         served = Served(
             *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched),
-            routing,
+            *(routing, self.fleet),
         )
         self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
@@ -164,7 +173,7 @@ class Application:
             if model.tokenizer is not None:
                 await self.tokenizers.load(model.name)
 
-    def _registry(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
+    def _metrics(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
         registry = CollectorRegistry()
         register_process(registry)
         for collector in (
@@ -179,6 +188,7 @@ class Application:
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
             RecordingCollector(self.listener),
+            DiscoveryCollector(self.fleet),
             RoutingCollector(routing, self._configuration.metrics.ranks),
             *self.replica.collectors(),
         ):
@@ -211,8 +221,10 @@ class Application:
         index = self.index = make_replicated_index(configuration)
         index.table.ranks.pod_share = configuration.index.pod_share
         server = await stack.enter_async_context(Server(section.address))
+        store = Store(server, section.namespace)
+        self._registry = Registrations(store)
         return SharedReplica(
-            Store(server, section.namespace),
+            store,
             index,
             section,
             partial(make_listener, configuration, self._scheme_of, index, []),

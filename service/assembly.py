@@ -8,7 +8,7 @@ import structlog
 
 from indexer import COMPILED, KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
-from service.discovery import DiscoveredFleet, DnsPods, FilePods, StaticPods
+from service.discovery import DiscoveredFleet, DnsPods, FilePods, RegisteredPods, StaticPods
 from service.engines import Expectations
 from service.records import SnapshotError
 from service.routing import OutcomeLimits, Routing, RoutingLimits
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from indexer import Worker
     from kvevents import Ownership
     from service.config import Configuration
-    from service.discovery import Discovery
+    from service.discovery import Discovery, Registry
     from service.loops import Loops
 
 _log = structlog.get_logger("kvatlas.service")
@@ -196,6 +196,7 @@ def make_fleet(
     loops: Loops,
     listener: Listener,
     forget_pod: Callable[[str], Awaitable[bool]],
+    registry: Registry,
 ) -> DiscoveredFleet:
     """Return what keeps the discovered pods, not started yet."""
     section = configuration.discovery
@@ -203,10 +204,12 @@ def make_fleet(
     discoveries += [DnsPods(url, section.dns_seconds) for url in section.dns]
     if section.file is not None:
         discoveries.append(FilePods(section.file))
+    most = configuration.events.pods
+    if section.registration:
+        discoveries.append(RegisteredPods(registry, most))
     expected = Expectations(
         configuration.block_size_of, any(source.bind for source in configuration.sources)
     )
-    most = configuration.events.pods
     return DiscoveredFleet(discoveries, loops, section, listener, forget_pod, expected, most)
 
 

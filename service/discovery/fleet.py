@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.discovery.keeper import PodKeeper
+from service.discovery.registered import RegisteredPods
 from service.discovery.states import PodState
 from service.engines import EngineHttp
 
@@ -67,6 +68,8 @@ class DiscoveredFleet:
         self.asked: Counter[str] = Counter()
         self.refused = 0
         self._discoveries = discoveries
+        self.registered = next((d for d in discoveries if isinstance(d, RegisteredPods)), None)
+        """Where pods are registered; None if they cannot be."""
         self._loops = loops
         self._section = section
         self._listener = listener
@@ -79,6 +82,11 @@ class DiscoveredFleet:
         self._changed = asyncio.Event()
         self._http: EngineHttp | None = None
         self._leaving: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def discoveries(self) -> list[str]:
+        """The names of those who discover pods."""
+        return [discovery.name for discovery in self._discoveries]
 
     @property
     def told(self) -> Mapping[str, Collection[str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.discovery.states import PodState
     from service.engines import EngineFacts, EngineHttp, Expectations, PodSources, RankSource
 
-_FIRST_RETRY, _LAST_RETRY = 1.0, 30.0
+_FIRST_RETRY, _LAST_RETRY = 1.0, 10.0
 _RECONNECTED_SECONDS = 1.0  # an engine that comes back publishes before it serves
 
 _log = structlog.get_logger("kvatlas.discovery")

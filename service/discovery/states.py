@@ -31,6 +31,15 @@ class PodState:
     """What looks wrong with its engine."""
 
     @property
+    def word(self) -> str:
+        """Where its engine stands, in one word."""
+        if not self.pod.is_ready:
+            return "not_ready"
+        if self.failure:
+            return "failed"
+        return "waiting" if self.facts is None else "asked"
+
+    @property
     def is_known(self) -> bool:
         """Whether the engine was asked, or need not be."""
         return self.asked > 0 or not self.pod.is_ready

@@ -129,7 +129,8 @@ def _caching(facts: EngineFacts, model: str, expected: Expectations) -> Iterator
         yield (
             "block_size_unfit",
             (
-                f"the engine's blocks have {engines} tokens, kvatlas's {ours}, and neither divides "
-                f"the other: set --index.block-size {engines}, or block_size in [[models]]"
+                f"the engine's blocks have {engines} tokens, kvatlas's {ours}; as neither divides "
+                f"the other, counts fall short: set --index.block-size {engines}, or block_size in "
+                "[[models]]"
             ),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zmq
 from kvatlas.v1 import fleet_pb2, fleet_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from support.engines.faulty import bind
 from support.engines.model_server import (
     MODEL,
     ModelServer,
@@ -102,8 +104,8 @@ async def test_an_engine_that_comes_back_is_asked_again(server: ModelServer) -> 
         server.say_vllm()
         server.answers["/v1/models"] = (200, models_of("vllm", "another/model"))
         await server.serve()
-        listener = server.context.socket(1)  # PUB: the old socket is back for a moment
-        listener.bind(f"tcp://127.0.0.1:{old_port}")
+        listener = server.context.socket(zmq.PUB)  # the old port is in use again for a moment
+        await bind(listener, f"tcp://127.0.0.1:{old_port}")
         await server.until_asked("/v1/models", 2)
         await publish_prompt(service, server)
         listener.close(linger=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.config.discovery import KubernetesSection
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from service.discovery import DiscoveredPod
 
 PACE = Pace(watch_seconds=5.0, backoff_first=0.01, backoff_limit=0.1, page_objects=3)
-LIMITS = ApiLimits(timeout_seconds=1.0, answer_bytes=200_000, line_bytes=20_000)
+LIMITS = ApiLimits(timeout_seconds=20.0, answer_bytes=200_000, line_bytes=20_000)
+IMPATIENT = replace(LIMITS, timeout_seconds=1.0)
+"""For servers that do not answer; a busy machine may be slower than this as well."""
 
 
 class Told:
