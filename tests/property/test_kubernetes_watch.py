@@ -32,7 +32,7 @@ FAULTS: dict[Verb, list[Fault]] = {
     ],
     "event": [
         Fault("huge", size=30_000),
-        *(Fault(kind) for kind in ("half", "slow", "garbage", "gone", "error", "close")),
+        *(Fault(kind) for kind in ("half", "cut", "slow", "garbage", "gone", "error", "close")),
     ],
 }
 

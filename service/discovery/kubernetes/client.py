@@ -167,7 +167,10 @@ async def _refusal(response: httpx2.Response) -> ApiFailure:
     after = response.headers.get("Retry-After", "")
     seconds = float(after[:6]) if after.isdecimal() and after.isascii() else 0.0
     detail = f"HTTP status {status}: {message}"[:_MAX_DETAIL]
-    return ApiFailure(reason_of(status), detail, min(seconds, _MAX_RETRY_AFTER))
+    reason = reason_of(status)
+    # After etcd was restored from a backup, versions may be smaller than before.
+    is_stale = reason is Reason.REFUSED or "large resource version" in message.lower()
+    return ApiFailure(reason, detail, min(seconds, _MAX_RETRY_AFTER), is_stale=is_stale)
 
 
 @contextmanager

@@ -107,6 +107,7 @@ async def test_a_relist_that_fails_takes_no_pod_away() -> None:
 
 FAULTS_OF_EVENTS = {
     "half": ("disconnected", 0),
+    "cut": ("disconnected", 0),
     "close": ("disconnected", 0),
     "gone": ("gone", 1),
     "error": ("server_error", 1),
@@ -142,6 +143,22 @@ async def test_a_watch_that_is_refused_resumes_without_a_list(status: int) -> No
             await told.until_addresses(ONE, TWO)
             assert told.discovery.status.lists == 1
             assert told.discovery.status.failures["timeout"] >= 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", 504, message="Too large resource version: 120, current: 7"),
+        Fault("status", 400, message="invalid resource version"),
+    ],
+)
+async def test_a_version_that_a_restored_server_does_not_know_is_given_up(fault: Fault) -> None:
+    async with ApiServer() as server:
+        server.cluster.apply(pod("a", "10.0.0.1"))
+        server.faults.plan("watch", fault)
+        async with discovering(server.url) as told:
+            await one_pod(server, told)
+            assert told.discovery.status.relists == 1
 
 
 @pytest.mark.parametrize("by_status", [False, True])

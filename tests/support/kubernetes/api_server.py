@@ -140,7 +140,7 @@ class ApiServer:
         found = _PATHS.fullmatch(target.path)
         fault = self.faults.next("watch" if verb == "watch" else "list")
         if fault is not None and fault.kind == "status":
-            return _refuse(writer, fault.status, "Fault", retry_after=fault.retry_after)
+            return _refuse(writer, fault.status, "Fault", fault.message, fault.retry_after)
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
             return _refuse(writer, 401, "Unauthorized")
         if target.path in KNOWN:

@@ -18,8 +18,8 @@ class Fault:
             `silent` (no answer, and the connection stays), `half` (of the answer, or of the next
             event), `slow` (byte by byte), `garbage` (no JSON), `huge`;
             of a list alone: `answer` (this body);
-            of a watch alone: `end` (properly, but at once), `gone`, `error` (an event ERROR),
-            `quiet` (nothing, even if something happens).
+            of a watch alone: `end` (properly, but at once), `cut` (so within an event), `gone`,
+            `error` (an event ERROR), `quiet` (nothing, even if something happens).
     """
 
     kind: str
@@ -27,6 +27,7 @@ class Fault:
     retry_after: int | None = None
     size: int = 0
     body: bytes = b"{}"
+    message: str = ""
 
 
 class Faults:

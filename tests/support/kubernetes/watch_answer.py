@@ -103,7 +103,9 @@ class WatchAnswer:
             await self._send(_error(code, reason, "something is wrong"))
             self._writer.write(b"0\r\n\r\n")
             return False
-        if fault.kind == "end":
+        if fault.kind in {"cut", "end"}:
+            if fault.kind == "cut":
+                await self._write(half)
             self._writer.write(b"0\r\n\r\n")
             return False
         if fault.kind in {"half", "close"}:
