@@ -90,9 +90,12 @@ class ApiServer:
     async def stop(self) -> None:
         """Stop listening, and break all connections."""
         if self._server is not None:
+            # asyncio loses a connection if its server is closed while it is being accepted.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_ACCEPT_STEPS):
+                await asyncio.sleep(0)
             self._server.close()
-        for _ in range(_ACCEPT_STEPS):
-            await asyncio.sleep(0)
         self.disconnect()
         while self._connections:
             await asyncio.wait(self._connections)
