@@ -15,10 +15,10 @@ from kvevents import StreamReport, report_of
 from store import StoreError, pack, worker_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from indexer import ReplicatedIndex, Worker
-    from kvevents import FrameRouter
+    from kvevents import FrameRouter, Source
     from service.replication.handover import WaitingOwners
     from store import Follower, Store, Writer
 
@@ -39,13 +39,16 @@ class ReportExchange:
         writer: Writer,
         follower: Follower,
         waiting: WaitingOwners,
+        is_drained: Callable[[Source | None], bool],
     ) -> None:
+        """Args: is_drained: whether nothing that a source has published waits to be applied."""
         self._store = store
         self._index = index
         self._router = router
         self._writer = writer
         self._follower = follower
         self._waiting = waiting
+        self._is_drained = is_drained
         self.under_delivering: set[Worker] = set()
         """Workers of other replicas whose engines reuse less than answers say."""
 
@@ -54,8 +57,11 @@ class ReportExchange:
         requests = await self._store.renew_reports(self._reports())
         for worker, stream in list(self._router.streams.items()):
             request = requests.get(worker_name(worker))
-            if request is not None and self._waiting.read(worker, request):
-                self._writer.write_again(worker)  # with the note
+            if request is not None and self._waiting.is_note(request):
+                # What came before the note was left is not kept there: it must be applied by now.
+                if self._is_drained(stream.source):
+                    self._waiting.read(worker, request)
+                    self._writer.write_again(worker)  # with the note
             elif request == "resync":
                 stream.resync()
             elif request == "under_delivers":
