@@ -15,10 +15,10 @@ from kvevents import StreamReport, report_of
 from store import StoreError, pack, worker_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from indexer import ReplicatedIndex, Worker
-    from kvevents import FrameRouter, Source
+    from kvevents import Listener
     from service.replication.handover import WaitingOwners
     from store import Follower, Store, Writer
 
@@ -35,20 +35,17 @@ class ReportExchange:
         self,
         store: Store,
         index: ReplicatedIndex,
-        router: FrameRouter,
+        listener: Listener,
         writer: Writer,
         follower: Follower,
         waiting: WaitingOwners,
-        is_drained: Callable[[Source | None], bool],
     ) -> None:
-        """Args: is_drained: whether nothing that a source has published waits to be applied."""
         self._store = store
         self._index = index
-        self._router = router
+        self._router, self._is_drained = listener.router, listener.is_drained
         self._writer = writer
         self._follower = follower
         self._waiting = waiting
-        self._is_drained = is_drained
         self.under_delivering: set[Worker] = set()
         """Workers of other replicas whose engines reuse less than answers say."""
 
