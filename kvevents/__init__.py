@@ -60,6 +60,7 @@ from kvevents.transport import (
     SubscribeError,
     Subscriber,
     parse_frame,
+    raise_descriptor_limit,
 )
 from kvevents.wire import (
     AllBlocksCleared,
@@ -115,6 +116,7 @@ __all__ = [
     "has_every_frame",
     "parse_frame",
     "play",
+    "raise_descriptor_limit",
     "read_recording",
     "report_of",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 import structlog
 import zmq
 
+from kvevents.transport import descriptors
 from kvevents.transport.connections import Connections
 from kvevents.transport.curve import secure
 from kvevents.transport.inbox import Inbox
@@ -117,8 +118,10 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if the endpoint is malformed, in use or not on this host.
 
-        Likewise if there are no file descriptors left.
+        Likewise if file descriptors are scarce.
         """
+        if why := descriptors.scarcity():
+            raise SubscribeError(f"cannot listen to {self._source.endpoint}: {why}")
         with contextlib.ExitStack() as stack:
             try:
                 self._socket = self._context.socket(zmq.SUB)

@@ -12,6 +12,7 @@ import structlog
 
 from service.discovery.keeper import PodKeeper
 from service.discovery.metrics import DiscoveryCollector
+from service.discovery.pods import DiscoveryError
 from service.discovery.registered import RegisteredPods
 from service.discovery.states import PodState
 from service.engines import EngineHttp
@@ -113,11 +114,17 @@ class DiscoveredFleet:
     # Life cycle
 
     async def start(self) -> None:
-        """Learn what pods there are and ask them, for as long as the configuration allows."""
+        """Learn what pods there are and ask them, for as long as the configuration allows.
+
+        Raises DiscoveryError.
+        """
         if not self._discoveries:
             return
         section = self._section
-        self._http = EngineHttp(section.timeout_seconds, section.token_file, section.ca_file)
+        try:
+            self._http = EngineHttp(section.timeout_seconds, section.token_file, section.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise DiscoveryError(f"discovery.ca_file: {error}") from error
         self._listener.on_source_connected = self._on_connected
         for discovery in self._discoveries:
             found = partial(self._on_found, discovery.name)

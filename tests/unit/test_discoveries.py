@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.config import pod_url
-from service.discovery import DnsPods
+from service.discovery import DnsPods, MemoryRegistry, RegisteredPods
 from service.discovery.dns import addresses_of
 from service.discovery.file import read_pods
 
@@ -143,3 +144,33 @@ def test_pods_are_listed_in_json_and_in_toml(tmp_path: Path) -> None:
 def test_what_is_no_address_of_a_pod_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         pod_url(url)
+
+
+POD = {"url": "http://h:1", "is_ready": True, "model": "", "roles": [], "node": "", "name": ""}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(b"", b"{", b"3", b"[" * 100_000, b"\xff", b"{}", b'{"pod": 3, "until": null}'),
+        *(
+            json.dumps({"pod": {**POD, **odd}, "until": None}).encode()
+            for odd in ({"url": 5}, {"url": "ftp://h:1"}, {"url": "http://other:1"}, {"roles": 3})
+        ),
+        json.dumps({"pod": POD, "until": "soon"}).encode(),
+        json.dumps({"pod": {**POD, "name": "x" * 2000}, "until": None}).encode(),
+    ],
+)
+async def test_what_is_no_registration_is_dropped_and_the_others_stay(entry: bytes) -> None:
+    registry, told = MemoryRegistry(), asyncio.Queue[list[str]]()
+    later = {"pod": {**POD, "url": "http://h:2", "colour": "red"}, "until": None, "version": 2}
+    await registry.put("h:1", entry)
+    await registry.put("h:2", json.dumps(later).encode())  # of a newer version
+    pods = RegisteredPods(registry, 8)
+    task = asyncio.create_task(
+        pods.run(lambda found: told.put_nowait([pod.address for pod in found]))
+    )
+    assert await told.get() == ["h:2"]
+    assert await registry.count() == 1
+    task.cancel()
+    await asyncio.wait([task])

@@ -49,6 +49,7 @@ class SourceAssignment:
     ) -> None:
         self._waiting = waiting
         self._handed_over_since: dict[Source, float] = {}
+        self._not_listening: set[Source] = set()
         self._listener = listener
         self._router = listener.router
         self._membership = membership
@@ -84,6 +85,7 @@ class SourceAssignment:
         sources = self._listener.sources
         self._refuse(lambda of: of not in sources)
         self._requests.handed_over.intersection_update(sources)
+        self._not_listening.intersection_update(sources)
         for source in self._handed_over_since.keys() - sources.keys():
             del self._handed_over_since[source]
 
@@ -129,8 +131,11 @@ class SourceAssignment:
             try:
                 await self._listener.listen(source)
             except SubscribeError as error:
-                _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+                if source not in self._not_listening:  # it is tried at each heartbeat
+                    _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+                self._not_listening.add(source)
                 return
+            self._not_listening.discard(source)
         self._want_workers_of(source)  # also those that another replica has released since
         if not self._has_workers_of(source):  # none yet, or the store has lost them
             self._router.expected.add_source(source)

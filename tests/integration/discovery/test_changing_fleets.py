@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_STALE
 from support.engines.model_server import ModelServer, block_stored, model_server
-from support.pods_file import PodsFile
+from support.engines.pods_file import PodsFile
 from support.services.one_pod import TOKENS, score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service

@@ -18,7 +18,7 @@ from kvatlas.v1 import discovery_pb2, discovery_pb2_grpc
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
 from support.deadlines import stretched
 from support.engines.model_server import ModelServer, block_stored, model_server, models_of
-from support.pods_file import PodsFile
+from support.engines.pods_file import PodsFile
 from support.services.one_pod import score, score_request
 from support.services.running import RunningService, local_configuration, running_service
 
