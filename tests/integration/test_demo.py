@@ -43,16 +43,15 @@ def test_chats_follow_the_scores_of_the_service_that_is_fed(service: ServiceProc
 
 def test_an_endless_demo_ends_with_a_summary(service: ServiceProcess) -> None:
     words = ["--into", service.events, "--server", service.address, "--endless", "--rate=50"]
-    process = subprocess.Popen(
-        [*KVATLAS_COMMAND, "demo", *words], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "chat 3: 580" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stdout.read()
-    assert process.wait(30) == 130
+    command = [*KVATLAS_COMMAND, "demo", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "chat 3: 580" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(30) == 130
     assert "were promised" in rest
     service.stop()
 
