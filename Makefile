@@ -15,7 +15,7 @@ PYTEST := $(BIN)/pytest
 # The tests are independent of each other, and wait more than they compute.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test check bench soak engines serve format protos lock clean
+.PHONY: help demo test check bench soak engines serve format protos lock image clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -91,6 +91,9 @@ lock:  ## update both lock files: make lock ARGS=--upgrade
 	$(COMPILE) --group dev --output-file $(LOCK) $(ARGS) pyproject.toml
 	$(COMPILE) --generate-hashes --constraint $(LOCK) --no-emit-package hf-xet \
 		--output-file $(RUN_LOCK) $(ARGS) pyproject.toml
+
+image:  ## build the image with buildah, as root: make image STAND_IN=1 makes its base image, too
+	STAND_IN=$(STAND_IN) deploy/image/build
 
 clean:  ## delete everything that was made here
 	rm -rf $(VENV) build dist *.egg-info client/build client/*.egg-info
