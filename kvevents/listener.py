@@ -37,7 +37,7 @@ class Listener:
     Args:
         index: what is fed.
         scheme_of: model -> the scheme of its block keys.
-        sources: where frames come from.
+        sources: where frames come from at first; see `add_source`.
         policy: what to do with events, and when to trust them.
         replay_timeout: seconds without a message after which an engine is taken not to answer.
         concurrent_replays: how many replays run at a time.
@@ -52,6 +52,7 @@ class Listener:
     Attributes:
         router: routes the frames to the workers' streams.
         recorders: those who want to see frames as they arrive.
+        on_source_connected: called with each source to which a connection was made.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Listener:
         on_change: Callable[[], None] = lambda: None,
         settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
     ) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.sources = sources
+        self._context = _make_context()
+        self.sources = list(sources)
         self._socket_limits = socket_limits or SocketLimits()
         self._restored = restored
         self._replays = Replays(
@@ -79,6 +80,8 @@ class Listener:
         self._replay_timeout = replay_timeout
         self._subscribers: dict[Source, Subscriber] = {}
         self._probes: dict[Source, asyncio.Task[None]] = {}
+        self.on_source_connected: Callable[[Source], None] = lambda _: None
+        self._is_listening = False
         self.router = FrameRouter(
             index,
             scheme_of,
@@ -114,6 +117,7 @@ class Listener:
                 self.router.expected.add_source(source)
             if owns_everything:
                 self.router.restore(self._restored)
+            self._is_listening = True
             for source in at_once:
                 await self.listen(source)
             for name, loop in (("tick", self._tick()), ("apply", self.router.unfinished.run())):
@@ -129,6 +133,24 @@ class Listener:
             await self.stop_listening(source)
 
     # Sources
+
+    async def add_source(self, source: Source) -> None:
+        """Listen to one more source, which is not to be bound; before the start, listen later.
+
+        Unless every worker is this replica's, `listen` is left to those who decide whose it is.
+
+        Raises SubscribeError.
+        """
+        self.sources.append(source)
+        if self._is_listening and self.router.ownership.owns_everything:
+            self.router.expected.add_source(source)
+            await self.listen(source)
+
+    async def remove_source(self, source: Source) -> None:
+        """Stop listening to a source for good, and forget the workers that publish there."""
+        self.sources.remove(source)
+        await self.stop_listening(source)
+        self.router.expected.remove_source(source)
 
     def is_listening_to(self, source: Source) -> bool:
         """Whether a socket receives what the source publishes."""
@@ -193,6 +215,7 @@ class Listener:
     def on_connected(self, source: Source, connection: int) -> None:
         """A connection was made."""
         self.router.on_connected(source, connection)
+        self.on_source_connected(source)
 
     def on_disconnected(self, source: Source, connection: int) -> None:
         """A connection was lost."""
@@ -220,6 +243,13 @@ class Listener:
                 self.router.tick(time.monotonic())
             except Exception:  # noqa: BLE001 - time goes on
                 _log.exception("tick_failed")
+
+
+def _make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context for as many sources as there may be pods."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))
+    return context
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -263,7 +263,9 @@ class FrameRouter:
         """Poll what is due, and forget departed workers; `now` as of `time.monotonic`."""
         for stream in list(self.streams.values()):
             silent = stream.silent_for(now)
-            if self.policy.departed_after and (silent or 0.0) > self.policy.departed_after:
+            is_discovered = stream.source is not None and stream.source.is_discovered
+            departs = self.policy.departed_after and not is_discovered
+            if departs and (silent or 0.0) > self.policy.departed_after:
                 self._depart(stream)
             else:
                 stream.tick(now, self.policy.poll_seconds)

@@ -83,6 +83,8 @@ class Source:
     """Patterns of hosts that `{host}` may stand for because a pod's name says so."""
     rank_ports: bool = False
     """Whether callers know each rank as a pod of its own, at the pod's port plus the rank."""
+    is_discovered: bool = False
+    """Whether somebody says when its pod has gone: silence alone never makes it depart."""
 
     def worker_of(self, pod: str, rank: int) -> Worker:
         """The worker that a rank of a pod is, by the name that callers use."""

@@ -14,6 +14,7 @@ In path order:
     kernel         answers, encoded
     watching       the states of ranks as they change
     discovery      which pods there are, and who says so
+    engines        asks engines what they are
     replication    this process among the replicas that share its index
     diagnostics    what looks misconfigured
     snapshot       the index in a file, across restarts

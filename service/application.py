@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from service.assembly import (
+    make_fleet,
     make_listener,
     make_replicated_index,
     make_routing,
@@ -21,6 +22,7 @@ from service.assembly import (
     warn_if_uncompiled,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
+from service.discovery import DiscoveryCollector, MemoryRegistry
 from service.heap import sweep_index, trim_heap
 from service.listening import ListenError
 from service.loops import Loops
@@ -37,11 +39,12 @@ from service.metrics import (
 from service.replication import SharedReplica, StandaloneReplica
 from service.routing import tidy_routing
 from service.servers import Served, Servers
-from store import Server, Store
+from store import Registrations, Server, Store
 
 if TYPE_CHECKING:
     from indexer import MemoryIndex
     from service.config import Configuration
+    from service.discovery import Registry
     from service.loops import Loop
     from service.replication import Replica
     from service.routing import Routing
@@ -68,6 +71,7 @@ class Application:
         self.endpoints: list[str] = []
         """Where events come from, likewise."""
         self.metrics_port: int | None = None
+        self._registry: Registry = MemoryRegistry()
         self.serving = False
         """Whether calls are answered, as `/healthz` says."""
         self._started = False
@@ -109,37 +113,46 @@ class Application:
         configuration = self._configuration
         warn_if_uncompiled()
         await stack.enter_async_context(self.loops)
-        if configuration.store.url:
-            replica, snapshots = await self._shared_replica(stack), None
-        else:
-            replica, snapshots = self._standalone_replica()
-        self.replica: Replica = replica
-        self.snapshots: Snapshots | None = snapshots
-        self.listener = replica.listener
+        replica, snapshots = await self._make_replica(stack)
         self.tokenizers = await stack.enter_async_context(make_tokenizers(configuration))
         await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
+        self.fleet = make_fleet(
+            configuration,
+            self.loops,
+            self.listener,
+            replica.forget_gone_pod,
+            self._registry,
+        )
         diagnostics = Diagnostics(
-            self.index, replica.workers, unmatched, configuration.index.tier_weights
+            *(self.index, replica.workers, unmatched),
+            *(configuration.index.tier_weights, self.fleet.findings),
         )
         routing = make_routing(configuration, self.index, replica.on_under_delivery)
-        registry = self._registry(diagnostics, routing)
+        registry = self._metrics(diagnostics, routing)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
             stack.push_async_callback(self._write_last, snapshots)
-        await stack.enter_async_context(replica)
-        self.endpoints = self.listener.endpoints
+        await self._listen(stack)
         self._start_loops(stack, diagnostics, routing)
         if snapshots is not None:
             await stack.enter_async_context(snapshots)
         served = Served(
             *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched),
-            routing,
+            *(routing, self.fleet),
         )
         self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
         self._started = True
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """Discover pods, and listen to all sources."""
+        stack.push_async_callback(self.fleet.stop)
+        await self.fleet.start()  # first: streams of a snapshot go on if their sources are known
+        await stack.enter_async_context(self.replica)
+        stack.push_async_callback(self.fleet.stop)  # before the listener stops
+        self.endpoints = self.listener.endpoints
 
     def _start_loops(
         self, stack: AsyncExitStack, diagnostics: Diagnostics, routing: Routing
@@ -160,7 +173,7 @@ class Application:
             if model.tokenizer is not None:
                 await self.tokenizers.load(model.name)
 
-    def _registry(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
+    def _metrics(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
         registry = CollectorRegistry()
         register_process(registry)
         for collector in (
@@ -175,6 +188,7 @@ class Application:
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
             RecordingCollector(self.listener),
+            DiscoveryCollector(self.fleet),
             RoutingCollector(routing, self._configuration.metrics.ranks),
             *self.replica.collectors(),
         ):
@@ -182,6 +196,16 @@ class Application:
         return registry
 
     # Alone, or one of several
+
+    async def _make_replica(self, stack: AsyncExitStack) -> tuple[Replica, Snapshots | None]:
+        self.replica: Replica
+        self.snapshots: Snapshots | None
+        if self._configuration.store.url:
+            self.replica, self.snapshots = await self._shared_replica(stack), None
+        else:
+            self.replica, self.snapshots = self._standalone_replica()
+        self.listener = self.replica.listener
+        return self.replica, self.snapshots
 
     def _standalone_replica(self) -> tuple[Replica, Snapshots | None]:
         configuration, restored = self._configuration, restore_index(self._configuration)
@@ -197,8 +221,10 @@ class Application:
         index = self.index = make_replicated_index(configuration)
         index.table.ranks.pod_share = configuration.index.pod_share
         server = await stack.enter_async_context(Server(section.address))
+        store = Store(server, section.namespace)
+        self._registry = Registrations(store)
         return SharedReplica(
-            Store(server, section.namespace),
+            store,
             index,
             section,
             partial(make_listener, configuration, self._scheme_of, index, []),

@@ -8,6 +8,8 @@ import structlog
 
 from indexer import COMPILED, KeyScheme, MemoryIndex, ReplicatedIndex
 from kvevents import EventPolicy, Listener, Source
+from service.discovery import DiscoveredFleet, DnsPods, FilePods, RegisteredPods, StaticPods
+from service.engines import Expectations
 from service.records import SnapshotError
 from service.routing import OutcomeLimits, Routing, RoutingLimits
 from service.snapshot import KeySettings, RestoredIndex, Snapshots, read_snapshot
@@ -20,12 +22,14 @@ from tokenization import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from indexer import Worker
     from kvevents import Ownership
     from service.config import Configuration
+    from service.discovery import Discovery, Registry
+    from service.loops import Loops
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -175,7 +179,7 @@ def make_listener(
 
 
 def _make_sources(configuration: Configuration) -> list[Source]:
-    if not configuration.sources:
+    if not (configuration.sources or configuration.discovery.is_enabled):
         _log.warning("no_sources", detail="no source of events is configured")
     return [
         Source(
@@ -185,6 +189,28 @@ def _make_sources(configuration: Configuration) -> list[Source]:
         )
         for section in configuration.sources
     ]
+
+
+def make_fleet(
+    configuration: Configuration,
+    loops: Loops,
+    listener: Listener,
+    forget_pod: Callable[[str], Awaitable[bool]],
+    registry: Registry,
+) -> DiscoveredFleet:
+    """Return what keeps the discovered pods, not started yet."""
+    section = configuration.discovery
+    discoveries: list[Discovery] = [StaticPods(section.pods)] if section.pods else []
+    discoveries += [DnsPods(url, section.dns_seconds) for url in section.dns]
+    if section.file is not None:
+        discoveries.append(FilePods(section.file))
+    most = configuration.events.pods
+    if section.registration:
+        discoveries.append(RegisteredPods(registry, most))
+    expected = Expectations(
+        configuration.block_size_of, any(source.bind for source in configuration.sources)
+    )
+    return DiscoveredFleet(discoveries, loops, section, listener, forget_pod, expected, most)
 
 
 def warn_if_uncompiled() -> None:

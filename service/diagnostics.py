@@ -12,7 +12,7 @@ import structlog
 from indexer import DEFAULT_TIER_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from indexer import Index, Worker
     from kvevents import StreamReport
@@ -70,7 +70,10 @@ class Diagnostics:
         workers: Workers,
         unmatched: UnmatchedPrompts,
         tier_weights: Collection[str] = DEFAULT_TIER_WEIGHTS,
+        engine_findings: Callable[[], Iterable[Finding]] = tuple,
     ) -> None:
+        """Args: engine_findings: what looks wrong with engines, by what they tell themselves."""
+        self._engine_findings = engine_findings
         self._tier_weights = tier_weights
         self._index = index
         self._workers = workers
@@ -103,7 +106,7 @@ class Diagnostics:
             findings += _block_sizes_differ(model, reports)
             for worker, report in reports.items():
                 findings += _worker_findings(worker, model, report)
-        return [*findings, *self._never_matched()]
+        return [*findings, *self._never_matched(), *self._engine_findings()]
 
     def _tiers_without_weight(self) -> Iterator[Finding]:
         pods: dict[tuple[str, str], set[str]] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from kvatlas.compat.indexer_pb2 import DESCRIPTOR as LLMD_INDEXER
 from kvatlas.compat.tokenization_pb2 import DESCRIPTOR as LLMD_TOKENIZATION
+from kvatlas.v1.discovery_pb2 import DESCRIPTOR as DISCOVERY
 from kvatlas.v1.explain_pb2 import DESCRIPTOR as EXPLAIN
 from kvatlas.v1.fleet_pb2 import DESCRIPTOR as FLEET
 from kvatlas.v1.routing_pb2 import DESCRIPTOR as ROUTING
@@ -21,6 +22,7 @@ from service.listening import GrpcServer, ListenerSettings
 from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals
 from service.rpc import (
     CallBounds,
+    DiscoveryServicer,
     ExplainRoom,
     ExplainServicer,
     ExplainSources,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from indexer import KeyScheme, MemoryIndex
     from service.config import Configuration
     from service.diagnostics import Diagnostics, UnmatchedPrompts
+    from service.discovery import DiscoveredFleet
     from service.replication import Replica
     from service.routing import Routing
     from tokenization import Tokenizers
@@ -68,6 +71,7 @@ class Served:
     diagnostics: Diagnostics
     unmatched: UnmatchedPrompts
     routing: Routing
+    fleet: DiscoveredFleet
 
 
 class Servers:
@@ -158,6 +162,8 @@ class Servers:
         )
         self._add(server, FLEET, fleet, bounds)
         self._add(server, EXPLAIN, ExplainServicer(explain, bounds, tries_salts=True), bounds)
+        discovery = DiscoveryServicer(served.fleet, served.fleet.registered)
+        self._add(server, DISCOVERY, discovery, bounds)
         if not section.is_restricted:
             _log.warning(
                 "admin_unprotected",

@@ -4,6 +4,7 @@
 
     address        where the store is, parsed from a URL
     errors         the error of the store, and how often it was met
+    exchange       what replicas tell each other besides
     garbage        deletes what no replica needs any more
     identity       how a replica is named in the store
     layout         the keys of the store
@@ -13,7 +14,6 @@
     read           other replicas' workers and prompts, as read from the store
     records        the values of the store, packed and checked
     rendezvous     which replica is responsible for something
-    routing_journal  what replicas tell each other about routed requests
     scripts        the arguments of the scripts in lua/
     server         calls the server or cluster
     store          what replicas ask of the store
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from store.address import AddressError, StoreAddress, parse_address
 from store.errors import Failures, StoreError, decoding, newest_failure
+from store.exchange import Registrations, RoutingJournal
 from store.garbage import GarbageCollector
 from store.identity import new_replica_id, replica_name
 from store.layout import VERSION, Layout, worker_name
@@ -41,7 +42,6 @@ from store.records import (
     pack,
 )
 from store.rendezvous import rendezvous_owner
-from store.routing_journal import RoutingJournal
 from store.server import Server
 from store.store import Acquired, HeldBy, Store
 from store.write import OwnedWorker, Streams, Writer
@@ -61,6 +61,7 @@ __all__ = [
     "Lookup",
     "LookupResult",
     "OwnedWorker",
+    "Registrations",
     "RemoteWorker",
     "RoutingEntry",
     "RoutingJournal",

@@ -20,6 +20,7 @@ keys of one shard lie on one primary, and every primary has some shards.
       registry               name of the allocation of bits; another one once that was lost
       bits:<model>           hash: generation:holder id -> bit
       taken_bits:<model>     bitmap: the bits that are allocated
+      registered             hash: pod -> who it is, as it was registered
       routings               stream: what replicas tell each other about routed requests, bounded
 
 `namespace:layout` is a hash of all versions ever used there: version -> number of shards.

@@ -157,9 +157,17 @@ class Server:
             raise failure
 
     async def drops_keys(self) -> str:
-        """Return the policy by which a full server drops keys of ours; empty if it drops none."""
-        async with self._within(2 * self.address.timeout):
-            memory = await self._client.info("memory")
+        """Return the policy by which a full server drops keys of ours; empty if it drops none.
+
+        It is empty, too, if this service's user may not ask. Raises StoreError.
+        """
+        try:
+            async with self._within(2 * self.address.timeout):
+                memory = await self._client.info("memory")
+        except StoreError as error:
+            if error.kind != "refused":
+                raise
+            return ""
         policy = str(memory.get("maxmemory_policy", ""))
         return policy if policy.startswith("allkeys") else ""
 

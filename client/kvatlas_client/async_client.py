@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
-from kvatlas.v1 import explain_pb2, fleet_pb2, routing_pb2, scoring_pb2, tokenization_pb2
+from kvatlas.v1 import (
+    discovery_pb2,
+    explain_pb2,
+    fleet_pb2,
+    routing_pb2,
+    scoring_pb2,
+    tokenization_pb2,
+)
 
 from kvatlas_client.async_stream import AsyncScoreStream
 from kvatlas_client.calls import CallSettings, Stubs, results
@@ -173,6 +180,28 @@ class AsyncClient:
         answer: fleet_pb2.ResyncPodResponse
         answer = await self._call(self._stubs.fleet.ResyncPod, request, timeout)
         return answer
+
+    async def list_discovered_pods(
+        self, *, timeout: float | None = None
+    ) -> discovery_pb2.ListDiscoveredPodsResponse:
+        """List the pods that were discovered; served at the address of the administration."""
+        request = discovery_pb2.ListDiscoveredPodsRequest()
+        answer: discovery_pb2.ListDiscoveredPodsResponse
+        answer = await self._call(self._stubs.discovery.ListDiscoveredPods, request, timeout)
+        return answer
+
+    async def register_pod(
+        self, request: discovery_pb2.RegisterPodRequest, *, timeout: float | None = None
+    ) -> discovery_pb2.RegisterPodResponse:
+        """Let the service ask a pod and listen to it; as list_discovered_pods."""
+        answer: discovery_pb2.RegisterPodResponse
+        answer = await self._call(self._stubs.discovery.RegisterPod, request, timeout)
+        return answer
+
+    async def unregister_pod(self, pod: str, *, timeout: float | None = None) -> None:
+        """Undo register_pod, given the pod's name."""
+        request = discovery_pb2.UnregisterPodRequest(pod=pod)
+        await self._call(self._stubs.discovery.UnregisterPod, request, timeout)
 
     async def watch_pods(
         self, model: str = "", pods: Iterable[str] = (), *, timeout: float | None = None

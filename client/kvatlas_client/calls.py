@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvatlas.v1 import (
+    discovery_pb2_grpc,
     explain_pb2_grpc,
     fleet_pb2_grpc,
     routing_pb2_grpc,
@@ -35,6 +36,7 @@ class Stubs:
         self.routing: Any = routing_pb2_grpc.RoutingServiceStub(channel)
         self.tokenization: Any = tokenization_pb2_grpc.TokenizationServiceStub(channel)
         self.explain: Any = explain_pb2_grpc.ExplainServiceStub(channel)
+        self.discovery: Any = discovery_pb2_grpc.DiscoveryServiceStub(channel)
         self.fleet: Any = fleet_pb2_grpc.FleetServiceStub(channel)
 
 

@@ -29,6 +29,14 @@ class ExpectedWorkers:
         if source.pod and model and (source.rank is not None or self._is_only_source(source)):
             self._expect(source, source.worker_of(source.pod, source.rank or 0), model)
 
+    def remove_source(self, source: Source) -> None:
+        """Forget a source that is not listened to any more, and the workers that publish there."""
+        self._registry.forget_source(source)
+
+    def set_ready(self, source: Source, *, is_ready: bool) -> None:
+        """The pod behind a source takes requests from now on, or takes none."""
+        self._registry.set_ready(source, is_ready=is_ready)
+
     def _is_only_source(self, source: Source) -> bool:
         """Whether no other source names the same pod: else its ranks are not known in advance."""
         return all(

@@ -23,6 +23,8 @@ class SourceConnections:
     live: set[int] = field(default_factory=set)
     streams: set[WorkerStream] = field(default_factory=set)
     """The streams that speak, or are expected to speak, through one of them."""
+    is_ready: bool = True
+    """Whether the pod behind the source takes requests, as whoever discovered it says."""
 
 
 class ConnectionTable:
@@ -51,6 +53,10 @@ class ConnectionTable:
         if connections is None:
             connections = self._by_source[source] = SourceConnections()
         return connections
+
+    def remove_source(self, source: Source) -> None:
+        """Forget a source whose connections are closed."""
+        self._by_source.pop(source, None)
 
     def find_source(self, endpoint: str, worker: Worker, model: str) -> Source | None:
         """The source at `endpoint` that can publish frames of this worker and model, if any."""

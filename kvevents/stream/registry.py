@@ -198,6 +198,23 @@ class StreamRegistry:
                 if not stream.live_frames and not stream.sequencer.has_started:
                     self.forget(stream)
 
+    def forget_source(self, source: Source) -> None:
+        """Forget a source whose connections are closed, and all streams that it feeds."""
+        for stream in list(self._streams.values()):
+            if stream.source is source:
+                self.forget(stream)
+        self.connections.remove_source(source)
+
+    def set_ready(self, source: Source, *, is_ready: bool) -> None:
+        """The pod behind a source takes requests from now on, or takes none."""
+        connections = self.connections.of(source)
+        if connections.is_ready is not is_ready:
+            connections.is_ready = is_ready
+            for stream in connections.streams:
+                stream.forget_status()
+                self._on_trust_changed(stream)
+            self._on_change()
+
     # Connections
 
     def use_connection(self, stream: WorkerStream, connection: int) -> None:

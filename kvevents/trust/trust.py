@@ -22,6 +22,7 @@ What is so of the stream that the worker's events come through counts more, for 
     | it was never heard, or its stream has not started   | as the table above says           |
     | no connection that it speaks through is up          | stale (disconnected)              |
     | its replay socket did not answer, none is awaited   | stale (replay_unanswered)         |
+    | whoever discovered its pod says it is not ready     | stale (not_ready)                 |
     | no sign of life for the configured time             | stale (silent)                    |
     | its wire format has no salts and images             | degraded (extra_keys_not_sent)    |
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         read_certificates,
         read_tokens,
     )
+    from service.config.discovery import DiscoverySection, pod_url
     from service.config.layers.client import ClientSettings, load_client
     from service.config.layers.loading import Flag, Loaded, without_password
     from service.config.layers.settings import Setting, settings_of
@@ -49,6 +50,7 @@ _HOMES = {
     "client": ["ClientSection"],
     "configuration": ["Configuration", "ignored_variables", "load", "load_with_origins"],
     "credentials": ["Certificates", "read_authorities", "read_certificates", "read_tokens"],
+    "discovery": ["DiscoverySection", "pod_url"],
     "layers.client": ["ClientSettings", "load_client"],
     "layers.faults": ["ConfigurationError"],
     "layers.loading": ["Flag", "Loaded", "without_password"],
@@ -65,6 +67,7 @@ __all__ = [
     "ClientSettings",
     "Configuration",
     "ConfigurationError",
+    "DiscoverySection",
     "Flag",
     "GrpcSection",
     "LimitsSection",
@@ -78,6 +81,7 @@ __all__ = [
     "load",
     "load_client",
     "load_with_origins",
+    "pod_url",
     "read_authorities",
     "read_certificates",
     "read_tokens",

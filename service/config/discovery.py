@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from service.config.paths import ReadableFile  # noqa: TC001 - pydantic needs it
 from service.config.section import Section
 
 
@@ -23,6 +24,25 @@ class DiscoverySection(Section):
     registration: bool = Field(
         default=False, description="pods can be registered at the administration"
     )
+    token_file: ReadableFile | None = Field(
+        None, description="bearer token for the engines: their --api-key; read anew each time"
+    )
+    ca_file: ReadableFile | None = Field(
+        None, description="certificates of the authorities by which https is trusted"
+    )
+    timeout_seconds: float = Field(3.0, gt=0, le=60, description="for each answer of an engine")
+    ask_seconds: float = Field(
+        300.0, ge=1, le=86_400, description="how often an engine that was not lost is asked anew"
+    )
+    dns_seconds: float = Field(5.0, ge=0.1, le=3600, description="how often names are looked up")
+    ready_seconds: float = Field(
+        5.0, ge=0, le=600, description="at start, how long to wait for what is discovered"
+    )
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether pods may be discovered."""
+        return bool(self.pods or self.dns or self.file or self.registration)
 
     @field_validator("pods", "dns")
     @classmethod

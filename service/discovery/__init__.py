@@ -1,8 +1,36 @@
-"""Which pods there are, and who says so.
+"""Which pods there are, who says so, and keeping each of them.
 
-pods    what those who discover pods tell of them
+pods          what those who discover pods tell of them
+static        pods that the configuration names
+dns           pods behind a name
+file          pods that a file lists
+registered    pods that are registered
+fleet         the pods that anybody tells of
+keeper        keeps one: asks its engine, and listens to its events
+states        what is known of one
+metrics       Prometheus metrics
 """
 
+from service.discovery.dns import DnsPods
+from service.discovery.file import FilePods
+from service.discovery.fleet import DiscoveredFleet
+from service.discovery.metrics import DiscoveryCollector
 from service.discovery.pods import DiscoveredPod, Discovery
+from service.discovery.registered import MemoryRegistry, RegisteredPods, Registry, TooManyPodsError
+from service.discovery.states import PodState
+from service.discovery.static import StaticPods
 
-__all__ = ["DiscoveredPod", "Discovery"]
+__all__ = [
+    "DiscoveredFleet",
+    "DiscoveredPod",
+    "Discovery",
+    "DiscoveryCollector",
+    "DnsPods",
+    "FilePods",
+    "MemoryRegistry",
+    "PodState",
+    "RegisteredPods",
+    "Registry",
+    "StaticPods",
+    "TooManyPodsError",
+]

@@ -51,7 +51,7 @@ class SourceAssignment:
         A worker that cannot be released holds no other up.
         """
         names, failure = self._membership.live_names, None
-        for source in self._listener.sources:
+        for source in list(self._listener.sources):
             if source.bind:
                 continue
             if rendezvous_owner(source.endpoint, names) == self._membership.name:
@@ -59,9 +59,18 @@ class SourceAssignment:
             else:
                 await self._listener.stop_listening(source)
                 failure = await self._release_workers_of(source) or failure
+        self._refuse_workers_of_others()
         self._requests.wake()
         if failure is not None:
             raise failure
+
+    def _refuse_workers_of_others(self) -> None:
+        """Want no worker any more whose source was removed."""
+        sources = set(self._listener.sources)
+        removed = [w for w, (_, source) in self._requests.wanted.items() if source not in sources]
+        for worker in removed:
+            del self._requests.wanted[worker]
+            self._router.on_refused(worker)
 
     async def _take(self, source: Source) -> None:
         if not self._listener.is_listening_to(source):
@@ -95,7 +104,7 @@ class SourceAssignment:
 
     async def release_all(self) -> None:
         """Release all sources and workers, so that others go on at once. Raises StoreError."""
-        for source in self._listener.sources:
+        for source in list(self._listener.sources):
             await self._listener.stop_listening(source)
         failure = await self._release(list(self._router.streams))
         if failure is not None:

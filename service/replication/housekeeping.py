@@ -10,7 +10,7 @@ import structlog
 from store import GarbageCollector, older_versions, remove_layout, rendezvous_owner
 
 if TYPE_CHECKING:
-    from indexer import ReplicatedIndex
+    from indexer import ReplicatedIndex, Worker
     from service.replication.membership import Membership
     from store import Follower, Store, Writer
 
@@ -49,6 +49,35 @@ class Housekeeping:
                 old
             ):
                 _log.info("layout_retired", version=old.layout.version)
+
+    async def remove_unowned(self, pod: str) -> bool:
+        """Remove the workers of a pod that is gone, but for those of live replicas: these do it.
+
+        Returns whether none is left. Raises StoreError.
+        """
+        workers = self._workers_of(pod)
+        remote, is_live = self._follower.workers.remote, self._membership.is_live
+        unowned = [w for w in workers if not is_live(remote[w].record.owner)]
+        await self._remove(unowned)
+        return len(unowned) == len(workers)
+
+    async def remove_pod(self, pod: str) -> bool:
+        """Remove a pod's workers, whoever owns them; returns whether there were any.
+
+        Raises StoreError.
+        """
+        workers = self._workers_of(pod)
+        await self._remove(workers)
+        return bool(workers)
+
+    def _workers_of(self, pod: str) -> list[Worker]:
+        """The pod's workers that other replicas own, or nobody."""
+        return [worker for worker in self._follower.workers.remote if worker.pod == pod]
+
+    async def _remove(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            await self._store.remove_worker(worker, None)
+            self._follower.workers.remove(worker)
 
     async def _collect_generations(self) -> None:
         now = time.monotonic()

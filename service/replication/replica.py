@@ -128,6 +128,15 @@ class Replica(Protocol):
         """
         ...
 
+    async def forget_gone_pod(self, pod: str) -> bool:
+        """Remove a pod that is gone, unless another live replica has yet to notice that.
+
+        Returns whether nothing is left of it.
+
+        Raises StoreError.
+        """
+        ...
+
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:
         """Learn a pod's workers anew; return for each whether it can be replayed.
 
@@ -203,6 +212,11 @@ class StandaloneReplica(Replica):
     @override
     async def forget_pod(self, pod: str) -> bool:
         return self._listener.router.forget_pod(pod)
+
+    @override
+    async def forget_gone_pod(self, pod: str) -> bool:
+        self._listener.router.forget_pod(pod)
+        return True
 
     @override
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:

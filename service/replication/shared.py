@@ -223,17 +223,9 @@ class SharedReplica(Replica):
         """Register the layout, and learn which workers there are. Raises StoreError."""
         await self.store.register_layout()
         await self.follower.refresh()
-        if policy := await self._policy_that_drops_keys():
+        if policy := await self.store.server.drops_keys():
             detail = "a full store drops blocks that pods hold: set maxmemory-policy noeviction"
             _log.warning("store_drops_keys", policy=policy, detail=detail)
-
-    async def _policy_that_drops_keys(self) -> str:
-        try:
-            return await self.store.server.drops_keys()
-        except StoreError as error:
-            if error.kind != "refused":
-                raise
-            return ""  # this service's user may not ask
 
     async def _take_over(self) -> None:
         await self._assigned.wait()  # until then it is unknown which sources are this replica's
@@ -263,11 +255,13 @@ class SharedReplica(Replica):
 
     @override
     async def forget_pod(self, pod: str) -> bool:
-        remote = [worker for worker in self.follower.workers.remote if worker.pod == pod]
-        for worker in remote:
-            await self.store.remove_worker(worker, None)
-            self.follower.workers.remove(worker)
-        return self._listener.router.forget_pod(pod) or bool(remote)
+        is_remote = await self._housekeeping.remove_pod(pod)
+        return self._listener.router.forget_pod(pod) or is_remote
+
+    @override
+    async def forget_gone_pod(self, pod: str) -> bool:
+        self._listener.router.forget_pod(pod)
+        return await self._housekeeping.remove_unowned(pod)
 
     @override
     async def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:

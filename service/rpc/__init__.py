@@ -8,6 +8,7 @@ In path order:
     tokenization    TokenizationService: prompts -> token ids
     explain         ExplainService: scores and blocks, explained
     fleet           FleetService: what is known about each pod, and what an operator may do to it
+    discovery       DiscoveryService: the discovered pods, and registering some
     llmd            the services of llm-d-kv-cache, under their own names
     exchange        the messages of a call that both sides send
     prompts         requests -> prompts -> tokens, within the limits
@@ -21,6 +22,7 @@ In path order:
 from __future__ import annotations
 
 from service.rpc.bounds import CallBounds
+from service.rpc.discovery import DiscoveryServicer
 from service.rpc.explain import ExplainRoom, ExplainServicer, ExplainSources
 from service.rpc.fleet import FleetServicer
 from service.rpc.handlers import add_service
@@ -33,6 +35,7 @@ from service.rpc.tokenization import TokenizationServicer
 
 __all__ = [
     "CallBounds",
+    "DiscoveryServicer",
     "ExplainRoom",
     "ExplainServicer",
     "ExplainSources",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 
 from kvevents import TooManyRecordersError
+from service.discovery import TooManyPodsError
 from service.routing import (
     HandleUnknownError,
     NotRoutedError,
@@ -91,6 +92,13 @@ class UnknownPodError(RequestError):
         self.pod = name
 
 
+class RegistrationOffError(RequestError):
+    """Pods cannot be registered here."""
+
+    def __init__(self) -> None:
+        super().__init__("pods cannot be registered: set discovery.registration = true")
+
+
 class LimitError(RequestError):
     """Base of the errors of a request beyond a configured limit."""
 
@@ -133,6 +141,8 @@ _KINDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (UnknownModelError, grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN"),
     (ModelNameError, grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN"),
     (UnknownPodError, grpc.StatusCode.NOT_FOUND, "POD_UNKNOWN"),
+    (RegistrationOffError, grpc.StatusCode.FAILED_PRECONDITION, "REGISTRATION_OFF"),
+    (TooManyPodsError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PODS"),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
     (TooManyRecordersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDINGS"),
     (TooManyWatchersError, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHERS"),
@@ -159,6 +169,7 @@ KNOWN_ERRORS = (
     RoutingError,
     StoreError,
     TokenizationError,
+    TooManyPodsError,
     TooManyRecordersError,
     TooManyWatchersError,
 )

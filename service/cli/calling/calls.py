@@ -89,8 +89,10 @@ def ask(
     return 0
 
 
-def as_json(message: Message, *, indent: int | None = 2) -> str:
+def as_json(message: Message | None, *, indent: int | None = 2) -> str:
     """The message as JSON, with the names of its fields as in the proto. All fields are there."""
+    if message is None:  # there is nothing to say
+        return "{}"
     return json_format.MessageToJson(
         message,
         preserving_proto_field_name=True,

@@ -1,8 +1,10 @@
-"""`kvatlas pods`, `pods forget` and `pods resync`."""
+"""`kvatlas pods`, and what is done to a pod."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from kvatlas.v1 import discovery_pb2
 
 from service.cli.calling.calls import ask
 
@@ -40,6 +42,44 @@ def resync(options: Options) -> int:
         return resync(options.pod, answer)
 
     return ask(options, lambda client: client.resync_pod(options.pod), shown, administration=True)
+
+
+def discovered(options: Options) -> int:
+    """List the discovered pods. Returns the exit status."""
+
+    def shown(answer: Any) -> list[Part]:
+        from service.cli.screen.discovery import discovered  # rich is not needed for JSON
+
+        return discovered(answer)
+
+    return ask(options, lambda client: client.list_discovered_pods(), shown, administration=True)
+
+
+def register(options: Options) -> int:
+    """Register a pod. Returns the exit status."""
+    request = discovery_pb2.RegisterPodRequest(
+        url=options.url,
+        model=options.model,
+        roles=options.role,
+        node=options.node,
+        ttl_seconds=options.ttl,
+    )
+    return ask(
+        options,
+        lambda client: client.register_pod(request),
+        lambda answer: [f"{answer.pod} is registered"],
+        administration=True,
+    )
+
+
+def unregister(options: Options) -> int:
+    """Undo the registration of a pod. Returns the exit status."""
+    return ask(
+        options,
+        lambda client: client.unregister_pod(options.pod),
+        lambda _: [f"{options.pod} is not registered any more"],
+        administration=True,
+    )
 
 
 def _pods(answer: Any) -> list[Part]:

@@ -15,9 +15,17 @@ examples:
   kvatlas pods --model my-model --json
   kvatlas pods forget 10.0.0.1:8000
   kvatlas pods resync 10.0.0.1:8000
+  kvatlas pods discovered
 
 TRUST says how far to rely on a pod's blocks, and why not fully: exact; partial (it may hold more);
 recovering or degraded (some may be gone); stale (nothing confirms them); unknown (no events yet).
+"""
+_REGISTER_EPILOG = """\
+examples:
+  kvatlas pods register http://10.0.0.1:8000
+  kvatlas pods register http://10.0.0.1:8000 --role decode --ttl 60
+
+The service has to allow it: discovery.registration = true.
 """
 _TOP_EPILOG = """\
 examples:
@@ -87,20 +95,60 @@ def _model() -> click.Parameter:
 
 def _actions() -> list[click.Command]:
     return [
+        *(
+            Command(
+                name,
+                runs=f"service.cli.calling.fleet:{name}",
+                summary=summary,
+                params=[
+                    click.Argument(["pod"], type=TEXT, metavar="POD"),
+                    *call(administration=True),
+                ],
+            )
+            for name, summary in (
+                ("forget", "remove a pod from the index and the scores at once"),
+                ("resync", "learn again what a pod holds, from its replay socket"),
+                ("unregister", "undo the registration of a pod, and forget it"),
+            )
+        ),
+        _register(),
         Command(
-            name,
-            runs=f"service.cli.calling.fleet:{name}",
-            summary=summary,
-            params=[
-                click.Argument(["pod"], type=TEXT, metavar="POD"),
-                *call(administration=True),
-            ],
-        )
-        for name, summary in (
-            ("forget", "remove a pod from the index and the scores at once"),
-            ("resync", "learn again what a pod holds, from its replay socket"),
-        )
+            "discovered",
+            runs="service.cli.calling.fleet:discovered",
+            summary="list the pods that were discovered, and what their engines say",
+            params=call(administration=True),
+        ),
     ]
+
+
+def _register() -> click.Command:
+    return Command(
+        "register",
+        runs="service.cli.calling.fleet:register",
+        summary="let the service ask a pod what it is, and listen to it",
+        params=[
+            click.Argument(["url"], type=TEXT, metavar="URL"),
+            click.Option(
+                ["--model"], default="", type=TEXT, metavar="NAME", help="The model it serves."
+            ),
+            click.Option(
+                ["--role"],
+                multiple=True,
+                type=TEXT,
+                metavar="ROLE",
+                help="Such as prefill or decode; repeatable.",
+            ),
+            click.Option(["--node"], default="", type=TEXT, metavar="NAME", help="Its node."),
+            click.Option(
+                ["--ttl"],
+                type=POSITIVE_NUMBER,
+                metavar="SECONDS",
+                help="Forget it then, unless it is registered again.",
+            ),
+            *call(administration=True),
+        ],
+        epilog=_REGISTER_EPILOG,
+    )
 
 
 def _top() -> click.Command:

@@ -37,6 +37,11 @@ _SHORT: dict[str, tuple[str, str, str]] = {
         "ADDRESS",
         "Serve metrics at host:port; '': no metrics.",
     ),
+    "discovery.pods": (
+        "--pod",
+        "URL",
+        "Ask the model server at http://host:port what it is, and listen to it; repeatable.",
+    ),
     "default_model": ("--default-model", "MODEL", "Model of pods whose topic names none."),
     "index.block_size": ("--block-size", "TOKENS", "Number of tokens of a block [default: 16]."),
     "index.hash_seed": ("--hash-seed", "SEED", "Seed of the block keys."),
@@ -53,7 +58,7 @@ _SHORT: dict[str, tuple[str, str, str]] = {
 """Setting -> the short name of its flag, what to give, help."""
 
 _OTHERS = "All other settings"
-_REPEATABLE = {"grpc.listen", "admin.listen"}
+_REPEATABLE = {"grpc.listen", "admin.listen", "discovery.pods"}
 
 
 class SettingsCommand(Command):

@@ -103,12 +103,20 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> list[Part]:
             owner = [rank.owner or answer.shared_index.replica] if is_shared else []
             table.add(*_rank(pod, rank), *delivered, *owner)
     if not any(pod.ranks for pod in answer.pods):
-        return ["no pod is known: none is configured, and no event has arrived yet"]
-    warnings = [
-        printable(f"warning: {warning.kind}: {warning.model}: {warning.detail}")
+        nothing = "no pod is known: none is configured, and no event has arrived yet"
+        return [nothing, *_warnings(answer)]
+    warnings = _warnings(answer)
+    return [table, *([_shared_index(answer.shared_index)] if is_shared else []), *warnings]
+
+
+def _warnings(answer: fleet_pb2.ListPodsResponse) -> list[Part]:
+    return [
+        printable(
+            f"warning: {warning.kind}: {warning.model}"
+            f"{f' on {warning.pods[0]}' if len(warning.pods) == 1 else ''}: {warning.detail}"
+        )
         for warning in answer.warnings
     ]
-    return [table, *([_shared_index(answer.shared_index)] if is_shared else []), *warnings]
 
 
 def change(message: fleet_pb2.WatchPodsResponse) -> str:

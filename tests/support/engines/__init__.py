@@ -7,5 +7,6 @@ In path order:
     simulated    a naive engine that knows what it caches
     workload     generated prompts, and engines that have served them
     faulty       a simulated engine behind sockets that lose, repeat, damage and die
+    model_server  an engine with the HTTP API that says what it is
     recorded     traces of real engines
 """

@@ -85,11 +85,11 @@ class FaultyEngine:
         if self.connects:
             self._publisher.connect(self.endpoint)
         else:
-            await _bind(self._publisher, self.endpoint)
+            await bind(self._publisher, self.endpoint)
         if self.faults.replay != "none":
             self._router = self.context.socket(zmq.ROUTER)
             self._router.setsockopt(zmq.LINGER, 0)
-            await _bind(self._router, self.replay_endpoint)
+            await bind(self._router, self.replay_endpoint)
             self._task = asyncio.create_task(self._answer())
 
     async def until_subscribed(self) -> None:
@@ -237,7 +237,7 @@ class FaultyEngine:
             self._router.send_multipart([client, b"", *[b""] * self.faults.topic, END, b""])
 
 
-async def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+async def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
     """Bind an endpoint whose former socket ZMQ may still be closing."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:

@@ -1,0 +1,174 @@
+"""Keeps one pod: asks its engine what it is, again when it comes back, and listens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+
+from kvevents import Source, SubscribeError
+from service.discovery.dns import addresses_of
+from service.engines import EngineAnswerError, ask_engine, sources_of
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from kvevents import Listener
+    from service.discovery.states import PodState
+    from service.engines import EngineFacts, EngineHttp, Expectations, PodSources, RankSource
+
+_FIRST_RETRY, _LAST_RETRY = 1.0, 10.0
+_RECONNECTED_SECONDS = 1.0  # an engine that comes back publishes before it serves
+
+_log = structlog.get_logger("kvatlas.discovery")
+
+
+class PodKeeper:
+    """Keeps one pod, in a task of its own.
+
+    Args:
+        state: of the pod; this writes it.
+        http: asks engines.
+        listener: listens to their events.
+        expected: what the configuration says.
+        ask_seconds: how often an engine that was not lost is asked anew.
+        asked: counts answers, by result.
+        on_asked: called when the engine was asked, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        state: PodState,
+        http: EngineHttp,
+        listener: Listener,
+        expected: Expectations,
+        ask_seconds: float,
+        asked: Counter[str],
+        on_asked: Callable[[], None],
+    ) -> None:
+        self.state = state
+        self._http = http
+        self._listener = listener
+        self._expected = expected
+        self._ask_seconds = ask_seconds
+        self._asked = asked
+        self._on_asked = on_asked
+        self._wake = asyncio.Event()
+        self._connected: set[Source] = set()
+        self._listening: asyncio.Task[None] | None = None
+
+    def on_changed(self) -> None:
+        """The pod has changed: act on it."""
+        for source in self.state.sources.values():
+            self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
+        self._wake.set()
+
+    def on_connected(self, source: Source) -> None:
+        """A connection to one of its sources was made; the second one may be to another engine."""
+        if source in self._connected:
+            self._wake.set()
+        self._connected.add(source)
+
+    async def run(self, after: asyncio.Task[None] | None = None) -> None:
+        """Keep the pod until this is cancelled.
+
+        after: forgets an earlier pod of this address; it is waited for.
+        """
+        if after is not None:
+            await asyncio.wait([after])
+        retry = _FIRST_RETRY
+        while True:
+            self._wake.clear()
+            if not self.state.pod.is_ready:
+                await self._wake.wait()
+            elif await self._ask():
+                retry = _FIRST_RETRY
+                await self._sleep(self._ask_seconds)
+            else:
+                await self._sleep(retry)
+                retry = min(2 * retry, _LAST_RETRY)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep for about so long; a pod that has changed or come back is asked sooner."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311
+        except TimeoutError:
+            return
+        await asyncio.sleep(_RECONNECTED_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _ask(self) -> bool:
+        """Ask the engine, and listen to what it tells; returns whether it has answered."""
+        pod = self.state.pod
+        try:
+            facts = await ask_engine(self._http, pod.url)
+            addresses = await addresses_of(urlsplit(pod.url).hostname or "")
+            expected = self._expected._replace(model=pod.model)
+            await self._follow(facts, sources_of(pod.url, facts, addresses, expected))
+        except EngineAnswerError as error:
+            self._fail(error.why, str(error))
+        except OSError as error:
+            self._fail("unreachable", str(error))
+        except Exception as error:  # noqa: BLE001 - a stranger's answer; the others go on
+            _log.exception("engine_not_understood", pod=pod.address)
+            self._fail("malformed", f"{type(error).__name__} while its answer was read")
+        self.state.asked += 1
+        self._on_asked()
+        return not self.state.failure
+
+    def _fail(self, why: str, detail: str) -> None:
+        self._asked[why] += 1
+        if not self.state.failure:
+            _log.warning("engine_not_asked", pod=self.state.pod.address, why=why, detail=detail)
+        self.state.failure = detail
+
+    async def _follow(self, facts: EngineFacts, found: PodSources) -> None:
+        """Listen to the sources that were found, and to no others of this pod."""
+        state = self.state
+        self._asked["answered"] += 1
+        if state.failure or facts != state.facts:
+            _log.info(
+                "engine_asked",
+                pod=state.pod.address,
+                engine=f"{facts.engine} {facts.version}",
+                models=facts.models[:4],
+                ranks=len(found.ranks),
+            )
+        state.facts, state.failure, state.findings = facts, "", found.findings
+        # Whoever ends this keeper must not end it between two sockets.
+        self._listening = asyncio.ensure_future(self._listen_to(found.ranks))
+        await asyncio.shield(self._listening)
+
+    async def _listen_to(self, ranks: tuple[RankSource, ...]) -> None:
+        sources = self.state.sources
+        for rank in [rank for rank in sources if rank not in ranks]:
+            await self._remove(rank)
+        taken = {source.endpoint for source in self._listener.sources}
+        for rank in ranks:
+            if rank in sources:
+                continue
+            if rank.endpoint in taken:  # of a configured source: one subscription is enough
+                continue
+            source = Source(**rank._asdict(), is_discovered=True)
+            sources[rank] = source
+            self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
+            try:
+                await self._listener.add_source(source)
+            except SubscribeError as error:
+                await self._remove(rank)
+                self._fail("not_subscribed", str(error))
+
+    async def _remove(self, rank: RankSource) -> None:
+        source = self.state.sources.pop(rank)
+        self._connected.discard(source)
+        await self._listener.remove_source(source)
+
+    async def leave(self) -> None:
+        """The pod is gone, and `run` has ended: listen to none of its sources any more."""
+        if self._listening is not None:
+            await asyncio.wait([self._listening])
+        for rank in list(self.state.sources):
+            await self._remove(rank)
