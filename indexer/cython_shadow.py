@@ -8,6 +8,7 @@ Types do nothing here, as in Cython's own pure-Python mode.
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def _directive(*_: object, **__: object) -> Callable[[Any], Any]:
 def shadow() -> ModuleType:
     """Return a module that takes the place of `cython`."""
     module = ModuleType("cython", __doc__)
+    module.__spec__ = ModuleSpec("cython", None)  # `find_spec` refuses modules without
     names: dict[str, Any] = {name: _CType(int) for name in _INTEGERS}
     names |= {"bint": _CType(bool), "double": _CType(float), "void": None, "compiled": False}
     names |= {"cast": cast, "declare": declare}

@@ -18,7 +18,7 @@ from support.paths import ROOT
 import indexer
 from indexer.cython_shadow import shadow
 
-MODULES = [shadow(), *([importlib.import_module("cython")] if find_spec("cython") else [])]
+MODULES = [shadow(), *([importlib.import_module("Cython.Shadow")] if find_spec("Cython") else [])]
 """Ours, and the one that it takes the place of where that is installed."""
 
 KERNEL = sorted(ROOT.glob("*/kernel/[a-z]*.py"))
@@ -87,6 +87,7 @@ def test_a_cast_to_a_class_leaves_its_instances_alone(module: Any) -> None:
 
 
 PROGRAM = """
+import importlib.util
 import sys
 
 sys.modules["cython"] = None  # as if it were not installed
@@ -96,6 +97,7 @@ import indexer, kvevents, service.kernel
 
 assert (sys.modules["cython"] is None) is indexer.COMPILED
 scheme = indexer.KeyScheme("my-model", 16)
+assert indexer.COMPILED or importlib.util.find_spec("cython") is not None
 print(indexer.COMPILED, *scheme.keys(scheme.root(), array('Q', range(64))))
 """
 
