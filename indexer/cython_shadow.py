@@ -28,12 +28,12 @@ class _CType:
 
     def __call__(self, value: Any) -> Any:
         """Return the value, converted only if it is of another type."""
-        return value if isinstance(value, self._python) else self._python(value)
+        return cast(self._python, value)
 
 
 def cast(kind: Any, value: Any) -> Any:
-    """Return the value as one of that C type or class."""
-    if isinstance(kind, type) and isinstance(value, kind):
+    """Return the value as one of that C type or class; None is one of every class."""
+    if isinstance(kind, type) and (value is None or isinstance(value, kind)):
         return value
     return kind(value)
 

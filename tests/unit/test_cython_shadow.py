@@ -81,6 +81,7 @@ def test_values_are_converted_but_never_cut_off(
 def test_a_cast_to_a_class_leaves_its_instances_alone(module: Any) -> None:
     text = "x"
     assert module.cast(str, text) is text
+    assert module.cast(str, None) is None
     assert module.declare(module.double) is None
     assert module.declare(module.double, 1) == 1.0
     assert module.compiled is False
