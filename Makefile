@@ -46,7 +46,7 @@ serve: $(RUN)/compiled  ## run the service, pods connect to port 5557: make serv
 	$(RUN)/bin/kvatlas serve --bind 'tcp://*:5557' $(ARGS)
 
 test: $(VENV)/ready  ## run the tests: make test ARGS="tests/unit/test_keys.py"
-	$(PYTEST) $(PARALLEL) $(ARGS)
+	IMAGE_DIR=$(IMAGE_DIR) $(PYTEST) $(PARALLEL) $(ARGS)
 
 check: $(VENV)/ready $(STUBS)/ready  ## check format, lint, types, import floors, proto rules, fresh stubs
 	$(BIN)/ruff format --check

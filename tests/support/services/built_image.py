@@ -1,9 +1,11 @@
-"""The image that `make image` built, run without an engine: its files, as its user, read-only."""
+"""The image that `make image` built, run without an engine: its files, as its user, read-only.
+
+Only root may do that: it mounts file systems, for this process alone.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from types import MappingProxyType
@@ -52,8 +54,7 @@ class BuiltImage:
             mount = f'mount --bind "{volume}" "$tree{place}" && mount -o remount'
             script = script.replace("mount -o remount", mount)
         namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        return [*root, *namespace, str(self.tree), self.config["User"], *entry]
+        return [*namespace, str(self.tree), self.config["User"], *entry]
 
     def run(
         self, *words: str, environment: Mapping[str, str] = _NONE
