@@ -38,8 +38,9 @@ $(RUN)/compiled: $(RUN)/ready pyproject.toml setup.py $(KERNEL)
 	@$(RUN)/bin/python -m pip install -q --no-deps --editable .
 	@touch $@
 
-# From the source, compiled or not: a few simulated pods are no work for either form.
-demo: $(RUN)/ready  ## run simulated pods and a short workload, and show its scores
+# From the source, compiled or not: a few simulated pods are no work for either form. Where there is
+# a compiled kernel it is that of the source.
+demo: $(if $(wildcard */kernel/*.so),$(RUN)/compiled,$(RUN)/ready)  ## run simulated pods and a short workload, and show its scores
 	PYTHONPATH=.:client:proto $(RUN)/bin/python -m service demo
 
 serve: $(RUN)/compiled  ## run the service, pods connect to port 5557: make serve ARGS="--block-size 32"
