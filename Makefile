@@ -15,10 +15,10 @@ PYTEST := $(BIN)/pytest
 # The tests are independent of each other, and wait more than they compute.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test check bench soak engines serve format protos lock image clean
+.PHONY: help demo test check bench soak engines serve format protos monitoring lock image clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 $(VENV)/ready: pyproject.toml setup.py $(LOCK) $(KERNEL)
 	@echo "setting up $(VENV): this takes a minute or two the first time ..."
@@ -75,13 +75,16 @@ protos: $(STUBS)/ready  ## generate the gRPC stubs
 	$(STUBS)/bin/python -m grpc_tools.protoc -Iproto \
 		--python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
 
+monitoring: $(VENV)/ready  ## write the operator's alert rules and Grafana's dashboard from their sources
+	$(BIN)/python deploy/monitoring/render.py
+
 $(STUBS)/ready: Makefile
 	@test -x $(STUBS)/bin/python || $(PYTHON) -m venv $(STUBS)
 	@$(STUBS)/bin/python -m pip install -q --only-binary :all: $(STUB_GENERATOR)
 	@touch $@
 
 # The versions of all packages, for every Python and platform that pyproject.toml allows: first the
-# development packages, then of these what the service needs, with hashes. hf-xet is left out: it
+# development packages, then of these what the service needs, traces included, with hashes. hf-xet is left out: it
 # makes downloads of huge files faster, and those of tokenizers work without it.
 # It has an environment of its own, because the lock file may not fit pyproject.toml any more.
 COMPILE := build/lock/bin/uv pip compile -q --universal --python-version 3.11 \
@@ -90,7 +93,7 @@ lock:  ## update both lock files: make lock ARGS=--upgrade
 	@test -x build/lock/bin/python || $(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
 	$(COMPILE) --group dev --output-file $(LOCK) $(ARGS) pyproject.toml
-	$(COMPILE) --generate-hashes --constraint $(LOCK) --no-emit-package hf-xet \
+	$(COMPILE) --extra traces --generate-hashes --constraint $(LOCK) --no-emit-package hf-xet \
 		--output-file $(RUN_LOCK) $(ARGS) pyproject.toml
 
 image:  ## build the image with buildah, as root: make image STAND_IN=1 makes its base image, too

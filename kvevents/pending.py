@@ -9,6 +9,7 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Set as AbstractSet
 
     from indexer import Worker
     from kvevents.budget import Budget
@@ -98,6 +99,8 @@ class PendingFrames:
     def __init__(self, budget: Budget, dropped: Counter[str]) -> None:
         self._budget = budget
         self._frames: dict[Worker, list[PendingFrame]] = {}
+        self._incomplete: set[Worker] = set()
+        """Workers of which a frame was dropped."""
         self.dropped = dropped
 
     def add(self, worker: Worker, frame: PendingFrame) -> None:
@@ -106,13 +109,32 @@ class PendingFrames:
             self._frames.setdefault(worker, []).append(frame)
         else:
             self.dropped["pending_frames_full"] += 1
+            self._incomplete.add(worker)
 
     def __contains__(self, worker: Worker) -> bool:
         return worker in self._frames
 
+    def connection_of(self, worker: Worker, live: AbstractSet[int], source: Source) -> int | None:
+        """The connection through which all of the worker's frames come, or would come.
+
+        Args:
+            worker: the worker.
+            live: the connections of its source that are up.
+            source: where they come from; if it is bound, the worker's frames tell the connection.
+
+        None if there is none, or if frames were dropped.
+        """
+        if worker in self._incomplete:
+            return None
+        if not source.bind:
+            return next(iter(live), None)
+        frames = self._frames.get(worker, [])
+        return frames[-1].connection if frames and frames[-1].connection in live else None
+
     def pop(self, worker: Worker) -> list[PendingFrame]:
         """Remove and return the frames of a worker."""
         frames = self._frames.pop(worker, [])
+        self._incomplete.discard(worker)
         for frame in frames:
             self._budget.release(frame.size)
         return frames

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kvevents.applying import EngineSettings
 from kvevents.budget import Budget
 from kvevents.frame_decoder import FrameDecoder
-from kvevents.joining import Admission, ExpectedWorkers
+from kvevents.joining import Admission, ExpectedWorkers, frames_after, goes_on
 from kvevents.lag import EventLag
 from kvevents.pending import Owner, OwnsEverything, PendingFrame, PendingFrames
 from kvevents.saved_streams import dump_streams, restore_streams
@@ -137,7 +137,7 @@ class FrameRouter:
     # Frames
 
     def route(self, source: Source, parts: list[bytes], connection: int = 0) -> None:
-        """Apply one message that came from `source` through `connection`, or count why not."""
+        """Apply one message that came through `connection`, or count why not."""
         self.frames += 1
         try:
             frame = parse_frame(parts)
@@ -209,33 +209,42 @@ class FrameRouter:
     # Ownership, where several replicas share an index
 
     def on_acquired(
-        self, worker: Worker, model: str, source: Source, dumped: dict[str, Any] | None
+        self,
+        worker: Worker,
+        model: str,
+        source: Source,
+        dumped: dict[str, Any] | None,
+        note_of: Callable[[Worker, int | None], str] = lambda _, __: "",
     ) -> None:
-        """This replica owns the worker: apply its events from now on.
+        """This replica owns the worker, whose frames come from `source`: apply its events.
 
         Args:
-            worker: the worker.
-            model: the model it serves.
-            source: where its frames come from.
             dumped: the stream to go on with; the index must hold what it held then. None: the
                 stream starts anew.
+            note_of: what the last owner was told, by worker and connection; see `goes_on`.
         """
         if worker in self.streams:
             return
         if worker in self._pending:
             self._registry.forget_expected(source)
         stream = self._registry.attach(source, worker, model)
-        live = self._connections.of(source).live
-        connection = None if source.bind else next(iter(live), None)
+        connection, kept = self.connection_of(worker, source), self._pending.pop(worker)
         if dumped is not None:
-            stream.restore(dumped, connection)
+            suspicion = "restored"
+            if goes_on(dumped, kept, connection, note_of(worker, connection)):
+                kept, suspicion = frames_after(dumped, kept), ""
+            stream.restore(dumped, connection, suspicion)
             if connection is not None:
                 self._connections.add_user(connection, stream)
         elif connection is not None:
             self._registry.use_connection(stream, connection)
-        for pending in self._pending.pop(worker):
+        for pending in kept:
             self._deliver(stream, pending.frame, pending.batch, pending.connection)
         self._registry.on_stream_changed()
+
+    def connection_of(self, worker: Worker, source: Source) -> int | None:
+        """The live connection through which a worker of another replica publishes, if any."""
+        return self._pending.connection_of(worker, self._connections.of(source).live, source)
 
     def on_refused(self, worker: Worker) -> None:
         """Another replica owns the worker: drop its frames."""
@@ -243,8 +252,7 @@ class FrameRouter:
 
     def release(self, worker: Worker) -> None:
         """Apply no more events of the worker, which another replica will own; its blocks stay."""
-        stream = self.streams.get(worker)
-        if stream is not None:
+        if (stream := self.streams.get(worker)) is not None:
             self._registry.remove(stream)
 
     # Snapshots
@@ -276,10 +284,7 @@ class FrameRouter:
         self._registry.forget(stream)
 
     def forget_pod(self, pod: str) -> bool:
-        """Remove a pod from the scores at once; False if it was not known.
-
-        If the pod speaks again, it is treated as one that was joined late.
-        """
+        """Forget a pod at once; False if it was not known. If it speaks again, it joins late."""
         return self._registry.forget_pod(pod)
 
     def resync_pod(self, pod: str) -> list[tuple[Worker, bool]]:

@@ -20,6 +20,7 @@ In path order:
     snapshot       the index in a file, across restarts
     records        the records of that file
     metrics        Prometheus metrics
+    tracing        traces of calls, if they are configured
     heap           gives freed memory back to the system
     loops          background loops, which are restarted when they die
     terminal       text that does not control the terminal

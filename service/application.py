@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from service.replication import Replica
     from service.routing import Routing
     from service.snapshot import Snapshots
+    from service.tracing import CallTracer
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -99,7 +100,8 @@ class Application:
         _log.info("lame_duck", seconds=seconds)
         self.serving = False
         self._servers.become_lame_duck()
-        await asyncio.gather(self._servers.stop_admin(), asyncio.sleep(seconds))
+        leaving = (self._servers.stop_admin(), self.replica.begin_leaving())
+        await asyncio.gather(*leaving, asyncio.sleep(seconds))
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Not serving, drain calls, stop subscribers, write the snapshot, then everything else."""
@@ -130,6 +132,7 @@ class Application:
         )
         routing = make_routing(configuration, self.index, replica.on_under_delivery)
         registry = self._metrics(diagnostics, routing)
+        tracer = await self._start_tracer(stack, registry)
         if configuration.metrics.listen:
             await self._serve_metrics(stack, registry)
         if snapshots is not None:
@@ -140,7 +143,7 @@ class Application:
             await stack.enter_async_context(snapshots)
         served = Served(
             *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched),
-            *(routing, self.fleet),
+            *(routing, self.fleet, tracer),
         )
         self._servers = Servers(configuration, served, registry)
         await self._serve(stack)
@@ -172,6 +175,18 @@ class Application:
         for model in self._configuration.models:
             if model.tokenizer is not None:
                 await self.tokenizers.load(model.name)
+
+    async def _start_tracer(
+        self, stack: AsyncExitStack, registry: CollectorRegistry
+    ) -> CallTracer | None:
+        section = self._configuration.traces
+        if not section.endpoint:
+            return None
+        from service.tracing import CallTracer  # OpenTelemetry need not be installed
+
+        tracer = await stack.enter_async_context(CallTracer(section))
+        registry.register(tracer.metrics)
+        return tracer
 
     def _metrics(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -24,6 +24,7 @@ def configure_logs(section: LogSection) -> None:
         else structlog.processors.JSONRenderer()
     )
     processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,  # the trace of a traced call
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -19,7 +19,7 @@ from kvatlas.v1.tokenization_pb2 import DESCRIPTOR as TOKENIZATION
 
 from service.explaining import BlockLookups, Explainer
 from service.listening import GrpcServer, ListenerSettings
-from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals
+from service.metrics import AnswerMetrics, CallMetrics, ListenerRefusals, MethodCalls
 from service.rpc import (
     CallBounds,
     DiscoveryServicer,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from service.discovery import DiscoveredFleet
     from service.replication import Replica
     from service.routing import Routing
+    from service.tracing import CallTracer
     from tokenization import Tokenizers
 
 _log = structlog.get_logger("kvatlas.service")
@@ -72,6 +73,8 @@ class Served:
     unmatched: UnmatchedPrompts
     routing: Routing
     fleet: DiscoveredFleet
+    tracer: CallTracer | None = None
+    """If calls are traced."""
 
 
 class Servers:
@@ -83,10 +86,13 @@ class Servers:
         """Args: registry: where calls and answers are counted."""
         self._configuration = configuration
         self._served = served
-        self._calls = CallMetrics(registry)
+        tracer = served.tracer
+        make_prompts = PromptReader if tracer is None else tracer.prompt_reader
+        make_scorer = Scorer if tracer is None else tracer.scorer
+        self._calls = CallMetrics(registry, MethodCalls if tracer is None else tracer.counting)
         refused = ListenerRefusals(registry)
-        prompts = PromptReader(served.tokenizers, configuration.limits)
-        scorer = Scorer(
+        prompts = make_prompts(served.tokenizers, configuration.limits)
+        scorer = make_scorer(
             *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
             *(served.unmatched, AnswerMetrics(registry), served.routing),
         )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from store.address import AddressError, StoreAddress, parse_address
 from store.errors import Failures, StoreError, decoding, newest_failure
-from store.exchange import Registrations, RoutingJournal
+from store.exchange import LeavingReplicas, Registrations, RoutingJournal
 from store.garbage import GarbageCollector
 from store.identity import new_replica_id, replica_name
 from store.layout import VERSION, Layout, worker_name
@@ -58,6 +58,7 @@ __all__ = [
     "HandoverState",
     "HeldBy",
     "Layout",
+    "LeavingReplicas",
     "Lookup",
     "LookupResult",
     "OwnedWorker",

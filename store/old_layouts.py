@@ -27,7 +27,7 @@ _log = structlog.get_logger("kvatlas.store")
 _ANY_LEASE = 60.0  # longer than any lease that makes sense
 _SHARD_KEYS = (
     *("workers", "reports", "requests", "wishes", "journal", "garbage", "applied"),
-    *("replicas", "registry", "registered", "routings"),
+    *("replicas", "leaving", "registry", "registered", "routings"),
 )
 _MODEL_KEYS = ("bits", "taken_bits", "slots", "taken")
 

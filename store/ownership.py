@@ -67,8 +67,9 @@ class WorkerOwnership:
         self._follower = follower
         self._replica = replica
         self._scheme_of = scheme_of
-        self.abandoned: set[Worker] = set()
-        """Workers that this replica may own in the store although it does not want them."""
+        self.abandoned: dict[Worker, str] = {}
+        """Workers that this replica may own in the store although it does not want them -> the
+        replica that is to acquire them, or ""."""
         self.failures = Failures()
         """Acquired workers that had to start anew, by the kind of failure."""
 
@@ -81,12 +82,12 @@ class WorkerOwnership:
         """
         workers = self._follower.workers
         workers.own.add(worker)
-        self.abandoned.add(worker)  # until everything has succeeded
+        self.abandoned[worker] = ""  # until everything has succeeded
         try:
             acquired = await self._store.acquire(worker, model, self._replica, live, fresh=False)
             if isinstance(acquired, HeldBy):
                 workers.own.discard(worker)
-                self.abandoned.discard(worker)
+                self.abandoned.pop(worker, None)
                 return acquired
             scheme = self._scheme_of(model)
             owned = OwnedWorker(worker, model, model_scope(model), endpoint, scheme)
@@ -95,7 +96,7 @@ class WorkerOwnership:
             workers.own.discard(worker)
             raise
         workers.take(worker)
-        self.abandoned.discard(worker)
+        self.abandoned.pop(worker, None)
         self._writer.add(owned, acquired, state)
         return Takeover(None if state is None else state.stream)
 
@@ -143,13 +144,18 @@ class WorkerOwnership:
         self.failures.record(error)
         _log.warning("worker_starts_anew", pod=worker.pod, rank=worker.rank, detail=str(error))
 
-    async def release(self, worker: Worker, stop_stream: Callable[[], None]) -> bool:
+    async def release(
+        self, worker: Worker, stop_stream: Callable[[], None], successor: str = ""
+    ) -> bool:
         """Let another replica acquire the worker. Raises StoreError.
 
         Returns False if the store does not have everything yet: try again then.
 
-        stop_stream: called once everything is written; from then on no event of the worker may be
-            applied here.
+        Args:
+            worker: the worker.
+            stop_stream: called once everything is written; from then on no event of the worker may
+                be applied here.
+            successor: the replica that goes on with the stream without a gap; empty: nobody knows.
         """
         owned = self._writer.owned.get(worker)
         if owned is None:
@@ -166,13 +172,13 @@ class WorkerOwnership:
             self._follower.workers.discard(worker)
         else:
             self._follower.workers.adopt(owned.record, owned.revision)
-        self.abandoned.add(worker)
+        self.abandoned[worker] = successor
         await self.release_abandoned()
         return True
 
     async def release_abandoned(self) -> None:
         """End the ownership of workers that this replica does not want. Raises StoreError."""
-        for worker in list(self.abandoned):
+        for worker, successor in list(self.abandoned.items()):
             if worker not in self._follower.workers.own:
-                await self._store.release(worker, self._replica)
-                self.abandoned.discard(worker)
+                await self._store.release(worker, self._replica, successor)
+                self.abandoned.pop(worker, None)

@@ -1,7 +1,4 @@
-"""The scripts of `lua/`: one dataclass for each, which names the arguments in the script's order.
-
-A script names the same arguments on its first line of code; a test holds both sides together.
-"""
+"""The scripts of `lua/`: a dataclass for each, which names the arguments in their order."""
 
 from __future__ import annotations
 
@@ -80,6 +77,8 @@ class ReleaseWorker(Script):
     file = "release_worker"
     worker: str
     replica: str
+    successor: str
+    reserved: int
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from store.scripts import Call, Script
     from store.server import Server
 
+_RESERVED_SECONDS = 3.0  # a released worker's successor has so long to acquire it
 _FENCE_SECONDS = 3600
 _PAGES_AT_ONCE = 64
 _MAX_SHARDS = 1024
@@ -172,9 +173,14 @@ class Store:
         _, epoch, generation, revision, state, former = answer
         return Acquired(int(epoch), generation.decode(), int(revision), state, former.decode())
 
-    async def release(self, worker: Worker, replica: str) -> None:
-        """End a replica's ownership, once everything is written or nothing was begun."""
-        script = scripts.ReleaseWorker(worker_name(worker), replica)
+    async def release(self, worker: Worker, replica: str, successor: str = "") -> None:
+        """End a replica's ownership, once everything is written or nothing was begun.
+
+        successor: the live replica that alone may acquire it during the next seconds; empty: any.
+        """
+        script = scripts.ReleaseWorker(
+            worker_name(worker), replica, successor, round(_RESERVED_SECONDS * 1000)
+        )
         await self.call(script, self.layout.home(worker))
 
     async def remove_worker(
@@ -200,20 +206,14 @@ class Store:
         answer = await self.call(script, self.layout.home(worker))
         return bool(answer[0] == b"OK")
 
-    async def request_resync(self, worker: Worker, reason: str = "resync") -> None:
-        """Ask the worker's owner to resync, when it renews its report; or why else, in one word.
+    async def request(self, worker: Worker, what: str, *, if_none: bool = False) -> None:
+        """Ask the worker's owner for something; it takes that when it renews its report.
 
-        It replaces a request to rewrite, which is made again as long as it is needed.
+        if_none: only if nothing is asked already. Whoever says so has to ask again and again.
         """
-        await self._post_request("HSET", worker, reason)
-
-    async def request_rewrite(self, worker: Worker) -> None:
-        """Ask the worker's owner to write everything again, unless it has a request already."""
-        await self._post_request("HSETNX", worker, "rewrite")
-
-    async def _post_request(self, command: str, worker: Worker, request: str) -> None:
         key = self.layout.prefix(self.layout.home(worker)) + "requests"
-        await self.server.execute(command, key, worker_name(worker), request)
+        command = "HSETNX" if if_none else "HSET"
+        await self.server.execute(command, key, worker_name(worker), what)
 
     async def renew_reports(self, reports: dict[Worker, tuple[int, bytes]]) -> dict[str, str]:
         """Renew reports, each with its owner's epoch; return requests by worker's name."""

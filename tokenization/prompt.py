@@ -98,3 +98,7 @@ class Tokenized(NamedTuple):
     ids: NDArray[np.uint32]
     rendered: str | None = None
     """The text that the chat template made of a chat; None for any other prompt."""
+    queue_seconds: float = 0.0
+    """How long it waited for a thread."""
+    work_seconds: float = 0.0
+    """How long threads worked on it."""

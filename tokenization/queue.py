@@ -194,6 +194,7 @@ class TextQueue:
                 _settle(place, CallerGoneError())
                 continue
             self._count_wait(now - place.arrived)
+            place.caller.queue_seconds += now - place.arrived
             place.started = now
             self.running.add(place)
             self._pool.submit(self._work, place, asyncio.get_running_loop())
@@ -226,6 +227,7 @@ class TextQueue:
 
     def _on_done(self, place: Place, outcome: object, seconds: float) -> None:
         self.running.discard(place)
+        place.caller.work_seconds += seconds
         if not isinstance(outcome, BaseException):
             self.counts.done += 1
             self.counts.seconds += seconds

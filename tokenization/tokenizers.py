@@ -152,7 +152,7 @@ class Tokenizers:
             self.counts.failed += 1
             raise
         self.counts.done += 1
-        return found
+        return found._replace(queue_seconds=caller.queue_seconds, work_seconds=caller.work_seconds)
 
     async def _tokenize_foreign(
         self, name: str, request: Mapping[str, Any], options: ChatOptions, caller: Caller

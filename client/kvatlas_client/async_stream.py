@@ -58,9 +58,17 @@ class AsyncScoreStream:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def score(self, request: ScoreRequest, *, timeout: float | None = None) -> ScoreResponse:
-        """Score a prompt, within so many seconds. Raises KvatlasError."""
-        return await self._ask(ScoreStreamRequest(score=request), timeout)  # type: ignore[no-any-return]
+    async def score(
+        self,
+        request: ScoreRequest,
+        *,
+        timeout: float | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
+    ) -> ScoreResponse:
+        """Score a prompt, within so many seconds and as a part of a trace. Raises KvatlasError."""
+        message = ScoreStreamRequest(score=request, traceparent=traceparent, tracestate=tracestate)
+        return await self._ask(message, timeout)  # type: ignore[no-any-return]
 
     async def record_routing(
         self,

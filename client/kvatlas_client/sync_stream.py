@@ -97,15 +97,31 @@ class ScoreStream:
         self._thread.join()
         self._fail_all(failure(grpc.StatusCode.CANCELLED, "the stream is closed"))
 
-    def score(self, request: ScoreRequest, *, timeout: float | None = None) -> ScoreResponse:
-        """Score a prompt, within so many seconds. Raises KvatlasError."""
-        return self.submit(request, timeout=timeout).result()
+    def score(
+        self,
+        request: ScoreRequest,
+        *,
+        timeout: float | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
+    ) -> ScoreResponse:
+        """Score a prompt, within so many seconds and as a part of a trace. Raises KvatlasError."""
+        answer = self.submit(
+            request, timeout=timeout, traceparent=traceparent, tracestate=tracestate
+        )
+        return answer.result()
 
     def submit(
-        self, request: ScoreRequest, *, timeout: float | None = None
+        self,
+        request: ScoreRequest,
+        *,
+        timeout: float | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
     ) -> Answer[ScoreResponse]:
         """Begin to score a prompt; waits only if there is no room. Raises KvatlasError."""
-        return self._ask(ScoreStreamRequest(score=request), timeout)
+        message = ScoreStreamRequest(score=request, traceparent=traceparent, tracestate=tracestate)
+        return self._ask(message, timeout)
 
     def record_routing(
         self,

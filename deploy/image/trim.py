@@ -44,9 +44,11 @@ RUNS = (
         "-c",
         "import fastokens, tokenizers, jinja2.sandbox, tokenization, store, service.replication",
     ],
+    ["-c", "import service.discovery.kubernetes, service.engines, yaml, httpx2"],
+    ["-c", "import service.tracing.calls, service.tracing.collector, service.tracing.tracer"],
     ["-c", "from huggingface_hub import snapshot_download, try_to_load_from_cache"],
 )
-"""What is imported: by the service, with and without a store, tokenizers and the hub."""
+"""What is imported: by the service, with and without a store, tokenizers, the hub, discovery and traces."""
 
 MUST_SUCCEED = RUNS[:2] + RUNS[4:]
 

@@ -213,12 +213,15 @@ class FrameSequencer:
         """The worker speaks through another source, with or without a replay socket."""
         self._state.can_replay = can_replay
 
-    def restore(self, incarnation: Incarnation) -> list[Action]:
-        """Go on where `incarnation` had got to; before any other input."""
+    def restore(self, incarnation: Incarnation, suspicion: str) -> list[Action]:
+        """Go on where `incarnation` had got to; before any other input.
+
+        suspicion: why the engine may be another one; empty if it is known to be the same.
+        """
         state = self._state
         self._log.incarnation = incarnation
         state.phase, state.claims_nothing = Phase.FOLLOWING, False
-        return self.on_connection_changed("restored")
+        return self.on_connection_changed(suspicion)
 
     def resolve_publisher_doubt(self) -> None:
         """All that a former publisher may have announced was dropped."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from kvevents.stream.dump import check_dump, dump_stream
 from kvevents.stream.environment import EventPolicy, FleetLimits
+from kvevents.stream.received import fingerprint_of, received_frame
 from kvevents.stream.recent import RecentEvent, RecentEvents
 from kvevents.stream.registry import ReplayRunner, StreamRegistry
 from kvevents.stream.report import StreamReport, report_of
@@ -38,5 +39,7 @@ __all__ = [
     "WorkerStream",
     "check_dump",
     "dump_stream",
+    "fingerprint_of",
+    "received_frame",
     "report_of",
 ]

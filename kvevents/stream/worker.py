@@ -282,12 +282,12 @@ class WorkerStream:
         """Something has changed that the trust status depends on."""
         self._status = None
 
-    # Snapshots and hand-over; see `kvevents.stream.dump`
+    def restore(
+        self, dumped: dict[str, Any], connection: int | None = None, suspicion: str = "restored"
+    ) -> None:
+        """Go on where the dumped stream had got to; the index must hold what it held then.
 
-    def restore(self, dumped: dict[str, Any], connection: int | None = None) -> None:
-        """Go on where the dumped stream had got to, once the engine is known to be the same.
-
-        dumped: as `dump_stream` returned it; the index must hold what it held then.
+        suspicion: why it may be another engine; empty if the same one is known to go on.
         """
         self._status = None
         self.signs_of_life.on_restored()
@@ -297,4 +297,4 @@ class WorkerStream:
         self.trust.load(dumped["doubts"])
         if dumped["orphans"]:
             self.trust.follow(Downgrade(TrustState.PARTIAL, "orphans_not_saved"))
-        self._performer.perform(self.sequencer.restore(Incarnation.load(dumped["life"])))
+        self._performer.perform(self.sequencer.restore(Incarnation.load(dumped["life"]), suspicion))

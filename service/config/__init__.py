@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Certificates,
         read_authorities,
         read_certificates,
+        read_headers,
         read_tokens,
     )
     from service.config.discovery import DiscoverySection, pod_url
@@ -44,12 +45,18 @@ if TYPE_CHECKING:
     from service.config.layers.settings import Setting, settings_of
     from service.config.limits import LimitsSection
     from service.config.listening import AdminSection, GrpcSection, ListenerSection
-    from service.config.sections import LogSection, RoutingSection, StoreSection
+    from service.config.sections import LogSection, RoutingSection, StoreSection, TracesSection
 
 _HOMES = {
     "client": ["ClientSection"],
     "configuration": ["Configuration", "ignored_variables", "load", "load_with_origins"],
-    "credentials": ["Certificates", "read_authorities", "read_certificates", "read_tokens"],
+    "credentials": [
+        "Certificates",
+        "read_authorities",
+        "read_certificates",
+        "read_headers",
+        "read_tokens",
+    ],
     "discovery": ["DiscoverySection", "pod_url"],
     "layers.client": ["ClientSettings", "load_client"],
     "layers.faults": ["ConfigurationError"],
@@ -57,7 +64,7 @@ _HOMES = {
     "layers.settings": ["Setting", "settings_of"],
     "limits": ["LimitsSection"],
     "listening": ["AdminSection", "GrpcSection", "ListenerSection"],
-    "sections": ["LogSection", "RoutingSection", "StoreSection"],
+    "sections": ["LogSection", "RoutingSection", "StoreSection", "TracesSection"],
 }
 
 __all__ = [
@@ -77,6 +84,7 @@ __all__ = [
     "RoutingSection",
     "Setting",
     "StoreSection",
+    "TracesSection",
     "ignored_variables",
     "load",
     "load_client",
@@ -84,6 +92,7 @@ __all__ = [
     "pod_url",
     "read_authorities",
     "read_certificates",
+    "read_headers",
     "read_tokens",
     "settings_of",
     "without_password",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 _EVERYWHERE = {"*", "", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
 
@@ -12,6 +13,21 @@ def check_host_port(address: str) -> None:
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"{address!r} is not host:port with a port from 0 to 65535")
+
+
+def check_http_url(url: str) -> None:
+    """Raises ValueError unless this is the URL of an HTTP server, without credentials in it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{url!r} is not http://host:port or https://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains credentials, which belong into a file")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{url!r} has more than an address and a path")
 
 
 def is_local(address: str) -> bool:

@@ -27,6 +27,7 @@ from service.config.sections import (
     RoutingSection,
     SnapshotSection,
     StoreSection,
+    TracesSection,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Configuration(BaseSettings):
     admin: AdminSection = AdminSection()
     client: ClientSection = ClientSection()
     metrics: MetricsSection = MetricsSection()
+    traces: TracesSection = TracesSection()
     log: LogSection = LogSection()
     index: IndexSection = IndexSection()
     events: EventsSection = EventsSection()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Certificates(NamedTuple):
@@ -45,6 +48,20 @@ def read_authorities(path: Path) -> bytes:
     except ssl.SSLError:
         raise ValueError(f"{path} contains no certificate") from None
     return authorities
+
+
+def read_headers(path: Path) -> dict[str, str]:
+    """Read HTTP headers, `name: value` one a line. Raises OSError, or ValueError if one is none."""
+    headers = {}
+    for number, line in enumerate(path.read_text("latin-1").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.strip().isprintable():
+            # The line itself may be a secret.
+            raise ValueError(f"{path}: line {number} is no header, as in `name: value`")
+        headers[name.lower()] = value.strip()
+    return headers
 
 
 def read_tokens(path: Path) -> tuple[bytes, ...]:

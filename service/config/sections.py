@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path  # noqa: TC003 - pydantic needs it
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from indexer import DEFAULT_TIER_WEIGHTS
-from service.config.addresses import check_host_port
-from service.config.paths import ReadableFile, SnapshotPath  # noqa: TC001 - pydantic needs it
+from service.config.addresses import check_host_port, check_http_url
+from service.config.credentials import read_headers, read_tokens
+from service.config.paths import (  # noqa: TC001 - pydantic needs it
+    ReadableFile,
+    ReadableText,
+    SnapshotPath,
+)
 from service.config.section import Section
 from store import AddressError, StoreAddress, parse_address
 
@@ -35,6 +43,88 @@ class MetricsSection(Section):
     ranks: int = Field(
         1000, ge=0, le=1_000_000, description="ranks of pods with metrics of their own"
     )
+
+
+class TracesSection(Section):
+    """Where spans of calls go (OpenTelemetry), and of which calls. Needs `kvatlas[traces]`."""
+
+    endpoint: str = Field(
+        "",
+        description="collector that speaks OTLP over HTTP, such as http://collector:4318; "
+        "empty: no traces",
+    )
+    sample_ratio: float = Field(
+        0.01, ge=0, le=1, description="of calls whose caller does not say whether to trace them"
+    )
+    service_name: str = Field("kvatlas", min_length=1, description="service.name of the spans")
+    instance: str = Field(
+        "", description="service.instance.id of the spans; empty: host name and process id"
+    )
+    token_file: Path | None = Field(None, description="the first token in it is sent")
+    headers_file: Path | None = Field(None, description="headers to send, `name: value` one a line")
+    ca_file: ReadableFile | None = Field(
+        None, description="authorities that the collector is known by; default: public ones"
+    )
+    timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="for the collector to take a batch"
+    )
+    interval_seconds: float = Field(
+        5.0, gt=0, le=600, description="how long a span waits for a batch to fill"
+    )
+    batch_spans: int = Field(256, ge=1, le=10_000, description="sent at once")
+    queue_spans: int = Field(
+        2048, ge=1, le=1_000_000, description="that wait to be sent; further ones are dropped"
+    )
+    stop_seconds: float = Field(
+        2.0, ge=0, le=60, description="at shutdown, how long to go on sending"
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, endpoint: str) -> str:
+        if endpoint:
+            check_http_url(endpoint)
+            if not _can_trace():
+                raise ValueError("needs OpenTelemetry: pip install 'kvatlas[traces]'")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        for name, path, read in (
+            ("token_file", self.token_file, read_tokens),
+            ("headers_file", self.headers_file, read_headers),
+        ):
+            try:
+                if path is not None:
+                    read(path)
+            except OSError as error:
+                raise ValueError(f"{name}: {path} cannot be read: {error.strerror}") from error
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where spans are posted: the endpoint, with OTLP's path if it has none."""
+        has_path = urlsplit(self.endpoint).path not in ("", "/")
+        return self.endpoint if has_path else f"{self.endpoint.rstrip('/')}/v1/traces"
+
+    @property
+    def instance_name(self) -> str:
+        """The configured instance, or host name and process id."""
+        return self.instance or _this_process()
+
+
+def _can_trace() -> bool:
+    """Whether the packages of the extra are installed."""
+    try:
+        return all(
+            map(find_spec, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common"))
+        )
+    except ModuleNotFoundError:
+        return False
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class LogSection(Section):
@@ -115,6 +205,9 @@ class StoreSection(Section):
     replica: str = Field("", description="name of this replica; empty: host name and process id")
     username: str = Field("", description="if the URL does not contain it")
     password: str = Field("", repr=False, description="if the URL does not contain it")
+    password_file: ReadableText | None = Field(
+        None, description="file with the password, if neither the URL nor password has it"
+    )
     ca_file: ReadableFile | None = Field(
         None, description="with TLS: certificates of the authorities"
     )
@@ -140,17 +233,20 @@ class StoreSection(Section):
         return replace(
             address,
             username=address.username or self.username,
-            password=address.password or self.password,
+            password=address.password or self.password or self._password_in_file(),
             ca_file=self.ca_file,
             certificate_file=self.certificate_file,
             key_file=self.key_file,
             timeout=self.timeout_seconds,
         )
 
+    def _password_in_file(self) -> str:
+        return "" if self.password_file is None else self.password_file.read_text().rstrip("\r\n")
+
     @property
     def replica_name(self) -> str:
         """The configured name, or host name and process id."""
-        return self.replica or f"{socket.gethostname()}-{os.getpid()}"
+        return self.replica or _this_process()
 
 
 class RoutingSection(Section):

@@ -9,12 +9,13 @@ fleet         the pods that anybody tells of
 keeper        keeps one: asks its engine, and listens to its events
 states        what is known of one
 metrics       Prometheus metrics
+kubernetes    pods of a cluster: listed once, then watched; imported only where it is configured
 """
 
 from service.discovery.dns import DnsPods
 from service.discovery.file import FilePods
 from service.discovery.fleet import DiscoveredFleet
-from service.discovery.metrics import DiscoveryCollector
+from service.discovery.metrics import DiscoveryCollector, KubernetesCollector
 from service.discovery.pods import DiscoveredPod, Discovery
 from service.discovery.registered import MemoryRegistry, RegisteredPods, Registry, TooManyPodsError
 from service.discovery.states import PodState
@@ -27,6 +28,7 @@ __all__ = [
     "DiscoveryCollector",
     "DnsPods",
     "FilePods",
+    "KubernetesCollector",
     "MemoryRegistry",
     "PodState",
     "RegisteredPods",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from service.discovery.fleet import DiscoveredFleet
+    from service.discovery.kubernetes import KubernetesStatus
 
 
 class DiscoveryCollector(Collector):
@@ -56,3 +57,39 @@ class DiscoveryCollector(Collector):
             "Pods that were refused because there were too many (events.pods).",
             fleet.refused,
         )
+
+
+class KubernetesCollector(Collector):
+    """How recent the pods of a cluster are, and what went wrong, read at each scrape."""
+
+    def __init__(self, status: KubernetesStatus) -> None:
+        self._status = status
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        age = GaugeFamily(
+            "kvatlas_kubernetes_age_seconds",
+            "Since the API server last said which pods there are; none while it has not yet.",
+        )
+        if (seconds := status.age_seconds()) is not None:
+            age.add_metric([], seconds)
+        yield age
+        yield GaugeFamily(
+            "kvatlas_kubernetes_watched",
+            "Whether watches of all namespaces are open, so that changes are known at once.",
+            status.is_watched,
+        )
+        yield CounterFamily("kvatlas_kubernetes_lists", "Complete lists.", status.lists)
+        yield CounterFamily(
+            "kvatlas_kubernetes_relists", "Of these, all but the first ones.", status.relists
+        )
+        for name, text, label, counts in (
+            ("events", "Events of watches, by type.", "type", status.events),
+            ("failures", "Lists and watches that failed, by reason.", "reason", status.failures),
+            ("skipped", "What was left out, by reason.", "reason", status.skipped.counts),
+        ):
+            family = CounterFamily(f"kvatlas_kubernetes_{name}", text, labels=[label])
+            for key, count in sorted(counts.items()):
+                family.add_metric([key], count)
+            yield family

@@ -25,6 +25,8 @@ class DiscoveredPod:
     """The node that it runs on."""
     name: str = ""
     """What people call it, such as namespace/pod."""
+    rank: int | None = None
+    """The data-parallel rank that it is, if it is one rank of an engine; None: it is asked."""
 
     @property
     def address(self) -> str:

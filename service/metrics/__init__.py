@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from service.metrics.answers import AnswerMetrics
 from service.metrics.build import LoopCollector, register_process
-from service.metrics.calls import CallMetrics
+from service.metrics.calls import STREAM_REQUEST, CallMetrics, CallOrigin, MethodCalls
 from service.metrics.events import EventLagCollector, RecordingCollector
 from service.metrics.refusals import ListenerRefusals
 from service.metrics.replication import ReplicationCollector
@@ -30,11 +30,14 @@ from service.metrics.state import StateCollector
 from service.metrics.tokenization import TokenizationCollector
 
 __all__ = [
+    "STREAM_REQUEST",
     "AnswerMetrics",
     "CallMetrics",
+    "CallOrigin",
     "EventLagCollector",
     "ListenerRefusals",
     "LoopCollector",
+    "MethodCalls",
     "MetricsServer",
     "RecordingCollector",
     "ReplicationCollector",

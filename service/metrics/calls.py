@@ -7,7 +7,7 @@ deadline was over before the answer. Every value is a plain number until a scrap
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -16,13 +16,23 @@ from typing_extensions import override
 from service.metrics.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
 _OWN_PACKAGE = "kvatlas.v1."
+STREAM_REQUEST = "stream_request"
+"""The kind of what is no method, but a request within a stream."""
 _SCORING = _OWN_PACKAGE + "ScoringService"
+
+
+class CallOrigin(Protocol):
+    """Where a call comes from."""
+
+    def invocation_metadata(self) -> Any:
+        """Return the caller's metadata, pairs of names and values."""
+        ...
 
 
 class MethodCalls:
@@ -39,7 +49,7 @@ class MethodCalls:
         self.failed_answers = 0
         self.outcomes: dict[str, Histogram] = {}
 
-    def begin(self) -> None:
+    def begin(self, origin: CallOrigin) -> None:  # noqa: ARG002 - who traces calls needs it
         """Count a call as started."""
         self.started += 1
         self.under_way += 1
@@ -68,21 +78,30 @@ class MethodCalls:
 class CallMetrics(Collector):
     """The calls of all methods, and what was refused."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._methods: list[MethodCalls] = []
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        counting: Callable[[str, str, str], MethodCalls] = MethodCalls,
+    ) -> None:
+        """Take where to register, and what makes the counts of a service's method of a kind."""
+        self._counting = counting
+        self._calls: dict[tuple[str, str], MethodCalls] = {}
         self._refused: Counter[str] = Counter()
         self._limits: Counter[str] = Counter()
-        self.stream_requests = MethodCalls(_SCORING, "ScoreStream", "unary")
+        self.stream_requests = counting(_SCORING, "ScoreStream", STREAM_REQUEST)
         """The requests of all streams, each of which is a call to its caller."""
         registry.register(self)
 
     def method(self, service: str, method: str, kind: str) -> MethodCalls:
         """Return what counts the calls of a method of a service, given its full name.
 
+        It is the same for a service that several listeners have.
+
         kind: unary, server_stream or bidi_stream.
         """
-        calls = MethodCalls(service, method, kind)
-        self._methods.append(calls)
+        calls = self._calls.get((service, method))
+        if calls is None:
+            calls = self._calls[service, method] = self._counting(service, method, kind)
         return calls
 
     def refused(self, reason: str, limit: str = "") -> bool:
@@ -101,7 +120,7 @@ class CallMetrics(Collector):
         yield _durations(
             "kvatlas_rpc_duration_seconds",
             "Time from a received request to its answer, by method and gRPC status.",
-            self._methods,
+            self._calls.values(),
         )
         yield _durations(
             "kvatlas_stream_request_duration_seconds",
@@ -118,7 +137,11 @@ class CallMetrics(Collector):
             "kvatlas_rpc_failed_answers",
             "Calls with status OK whose answer says that they have failed.",
             ["service", "method"],
-            {(m.service, m.method): m.failed_answers for m in self._methods if m.failed_answers},
+            {
+                (m.service, m.method): m.failed_answers
+                for m in self._calls.values()
+                if m.failed_answers
+            },
         )
         yield _labelled(
             "kvatlas_rpc_errors",
@@ -145,7 +168,7 @@ class CallMetrics(Collector):
         handling = HistogramMetricFamily(
             "grpc_server_handling_seconds", "Time that calls took.", labels=labels
         )
-        for method in self._methods:
+        for method in self._calls.values():
             started.add_metric(method.labels, method.started)
             under_way.add_metric([method.service, method.method], method.under_way)
             total = Histogram()
@@ -157,7 +180,7 @@ class CallMetrics(Collector):
         return started, under_way, handled, handling
 
 
-def _durations(name: str, text: str, methods: list[MethodCalls]) -> Metric:
+def _durations(name: str, text: str, methods: Collection[MethodCalls]) -> Metric:
     family = HistogramMetricFamily(name, text, labels=["method", "status"])
     for method in methods:
         for code, outcome in method.outcomes.items():

@@ -30,7 +30,9 @@ _METHODS = {"GET", "HEAD"}
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises OSError."""
+    """Return a listening socket, on IPv4 and IPv6 where the host says anywhere. Raises OSError."""
+    if host in {"0.0.0.0", "::"} and socket.has_dualstack_ipv6():  # noqa: S104 - as it says
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
     family, _, _, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
@@ -103,15 +105,22 @@ class _LoopCollector(Collector):
     @override
     def collect(self) -> list[Metric]:
         """Every family. Raises TimeoutError, which fails the scrape, if the loop is too busy."""
-        collecting = asyncio.run_coroutine_threadsafe(self._families(), self._loop)
+        asked_at = time.monotonic()
+        collecting = asyncio.run_coroutine_threadsafe(self._families(asked_at), self._loop)
         try:
             return collecting.result(_COLLECT_TIMEOUT)
         except TimeoutError:
             collecting.cancel()
             raise
 
-    async def _families(self) -> list[Metric]:
-        families = []
+    async def _families(self, asked_at: float) -> list[Metric]:
+        families: list[Metric] = [
+            GaugeMetricFamily(
+                "kvatlas_loop_lag_seconds",
+                "How long this scrape waited for its turn in the service's event loop.",
+                time.monotonic() - asked_at,
+            )
+        ]
         for family in self._registry.collect():
             families.append(family)
             # Events and calls go first between two families: a scrape of a large fleet must not

@@ -2,16 +2,14 @@
 
 `replica` is the protocol; the composition root chooses between its two implementations.
 
-    assignment            which replica listens to which source
+    handover              which replica applies whose events
     housekeeping          when garbage is collected, and by whom
     membership            which replicas are live
-    ownership_requests    the workers that this replica wants to own
     replica               what the service asks of its replica; one that is the only one
     reports               what replicas report of their workers to each other
     shared                a replica that shares its index through the store
     store_failures        counts failures of the store
     store_lookup          answers prompts from the copy or the store
-    takeover              acquires the workers that are wanted
     worker_status         what is known of each worker
     writer_streams        what the writer asks about event streams
 """

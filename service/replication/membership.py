@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.replication.store_failures import repeat
-from store import new_replica_id, replica_name
+from store import LeavingReplicas, new_replica_id, replica_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,6 +39,27 @@ class Membership:
         self._last_renewal = 0.0
         self._presumed_live: frozenset[str] = frozenset()
         self._presumed_until = 0.0
+        self._leaving: frozenset[str] = frozenset()
+        self._announced = LeavingReplicas(store)
+
+    @property
+    def staying_names(self) -> list[str]:
+        """Names of the live replicas that are not about to leave, sorted."""
+        return sorted({replica_name(identity) for identity in self._live - self._leaving})
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this replica is about to leave."""
+        return self.identity in self._leaving
+
+    def is_staying(self, identity: str) -> bool:
+        """Whether a replica is live, and not about to leave."""
+        return identity in self._live and identity not in self._leaving
+
+    async def announce_leaving(self) -> None:
+        """Let others keep the frames of this replica's workers. Raises StoreError."""
+        self._leaving |= {self.identity}
+        await self._announced.add(self.identity)
 
     @property
     def live(self) -> Collection[str]:
@@ -72,6 +93,10 @@ class Membership:
         first = not self._heartbeats
         answer = await self._store.heartbeat(self.identity, self._lease_seconds, first=first)
         live = answer.live | self._presumed(attempted_at, had_lease=answer.had_lease)
+        leaving = await self._announced.read()
+        if dead := leaving - live:
+            await self._announced.remove(dead)
+        self._leaving = (leaving & live) | (self._leaving & {self.identity})
         self._failures.clear()
         if live != self._live:
             self._live = live
@@ -96,3 +121,5 @@ class Membership:
     async def deregister(self) -> None:
         """End the lease at once. Raises StoreError."""
         await self._store.deregister(self.identity)
+        if self.is_leaving:
+            await self._announced.remove([self.identity])

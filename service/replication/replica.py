@@ -96,6 +96,10 @@ class Replica(Protocol):
         """Stop listening, and release what this replica owns."""
         ...
 
+    async def begin_leaving(self) -> None:
+        """Hand the workers over to other replicas, while calls are still answered."""
+        ...
+
     async def wait_until_ready(self) -> None:
         """Wait for a complete copy of other replicas' blocks, at most `ready_seconds`."""
         ...
@@ -197,6 +201,10 @@ class StandaloneReplica(Replica):
     @override
     async def __aexit__(self, *exc_info: object) -> None:
         await self._listener.__aexit__(*exc_info)
+
+    @override
+    async def begin_leaving(self) -> None:
+        return
 
     @override
     async def wait_until_ready(self) -> None:

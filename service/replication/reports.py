@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from indexer import ReplicatedIndex, Worker
     from kvevents import FrameRouter
+    from service.replication.handover import WaitingOwners
     from store import Follower, Store, Writer
 
 _Text = Annotated[str, Field(max_length=4096)]
@@ -37,12 +38,14 @@ class ReportExchange:
         router: FrameRouter,
         writer: Writer,
         follower: Follower,
+        waiting: WaitingOwners,
     ) -> None:
         self._store = store
         self._index = index
         self._router = router
         self._writer = writer
         self._follower = follower
+        self._waiting = waiting
         self.under_delivering: set[Worker] = set()
         """Workers of other replicas whose engines reuse less than answers say."""
 
@@ -51,7 +54,9 @@ class ReportExchange:
         requests = await self._store.renew_reports(self._reports())
         for worker, stream in list(self._router.streams.items()):
             request = requests.get(worker_name(worker))
-            if request == "resync":
+            if request is not None and self._waiting.read(worker, request):
+                self._writer.write_again(worker)  # with the note
+            elif request == "resync":
                 stream.resync()
             elif request == "under_delivers":
                 stream.on_under_delivery()
@@ -59,7 +64,7 @@ class ReportExchange:
                 self._writer.rewrite(worker)
         while self.under_delivering:
             worker = next(iter(self.under_delivering))
-            await self._store.request_resync(worker, "under_delivers")
+            await self._store.request(worker, "under_delivers")
             self.under_delivering.discard(worker)
         await self._follower.refresh()
         await self._writer.verify()

@@ -5,6 +5,7 @@ What each loop does:
     heartbeat    renews this replica's lease, and learns who else is live
     assign       after each heartbeat: listens to the sources that are this replica's
     take over    acquires the workers that publish there, before their events are applied
+    hand over    in place of assign and report, when this replica leaves
     write        writes what has changed of this replica's workers
     follow N     applies what other replicas have written to shard N
     report       exchanges reports, and finds out what the store has lost
@@ -25,19 +26,23 @@ import structlog
 from typing_extensions import override
 
 from service.metrics import ReplicationCollector
-from service.replication.assignment import SourceAssignment
+from service.replication.handover import (
+    Leaving,
+    OwnershipRequests,
+    SourceAssignment,
+    TakeoverLoop,
+    WaitingOwners,
+)
 from service.replication.housekeeping import Housekeeping
 from service.replication.membership import Membership
-from service.replication.ownership_requests import OwnershipRequests
 from service.replication.replica import Replica, ReplicationStatus
 from service.replication.reports import ReportExchange
 from service.replication.store_failures import StoreFailures, repeat
 from service.replication.store_lookup import StoreLookup
-from service.replication.takeover import TakeoverLoop
 from service.replication.worker_status import ReplicatedWorkers
 from service.replication.writer_streams import WriterStreams
-from service.routing import RoutingExchange, instance_of
-from store import Follower, RoutingJournal, StoreError, WorkerOwnership, Writer, newest_failure
+from service.routing import share_routing
+from store import Follower, StoreError, WorkerOwnership, Writer, newest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -88,7 +93,6 @@ class SharedReplica(Replica):
         self.failures = StoreFailures()
         name, lease, max_lag = section.replica_name, section.lease_seconds, section.max_lag_seconds
         self.membership = membership = Membership(store, name, lease, self.failures)
-        # The listener is given what it asks and tells; everything else is given the listener.
         requests, changed = OwnershipRequests(membership), asyncio.Event()
         self._listener = listener = make_listener(ownership=requests, on_change=changed.set)
         router, identity = listener.router, membership.identity
@@ -96,21 +100,24 @@ class SharedReplica(Replica):
         self.follower = follower = Follower(
             store, index, with_blocks=copy, on_applied=on_applied, evicted=requests.evicted
         )
-        streams, live = WriterStreams(router, follower), lambda: membership.live
+        waiting = WaitingOwners(store, identity)
+        streams, live = WriterStreams(router, follower, waiting.kept_by), lambda: membership.live
         self.writer = writer = Writer(store, index, identity, streams, live, changed)
         owners = WorkerOwnership(store, index, writer, follower, identity, scheme_of)
         self.ownership = owners
-        self._assignment = SourceAssignment(listener, membership, requests, follower, owners)
-        self._takeover = TakeoverLoop(
-            requests, router, membership, store, writer, follower, owners, self.failures
-        )
-        self._reports = ReportExchange(store, index, router, writer, follower)
+        known = (follower, owners, waiting)
+        self._assignment = SourceAssignment(listener, membership, requests, *known)
+        written = (store, writer, follower, owners, self.failures, waiting)
+        self._takeover = TakeoverLoop(requests, router, membership, *written)
+        self._reports = ReportExchange(store, index, router, writer, follower, waiting)
+        self._assigned = asyncio.Event()
         self._housekeeping = Housekeeping(store, membership, writer, follower, index)
         self._workers = ReplicatedWorkers(
             router.streams, follower, membership, max_lag, stale_after, scheme_of
         )
         self.lookup = StoreLookup(store, index, follower, self._workers, section, tier_weights)
-        self._assigned = asyncio.Event()
+        parts = (router, membership, self._reports, self._assignment, self.failures)
+        self._leaving = Leaving(loops, *parts)
 
     @property
     @override
@@ -182,8 +189,13 @@ class SharedReplica(Replica):
                 loops[f"follow {shard}"] = partial(self.follower.follow_shard, shard)
         return loops
 
+    @override
+    async def begin_leaving(self) -> None:
+        await self._leaving.begin()
+
     async def _stop(self) -> None:
         """Release everything, so that others go on at once. The writer has to run until then."""
+        await self._leaving.finish()
         await self._loops.stop(*(name for name in self._all_loops() if name != "write"))
         try:
             async with asyncio.timeout(_HANDOVER_SECONDS):
@@ -268,7 +280,7 @@ class SharedReplica(Replica):
         resynced = await self._listener.resync_pod(pod)
         now = time.monotonic()
         for worker in [worker for worker in self.follower.workers.remote if worker.pod == pod]:
-            await self.store.request_resync(worker)  # its owner takes it within a second
+            await self.store.request(worker, "resync")  # its owner takes it within a second
             resynced.append((worker, bool(self._workers.report(worker, now).replay_endpoint)))
         return resynced
 
@@ -281,13 +293,5 @@ class SharedReplica(Replica):
 
     @override
     def share_routing(self, routing: Routing) -> Mapping[str, Loop]:
-        membership = self.membership
-        routing.handles.instance = instance_of(membership.identity)
-        exchange = RoutingExchange(
-            RoutingJournal(self.store),
-            routing,
-            self.failures.counts,
-            lambda: [instance_of(replica) for replica in membership.live],
-        )
-        routing.peers = exchange
-        return exchange.loops()
+        identity, live = self.membership.identity, lambda: self.membership.live
+        return share_routing(self.store, routing, identity, live, self.failures.counts)

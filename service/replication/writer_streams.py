@@ -12,6 +12,8 @@ from kvevents import dump_stream
 from store import Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from indexer import Worker
     from kvevents import FrameRouter
     from store import Follower
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 class WriterStreams(Streams):
     """The streams of a router; workers that the writer loses are the follower's."""
 
-    def __init__(self, router: FrameRouter, follower: Follower) -> None:
+    def __init__(
+        self, router: FrameRouter, follower: Follower, kept_by: Mapping[Worker, str]
+    ) -> None:
+        """Args: kept_by: notes of replicas that keep the workers' frames; see `WaitingOwners`."""
+        self._kept_by = kept_by
         self._router = router
         self._follower = follower
 
@@ -34,7 +40,10 @@ class WriterStreams(Streams):
     @override
     def dump(self, worker: Worker) -> dict[str, Any] | None:
         stream = self._router.streams.get(worker)
-        return None if stream is None else dump_stream(stream)
+        dumped = None if stream is None else dump_stream(stream)
+        if dumped is not None and worker in self._kept_by:
+            dumped["kept_by"] = self._kept_by[worker]
+        return dumped
 
     @override
     def on_fenced(self, worker: Worker) -> None:

@@ -23,7 +23,7 @@ from service.routing.errors import (
     SpeculationFullError,
     UnknownRankError,
 )
-from service.routing.exchange import NoPeers, RoutingExchange, RoutingPeers
+from service.routing.exchange import NoPeers, RoutingExchange, RoutingPeers, share_routing
 from service.routing.handles import Handles, Promise, Promises, ScoredKeys, instance_of
 from service.routing.outcomes import DeliveredTokens, OutcomeLimits, Outcomes
 from service.routing.routing import (
@@ -59,5 +59,6 @@ __all__ = [
     "SpeculativeBlocks",
     "UnknownRankError",
     "instance_of",
+    "share_routing",
     "tidy_routing",
 ]

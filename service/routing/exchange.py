@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Protocol
 from typing_extensions import override
 
 from service.routing.errors import HandleUnknownError, NotRoutedError, RoutingError
-from store import ForwardedOutcome, ForwardedRouting, RoutingEntry, SharedDecision, StoreError
+from service.routing.handles import instance_of
+from store import (
+    ForwardedOutcome,
+    ForwardedRouting,
+    RoutingEntry,
+    RoutingJournal,
+    SharedDecision,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from service.loops import Loop
     from service.routing.routing import Routing
-    from store import Failures, RoutingJournal, RoutingMessage
+    from store import Failures, RoutingMessage, Store
 
 _MOST_WAITING = 4 * 1024**2  # bytes of keys, and half a kilobyte a message
 _BYTES_OF_A_MESSAGE = 512
@@ -176,3 +184,30 @@ class RoutingExchange(RoutingPeers):
                 self._routing.report(handle, pod, rank, cached, by_source)
             except RoutingError:
                 self.lost["refused"] += 1
+
+
+def share_routing(
+    store: Store,
+    routing: Routing,
+    identity: str,
+    live: Callable[[], Collection[str]],
+    failures: Failures,
+) -> Mapping[str, Loop]:
+    """Let replicas tell each other of routings; return what has to run for that, by name.
+
+    Args:
+        store: which they share.
+        routing: of this replica.
+        identity: of this replica.
+        live: returns the identities of the live replicas.
+        failures: counts those of the store.
+    """
+    routing.handles.instance = instance_of(identity)
+    exchange = RoutingExchange(
+        RoutingJournal(store),
+        routing,
+        failures,
+        lambda: [instance_of(replica) for replica in live()],
+    )
+    routing.peers = exchange
+    return exchange.loops()

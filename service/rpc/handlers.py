@@ -109,7 +109,7 @@ class _Call:
         admission = self._bounds.admission
         start = time.perf_counter()
         code = "OK"
-        self._calls.begin()
+        self._calls.begin(context)
         try:
             tenant = admission.tenant_of(context)
             admission.enter(len(raw), tenant)
@@ -139,7 +139,7 @@ class _Call:
         admission = self._bounds.admission
         size, start = len(raw), time.perf_counter()
         code = "OK"
-        self._calls.begin()
+        self._calls.begin(context)
         try:
             tenant = admission.tenant_of(context)
             admission.enter(size, tenant)
@@ -167,7 +167,7 @@ class _Call:
         del requests  # read through the context
         method: Callable[[MessageExchange, Context], Awaitable[None]] = self._implementation
         admission, start, code = self._bounds.admission, time.perf_counter(), "OK"
-        self._calls.begin()
+        self._calls.begin(context)
         try:
             tenant = admission.tenant_of(context)
             admission.enter(0, tenant)

@@ -33,5 +33,5 @@ class TokenizationServicer(tokenization_pb2_grpc.TokenizationServiceServicer):
             raise InvalidRequestError("model is not set")
         prompt = self._prompts.tokenize_prompt(request)
         timeout = context.time_remaining()
-        ids, rendered = await self._prompts.tokenize(request.model, prompt, timeout)
+        ids, rendered, *_ = await self._prompts.tokenize(request.model, prompt, timeout)
         return tokenization_pb2.TokenizeResponse(token_ids=ids.tolist(), text=rendered)

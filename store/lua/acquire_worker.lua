@@ -1,4 +1,4 @@
--- Makes a replica the owner of a worker, unless a live replica owns it.
+-- Makes a replica the owner of a worker, unless a live replica owns it, or is about to.
 -- unused_generation: the name of the new generation, should one be begun. begin_generation: "always";
 -- "unreleased", if the last owner did not release the worker; "needed", if there is none to continue.
 -- live_replicas: msgpack array. shards: of the store; on a single one, no write of a former owner is
@@ -21,6 +21,14 @@ if owner ~= '' and owner ~= replica then
     if live == owner then return {'HELD', owner} end
   end
 end
+local successor, reserved_until = unpack(call('HMGET', record, 'successor', 'reserved_until'))
+if owner == '' and successor and successor ~= replica
+    and clock_ms() < (epoch_of(reserved_until) or 0) then
+  for _, live in ipairs(cmsgpack.unpack(live_replicas)) do
+    if live == successor then return {'HELD', successor} end
+  end
+end
+redis.call('HDEL', record, 'successor', 'reserved_until')
 -- The epoch follows the clock, so that it grows even where the store has lost the former one.
 local now = clock_ms()
 local epoch = string.format('%.0f', math.max((epoch_of(last_epoch) or 0) + 1, now))

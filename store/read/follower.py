@@ -221,7 +221,7 @@ class Follower:
             # Other workers must not wait for this one: its owner is asked to write it again.
             self._on_failure(error)
             self.workers.malformed[worker] = record.generation
-            await self._store.request_rewrite(worker)
+            await self._store.request(worker, "rewrite", if_none=True)
 
     async def _load_blocks(self, record: WorkerRecord) -> None:
         worker, home = record.worker, self._store.layout.home(record.worker)
@@ -260,7 +260,7 @@ class Follower:
             self.workers.update_reports(status.reports, now)
         for worker, generation in list(self.workers.malformed.items()):
             if worker in records and records[worker].generation == generation:
-                await self._store.request_rewrite(worker)
+                await self._store.request(worker, "rewrite", if_none=True)
 
     def _check_announced(self, record: WorkerRecord, asked_at: float) -> None:
         """Find out whether the journal has failed to bring a revision that the store has."""

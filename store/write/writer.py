@@ -113,6 +113,13 @@ class Writer:
             owned.needs_rewrite = True
             self.wake()
 
+    def write_again(self, worker: Worker) -> None:
+        """Write the state of a worker's stream again, though nothing else may have changed."""
+        owned = self.owned.get(worker)
+        if owned is not None:
+            owned.last_written = None
+            self.wake()
+
     def wake(self) -> None:
         """Start the next round: something may have changed."""
         self._changed.set()

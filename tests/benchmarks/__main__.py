@@ -6,7 +6,7 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, peer, peer_scores, service, stores, streams, tokens
+from benchmarks import kernel, peer, peer_scores, service, sizing, stores, streams, tokens, tracing
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -38,9 +38,11 @@ def main() -> None:
         "many": streams.many_row,
         "beside": streams.beside_many_row,
         "holders": streams.holders_row,
+        "traces": tracing.trace_rows,
         "storm": service.storm_row,
         "store": stores.store_rows,
         "tokens": tokens.token_rows,
+        "sizing": sizing.sizing_rows,
         "scale": lambda: kernel.scale_rows(options.most_blocks),
     }
     print(

@@ -48,7 +48,7 @@ class Taken(NamedTuple):
     """Bytes by which memory has grown."""
 
 
-def _resident(process_id: int) -> int:
+def resident_bytes(process_id: int) -> int:
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * os.sysconf(
         "SC_PAGE_SIZE"
     )
@@ -160,12 +160,12 @@ def _take_in(payloads: Payloads, *, paced: bool = False, wait: float = 0.5) -> T
     """Our side; paced: 500 messages at a time. wait: seconds until memory is looked at."""
     with publishers(len(payloads)) as sockets, our_process(sockets) as service:
         pid = service.process.pid
-        cpu, resident = service.cpu, _resident(pid)
+        cpu, resident = service.cpu, resident_bytes(pid)
         publish(sockets, payloads, _waiting(service) if paced else lambda _: None)
         wait_for(service, {worker: len(p) - 1 for worker, p in enumerate(payloads)})
         used = service.cpu - cpu
         time.sleep(wait)
-        return Taken(used, _resident(pid) - resident)
+        return Taken(used, resident_bytes(pid) - resident)
 
 
 def _waiting(service: Process) -> Callable[[dict[int, int]], None]:
@@ -208,9 +208,9 @@ def until_idle(pid: int) -> float:
 
 def _take_in_at_peer(python: str, payloads: Payloads) -> Taken:
     with publishers(len(payloads)) as sockets, peer_process(python, sockets) as (pid, _):
-        cpu, resident = cpu_seconds(pid), _resident(pid)
+        cpu, resident = cpu_seconds(pid), resident_bytes(pid)
         publish(sockets, payloads, lambda _: None)
-        return Taken(until_idle(pid) - cpu, _resident(pid) - resident)
+        return Taken(until_idle(pid) - cpu, resident_bytes(pid) - resident)
 
 
 @contextmanager

@@ -189,6 +189,11 @@ def _requests(packed: bool) -> list[bytes]:
     return made
 
 
+def packed_requests() -> list[bytes]:
+    """Requests about 16 prompts of 8,192 packed token ids."""
+    return _requests(packed=True)
+
+
 @contextmanager
 def filled(service: Process, pods: int) -> Iterator[None]:
     """Within this block the pods are connected, and each holds all 16 prompts."""

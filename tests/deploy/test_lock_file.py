@@ -11,6 +11,7 @@ from support.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
+TRACES = PROJECT["project"]["optional-dependencies"]["traces"]
 DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
 FILES = ["requirements.lock", "requirements-dev.lock"]
 
@@ -27,7 +28,7 @@ LOCKED = {file: pins(file) for file in FILES}
 @pytest.mark.parametrize(
     ("file", "wanted"),
     [
-        *(("requirements.lock", wanted) for wanted in RUNTIME),
+        *(("requirements.lock", wanted) for wanted in [*RUNTIME, *TRACES]),
         *(("requirements-dev.lock", wanted) for wanted in [*RUNTIME, *DEVELOPMENT]),
     ],
 )

@@ -60,7 +60,7 @@ CANDIDATES = [
         "name",
         "debug",
     ),
-    *("http://h:8000", "forget", "redis://h:1", "x-key", "300", "32MiB"),
+    *("http://h:8000", "forget", "redis://h:1", "x-key", "300", "32MiB", "https", "ipv6"),
 ]
 
 
@@ -80,8 +80,9 @@ def test_every_setting_has_a_flag_that_sets_it(
         if found[name]["value"] != before:
             assert found[name]["from"] == "flag"
             return
-    # Only files that exist, and files that need each other, are accepted.
-    assert re.search(r"_file$|^snapshot\.path$|^tokenization\.(directories|hub_cache)$", name), name
+    # Only files that exist, and settings that need each other, are accepted.
+    files = r"_file$|^snapshot\.path$|^tokenization\.(directories|hub_cache)$|\.kubeconfig$"
+    assert re.search(rf"{files}|^discovery\.kubernetes\.namespaces$", name), name
 
 
 def test_the_table_leaves_out_defaults_if_told_to_and_always_passwords(

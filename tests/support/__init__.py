@@ -19,6 +19,8 @@ In path order:
     attacks       what strangers send
     clients       the clients of kvatlas_client, and a naive server
     services      kvatlas itself, in this process or in one of its own
+    kubernetes    an API server that lists and watches, and fails
     stores        Redis and Valkey servers, and indexes that share one
     models        tokenizers, fetched or trained
+    deployed      what deploy/ ships: rendered manifests, and the folders that they mount
 """

@@ -213,3 +213,16 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_fault(
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(None, {}).index.block_size = 3  # type: ignore[misc]
+
+
+def test_the_store_s_password_is_read_from_its_file_unless_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("in a file\n")
+    store = {"url": "redis://host", "password_file": str(file)}
+    assert load(None, {"store": store}).store.address.password == "in a file"
+    given = {**store, "password": "given"}
+    assert load(None, {"store": given}).store.address.password == "given"
+    in_url = {**store, "url": "redis://:url@host"}
+    assert load(None, {"store": in_url}).store.address.password == "url"
+    with pytest.raises(ConfigurationError, match=r"store\.password_file: this file does not exist"):
+        load(None, {"store": {**store, "password_file": str(tmp_path / "none")}})

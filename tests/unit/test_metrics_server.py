@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import socket
 import threading
 import time
@@ -34,8 +35,8 @@ class Noting(Collector):
             yield GaugeMetricFamily(name, "A value.", 1)
 
 
-def scrape(port: int, query: str = "") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics{query}") as answer:
+def scrape(port: int, query: str = "", host: str = "127.0.0.1") -> str:
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics{query}") as answer:
         return str(answer.read().decode())
 
 
@@ -52,6 +53,26 @@ async def test_collectors_run_in_the_thread_of_the_event_loop() -> None:
         one = await asyncio.to_thread(scrape, served.port, "?name[]=first")
         assert "first 1.0" in one
         assert "second" not in one
+
+
+async def test_a_scrape_says_how_long_it_waited_for_the_event_loop() -> None:
+    async with MetricsServer(CollectorRegistry(), "127.0.0.1:0") as served:
+        with ThreadPoolExecutor() as pool:
+            scraping = pool.submit(scrape, served.port)
+            time.sleep(0.2)  # noqa: ASYNC251 - this is the lag
+            page = await asyncio.wrap_future(scraping)
+    (lag,) = re.findall(r"^kvatlas_loop_lag_seconds (\S+)$", page, re.MULTILINE)
+    assert 0 < float(lag) < DEADLINE_SECONDS
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this host has no IPv6")
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+async def test_metrics_that_are_served_anywhere_are_served_on_ipv4_and_ipv6(listen: str) -> None:
+    async with MetricsServer(CollectorRegistry(), listen) as served:
+        for host in ("127.0.0.1", "[::1]"):
+            assert "kvatlas_loop_lag_seconds" in await asyncio.to_thread(
+                scrape, served.port, host=host
+            )
 
 
 async def test_a_scrape_fails_while_the_event_loop_is_too_busy(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from indexer import Worker
 from kvevents import Source
+from service.replication.handover.ownership_requests import OwnershipRequests
+from service.replication.handover.takeover import TakeoverLoop
+from service.replication.handover.waiting import WaitingOwners
 from service.replication.membership import Membership
-from service.replication.ownership_requests import OwnershipRequests
 from service.replication.store_failures import StoreFailures
-from service.replication.takeover import TakeoverLoop
-from store import StoreError, Takeover
+from store import Layout, StoreError, Takeover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,13 +73,13 @@ def run(
     failures = StoreFailures()
 
     async def main() -> None:
-        store: Any = None
+        store: Any = SimpleNamespace(server=None, layout=Layout("kvatlas", 1))
         membership = Membership(store, "a", 1.0, failures)
         requests = OwnershipRequests(membership)
         ownership.on_acquire = lambda: on_acquire(requests)
         parts: Any = (
             *(requests, router, membership, store, SimpleNamespace(owned=ownership.owned)),
-            *(SimpleNamespace(), ownership, failures),
+            *(SimpleNamespace(), ownership, failures, WaitingOwners(store, "a#1")),
         )
         for worker in (ONE, TWO):
             requests.owner_of(worker, "m", SOURCE)

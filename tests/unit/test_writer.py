@@ -205,13 +205,13 @@ async def test_bits_of_a_worker_that_leaves_are_not_freed_while_blocks_have_them
 
 async def test_an_operator_s_request_to_resync_is_not_replaced(owner: IndexReplica) -> None:
     await owner.write_all()
-    await owner.store.request_rewrite(A)
-    await owner.store.request_resync(A)
-    await owner.store.request_rewrite(A)
+    await owner.store.request(A, "rewrite", if_none=True)
+    await owner.store.request(A, "resync")
+    await owner.store.request(A, "rewrite", if_none=True)
     reports = {A: (owner.writer.owned[A].epoch, b"")}
     assert list((await owner.store.renew_reports(reports)).values()) == ["resync"]
     assert not await owner.store.renew_reports(reports)
-    await owner.store.request_rewrite(A)
+    await owner.store.request(A, "rewrite", if_none=True)
     assert list((await owner.store.renew_reports(reports)).values()) == ["rewrite"]
 
 

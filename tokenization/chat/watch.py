@@ -43,6 +43,10 @@ class Caller:
     """Of `time.monotonic`, in seconds; None if the caller waits for ever."""
     is_gone: bool = False
     """Whether the caller has been cancelled."""
+    queue_seconds: float = 0.0
+    """How long its texts have waited for a thread."""
+    work_seconds: float = 0.0
+    """How long threads have worked on them."""
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the deadline, None if there is none."""

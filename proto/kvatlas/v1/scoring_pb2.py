@@ -26,7 +26,7 @@ from kvatlas.v1 import routing_pb2 as kvatlas_dot_v1_dot_routing__pb2
 from kvatlas.v1 import trust_pb2 as kvatlas_dot_v1_dot_trust__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kvatlas/v1/scoring.proto\x12\nkvatlas.v1\x1a\x18kvatlas/v1/routing.proto\x1a\x16kvatlas/v1/trust.proto\"\xf3\x01\n\x12ScoreStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x05score\x18\x02 \x01(\x0b\x32\x18.kvatlas.v1.ScoreRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12:\n\x0erecord_routing\x18\x05 \x01(\x0b\x32 .kvatlas.v1.RecordRoutingRequestH\x00\x12:\n\x0ereport_outcome\x18\x06 \x01(\x0b\x32 .kvatlas.v1.ReportOutcomeRequestH\x00\x12\x12\n\ntimeout_ms\x18\x04 \x01(\rB\x08\n\x06\x61\x63tion\"\xef\x01\n\x13ScoreStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.kvatlas.v1.ScoreResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.kvatlas.v1.ScoreErrorH\x00\x12\x34\n\x07routing\x18\x04 \x01(\x0b\x32!.kvatlas.v1.RecordRoutingResponseH\x00\x12\x34\n\x07outcome\x18\x05 \x01(\x0b\x32!.kvatlas.v1.ReportOutcomeResponseH\x00\x42\x08\n\x06result\">\n\x10ScoreManyRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.kvatlas.v1.ScoreRequest\"\xc3\x01\n\x11ScoreManyResponse\x12,\n\tresponses\x18\x01 \x03(\x0b\x32\x19.kvatlas.v1.ScoreResponse\x12\x39\n\x06\x65rrors\x18\x02 \x03(\x0b\x32).kvatlas.v1.ScoreManyResponse.ErrorsEntry\x1a\x45\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.kvatlas.v1.ScoreError:\x02\x38\x01\"\xf0\x02\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06prompt\x18\x02 \x01(\x0b\x32\x12.kvatlas.v1.Prompt\x12\x0c\n\x04pods\x18\x03 \x03(\t\x12\x11\n\tlora_name\x18\x04 \x01(\t\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x14\n\x0conly_holders\x18\x06 \x01(\x08\x12\x10\n\x08max_pods\x18\x07 \x01(\r\x12\x0f\n\x07\x62y_rank\x18\x08 \x01(\x08\x12\"\n\x05ranks\x18\t \x03(\x0b\x32\x13.kvatlas.v1.PodRank\x12?\n\x0ctier_weights\x18\n \x03(\x0b\x32).kvatlas.v1.ScoreRequest.TierWeightsEntry\x12\x11\n\tbudget_ms\x18\x0b \x01(\r\x12\x13\n\x0bwant_handle\x18\x0c \x01(\x08\x1a\x32\n\x10TierWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xe3\x01\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x14.kvatlas.v1.TokenIdsH\x00\x12\x1a\n\x10packed_token_ids\x18\x03 \x01(\x0cH\x00\x12\x19\n\x0f\x63hat_completion\x18\x05 \x01(\tH\x00\x12\x14\n\ncompletion\x18\x06 \x01(\tH\x00\x12\x12\n\x08messages\x18\x07 \x01(\tH\x00\x12\x34\n\x10multimodal_items\x18\x04 \x03(\x0b\x32\x1a.kvatlas.v1.MultimodalItemB\x07\n\x05input\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\">\n\x0eMultimodalItem\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"\xb9\x02\n\rScoreResponse\x12\"\n\x04pods\x18\x01 \x03(\x0b\x32\x14.kvatlas.v1.PodScore\x12\x14\n\x0cunknown_pods\x18\x02 \x03(\t\x12\x14\n\x0ctotal_blocks\x18\x03 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\x12 \n\x13\x63opy_behind_seconds\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12*\n\runknown_ranks\x18\x07 \x03(\x0b\x32\x13.kvatlas.v1.PodRank\x12\x0c\n\x04\x62\x65st\x18\x08 \x03(\r\x12\x0e\n\x06handle\x18\t \x01(\x0c\x12*\n\x07partial\x18\n \x01(\x0b\x32\x19.kvatlas.v1.PartialAnswerB\x16\n\x14_copy_behind_seconds\"\xa4\x01\n\rPartialAnswer\x12,\n\x04step\x18\x01 \x01(\x0e\x32\x1e.kvatlas.v1.PartialAnswer.Step\x12\x15\n\rscored_tokens\x18\x02 \x01(\r\"N\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x11\n\rSTEP_TOKENIZE\x10\x01\x12\r\n\tSTEP_KEYS\x10\x02\x12\x0e\n\nSTEP_STORE\x10\x03\"\xfc\x03\n\x08PodScore\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x16\n\x0ematched_blocks\x18\x03 \x01(\r\x12\x16\n\x0ematched_tokens\x18\x04 \x01(\r\x12M\n\x16matched_blocks_by_tier\x18\x05 \x03(\x0b\x32-.kvatlas.v1.PodScore.MatchedBlocksByTierEntry\x12\x0c\n\x04rank\x18\x06 \x01(\r\x12+\n\x0btrust_state\x18\x07 \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x08 \x01(\t\x12\x1b\n\x0esilent_seconds\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0e\x61s_of_sequence\x18\n \x01(\x04H\x01\x88\x01\x01\x12\x17\n\x0freusable_tokens\x18\x0b \x01(\r\x12\x19\n\x11reusable_is_bound\x18\x0c \x01(\x08\x12\x18\n\x10normalized_score\x18\r \x01(\x01\x12\x1a\n\x12speculative_blocks\x18\x0e \x01(\r\x1a:\n\x18MatchedBlocksByTierEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x11\n\x0f_silent_secondsB\x11\n\x0f_as_of_sequence2\xec\x01\n\x0eScoringService\x12<\n\x05Score\x12\x18.kvatlas.v1.ScoreRequest\x1a\x19.kvatlas.v1.ScoreResponse\x12H\n\tScoreMany\x12\x1c.kvatlas.v1.ScoreManyRequest\x1a\x1d.kvatlas.v1.ScoreManyResponse\x12R\n\x0bScoreStream\x12\x1e.kvatlas.v1.ScoreStreamRequest\x1a\x1f.kvatlas.v1.ScoreStreamResponse(\x01\x30\x01\x42\x34Z2github.com/kvatlas/kvatlas/go/kvatlas/v1;kvatlasv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kvatlas/v1/scoring.proto\x12\nkvatlas.v1\x1a\x18kvatlas/v1/routing.proto\x1a\x16kvatlas/v1/trust.proto\"\x9c\x02\n\x12ScoreStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x05score\x18\x02 \x01(\x0b\x32\x18.kvatlas.v1.ScoreRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12:\n\x0erecord_routing\x18\x05 \x01(\x0b\x32 .kvatlas.v1.RecordRoutingRequestH\x00\x12:\n\x0ereport_outcome\x18\x06 \x01(\x0b\x32 .kvatlas.v1.ReportOutcomeRequestH\x00\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x12\n\ntracestate\x18\x08 \x01(\tB\x08\n\x06\x61\x63tion\"\xef\x01\n\x13ScoreStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12-\n\x08response\x18\x02 \x01(\x0b\x32\x19.kvatlas.v1.ScoreResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.kvatlas.v1.ScoreErrorH\x00\x12\x34\n\x07routing\x18\x04 \x01(\x0b\x32!.kvatlas.v1.RecordRoutingResponseH\x00\x12\x34\n\x07outcome\x18\x05 \x01(\x0b\x32!.kvatlas.v1.ReportOutcomeResponseH\x00\x42\x08\n\x06result\">\n\x10ScoreManyRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.kvatlas.v1.ScoreRequest\"\xc3\x01\n\x11ScoreManyResponse\x12,\n\tresponses\x18\x01 \x03(\x0b\x32\x19.kvatlas.v1.ScoreResponse\x12\x39\n\x06\x65rrors\x18\x02 \x03(\x0b\x32).kvatlas.v1.ScoreManyResponse.ErrorsEntry\x1a\x45\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.kvatlas.v1.ScoreError:\x02\x38\x01\"\xf0\x02\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x06prompt\x18\x02 \x01(\x0b\x32\x12.kvatlas.v1.Prompt\x12\x0c\n\x04pods\x18\x03 \x03(\t\x12\x11\n\tlora_name\x18\x04 \x01(\t\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x14\n\x0conly_holders\x18\x06 \x01(\x08\x12\x10\n\x08max_pods\x18\x07 \x01(\r\x12\x0f\n\x07\x62y_rank\x18\x08 \x01(\x08\x12\"\n\x05ranks\x18\t \x03(\x0b\x32\x13.kvatlas.v1.PodRank\x12?\n\x0ctier_weights\x18\n \x03(\x0b\x32).kvatlas.v1.ScoreRequest.TierWeightsEntry\x12\x11\n\tbudget_ms\x18\x0b \x01(\r\x12\x13\n\x0bwant_handle\x18\x0c \x01(\x08\x1a\x32\n\x10TierWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xe3\x01\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x14.kvatlas.v1.TokenIdsH\x00\x12\x1a\n\x10packed_token_ids\x18\x03 \x01(\x0cH\x00\x12\x19\n\x0f\x63hat_completion\x18\x05 \x01(\tH\x00\x12\x14\n\ncompletion\x18\x06 \x01(\tH\x00\x12\x12\n\x08messages\x18\x07 \x01(\tH\x00\x12\x34\n\x10multimodal_items\x18\x04 \x03(\x0b\x32\x1a.kvatlas.v1.MultimodalItemB\x07\n\x05input\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\">\n\x0eMultimodalItem\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"\xb9\x02\n\rScoreResponse\x12\"\n\x04pods\x18\x01 \x03(\x0b\x32\x14.kvatlas.v1.PodScore\x12\x14\n\x0cunknown_pods\x18\x02 \x03(\t\x12\x14\n\x0ctotal_blocks\x18\x03 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\x12 \n\x13\x63opy_behind_seconds\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12*\n\runknown_ranks\x18\x07 \x03(\x0b\x32\x13.kvatlas.v1.PodRank\x12\x0c\n\x04\x62\x65st\x18\x08 \x03(\r\x12\x0e\n\x06handle\x18\t \x01(\x0c\x12*\n\x07partial\x18\n \x01(\x0b\x32\x19.kvatlas.v1.PartialAnswerB\x16\n\x14_copy_behind_seconds\"\xa4\x01\n\rPartialAnswer\x12,\n\x04step\x18\x01 \x01(\x0e\x32\x1e.kvatlas.v1.PartialAnswer.Step\x12\x15\n\rscored_tokens\x18\x02 \x01(\r\"N\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x11\n\rSTEP_TOKENIZE\x10\x01\x12\r\n\tSTEP_KEYS\x10\x02\x12\x0e\n\nSTEP_STORE\x10\x03\"\xfc\x03\n\x08PodScore\x12\x0b\n\x03pod\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x16\n\x0ematched_blocks\x18\x03 \x01(\r\x12\x16\n\x0ematched_tokens\x18\x04 \x01(\r\x12M\n\x16matched_blocks_by_tier\x18\x05 \x03(\x0b\x32-.kvatlas.v1.PodScore.MatchedBlocksByTierEntry\x12\x0c\n\x04rank\x18\x06 \x01(\r\x12+\n\x0btrust_state\x18\x07 \x01(\x0e\x32\x16.kvatlas.v1.TrustState\x12\x14\n\x0ctrust_reason\x18\x08 \x01(\t\x12\x1b\n\x0esilent_seconds\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0e\x61s_of_sequence\x18\n \x01(\x04H\x01\x88\x01\x01\x12\x17\n\x0freusable_tokens\x18\x0b \x01(\r\x12\x19\n\x11reusable_is_bound\x18\x0c \x01(\x08\x12\x18\n\x10normalized_score\x18\r \x01(\x01\x12\x1a\n\x12speculative_blocks\x18\x0e \x01(\r\x1a:\n\x18MatchedBlocksByTierEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x11\n\x0f_silent_secondsB\x11\n\x0f_as_of_sequence2\xec\x01\n\x0eScoringService\x12<\n\x05Score\x12\x18.kvatlas.v1.ScoreRequest\x1a\x19.kvatlas.v1.ScoreResponse\x12H\n\tScoreMany\x12\x1c.kvatlas.v1.ScoreManyRequest\x1a\x1d.kvatlas.v1.ScoreManyResponse\x12R\n\x0bScoreStream\x12\x1e.kvatlas.v1.ScoreStreamRequest\x1a\x1f.kvatlas.v1.ScoreStreamResponse(\x01\x30\x01\x42\x34Z2github.com/kvatlas/kvatlas/go/kvatlas/v1;kvatlasv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,35 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._loaded_options = None
   _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._serialized_options = b'8\001'
   _globals['_SCORESTREAMREQUEST']._serialized_start=91
-  _globals['_SCORESTREAMREQUEST']._serialized_end=334
-  _globals['_SCORESTREAMRESPONSE']._serialized_start=337
-  _globals['_SCORESTREAMRESPONSE']._serialized_end=576
-  _globals['_SCOREMANYREQUEST']._serialized_start=578
-  _globals['_SCOREMANYREQUEST']._serialized_end=640
-  _globals['_SCOREMANYRESPONSE']._serialized_start=643
-  _globals['_SCOREMANYRESPONSE']._serialized_end=838
-  _globals['_SCOREMANYRESPONSE_ERRORSENTRY']._serialized_start=769
-  _globals['_SCOREMANYRESPONSE_ERRORSENTRY']._serialized_end=838
-  _globals['_SCOREREQUEST']._serialized_start=841
-  _globals['_SCOREREQUEST']._serialized_end=1209
-  _globals['_SCOREREQUEST_TIERWEIGHTSENTRY']._serialized_start=1159
-  _globals['_SCOREREQUEST_TIERWEIGHTSENTRY']._serialized_end=1209
-  _globals['_PROMPT']._serialized_start=1212
-  _globals['_PROMPT']._serialized_end=1439
-  _globals['_TOKENIDS']._serialized_start=1441
-  _globals['_TOKENIDS']._serialized_end=1464
-  _globals['_MULTIMODALITEM']._serialized_start=1466
-  _globals['_MULTIMODALITEM']._serialized_end=1528
-  _globals['_SCORERESPONSE']._serialized_start=1531
-  _globals['_SCORERESPONSE']._serialized_end=1844
-  _globals['_PARTIALANSWER']._serialized_start=1847
-  _globals['_PARTIALANSWER']._serialized_end=2011
-  _globals['_PARTIALANSWER_STEP']._serialized_start=1933
-  _globals['_PARTIALANSWER_STEP']._serialized_end=2011
-  _globals['_PODSCORE']._serialized_start=2014
-  _globals['_PODSCORE']._serialized_end=2522
-  _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._serialized_start=2426
-  _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._serialized_end=2484
-  _globals['_SCORINGSERVICE']._serialized_start=2525
-  _globals['_SCORINGSERVICE']._serialized_end=2761
+  _globals['_SCORESTREAMREQUEST']._serialized_end=375
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=378
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=617
+  _globals['_SCOREMANYREQUEST']._serialized_start=619
+  _globals['_SCOREMANYREQUEST']._serialized_end=681
+  _globals['_SCOREMANYRESPONSE']._serialized_start=684
+  _globals['_SCOREMANYRESPONSE']._serialized_end=879
+  _globals['_SCOREMANYRESPONSE_ERRORSENTRY']._serialized_start=810
+  _globals['_SCOREMANYRESPONSE_ERRORSENTRY']._serialized_end=879
+  _globals['_SCOREREQUEST']._serialized_start=882
+  _globals['_SCOREREQUEST']._serialized_end=1250
+  _globals['_SCOREREQUEST_TIERWEIGHTSENTRY']._serialized_start=1200
+  _globals['_SCOREREQUEST_TIERWEIGHTSENTRY']._serialized_end=1250
+  _globals['_PROMPT']._serialized_start=1253
+  _globals['_PROMPT']._serialized_end=1480
+  _globals['_TOKENIDS']._serialized_start=1482
+  _globals['_TOKENIDS']._serialized_end=1505
+  _globals['_MULTIMODALITEM']._serialized_start=1507
+  _globals['_MULTIMODALITEM']._serialized_end=1569
+  _globals['_SCORERESPONSE']._serialized_start=1572
+  _globals['_SCORERESPONSE']._serialized_end=1885
+  _globals['_PARTIALANSWER']._serialized_start=1888
+  _globals['_PARTIALANSWER']._serialized_end=2052
+  _globals['_PARTIALANSWER_STEP']._serialized_start=1974
+  _globals['_PARTIALANSWER_STEP']._serialized_end=2052
+  _globals['_PODSCORE']._serialized_start=2055
+  _globals['_PODSCORE']._serialized_end=2563
+  _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._serialized_start=2467
+  _globals['_PODSCORE_MATCHEDBLOCKSBYTIERENTRY']._serialized_end=2525
+  _globals['_SCORINGSERVICE']._serialized_start=2566
+  _globals['_SCORINGSERVICE']._serialized_end=2802
 # @@protoc_insertion_point(module_scope)

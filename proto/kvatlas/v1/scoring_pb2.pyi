@@ -10,20 +10,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScoreStreamRequest(_message.Message):
-    __slots__ = ("id", "score", "cancel", "record_routing", "report_outcome", "timeout_ms")
+    __slots__ = ("id", "score", "cancel", "record_routing", "report_outcome", "timeout_ms", "traceparent", "tracestate")
     ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     RECORD_ROUTING_FIELD_NUMBER: _ClassVar[int]
     REPORT_OUTCOME_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     id: int
     score: ScoreRequest
     cancel: bool
     record_routing: _routing_pb2.RecordRoutingRequest
     report_outcome: _routing_pb2.ReportOutcomeRequest
     timeout_ms: int
-    def __init__(self, id: _Optional[int] = ..., score: _Optional[_Union[ScoreRequest, _Mapping]] = ..., cancel: bool = ..., record_routing: _Optional[_Union[_routing_pb2.RecordRoutingRequest, _Mapping]] = ..., report_outcome: _Optional[_Union[_routing_pb2.ReportOutcomeRequest, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    tracestate: str
+    def __init__(self, id: _Optional[int] = ..., score: _Optional[_Union[ScoreRequest, _Mapping]] = ..., cancel: bool = ..., record_routing: _Optional[_Union[_routing_pb2.RecordRoutingRequest, _Mapping]] = ..., report_outcome: _Optional[_Union[_routing_pb2.ReportOutcomeRequest, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class ScoreStreamResponse(_message.Message):
     __slots__ = ("id", "response", "error", "routing", "outcome")

@@ -10,7 +10,17 @@ stream    the requests and answers of one stream
 
 from __future__ import annotations
 
-from service.rpc.scoring.scorer import ModelWeights, Scorer
+from service.rpc.scoring.budget import LatencyBudget
+from service.rpc.scoring.options import ScoreOptions, TierWeights
+from service.rpc.scoring.scorer import ModelWeights, ScoredPrompt, Scorer
 from service.rpc.scoring.servicer import ScoringServicer
 
-__all__ = ["ModelWeights", "Scorer", "ScoringServicer"]
+__all__ = [
+    "LatencyBudget",
+    "ModelWeights",
+    "ScoreOptions",
+    "ScoredPrompt",
+    "Scorer",
+    "ScoringServicer",
+    "TierWeights",
+]

@@ -23,7 +23,7 @@ from service.rpc.scoring.options import ScoreOptions, TierWeights
 from service.rpc.trust_states import TRUST_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from indexer import Index, KeyScheme
     from service.diagnostics import UnmatchedPrompts
@@ -115,8 +115,8 @@ class Scorer:
         self._check_count(prompt, tokens_left)
         total_tokens = prompt.tokens
         if total_tokens > _TOKENS_AT_ONCE:
-            prompt, cut = await _make_keys(prompt, budget, work)
-        matched = await self._replica.match(model, prompt, budget.ends_at)
+            prompt, cut = await self._make_keys(prompt, budget, work)
+        matched = await self._match(model, prompt, budget.ends_at)
         # Without a pause from here on, in which pods could leave.
         scored = prompt.tokens
         if matched.is_late:
@@ -146,6 +146,16 @@ class Scorer:
         self._check_model(request.model, options)
         weights = self._weights.get(request.model, self._default_weights)
         return options, weights.over(options.weights)
+
+    # The steps, which a traced call has spans for
+
+    def _make_keys(
+        self, prompt: PromptKeys, budget: LatencyBudget, work: LongWork
+    ) -> Awaitable[tuple[PromptKeys, PartialAnswer.Step | None]]:
+        return _make_keys(prompt, budget, work)
+
+    def _match(self, model: str, prompt: PromptKeys, until: float | None) -> Awaitable[PromptMatch]:
+        return self._replica.match(model, prompt, until)
 
     def _write(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.rpc.scoring.scorer import Scorer
 
     Context = grpc.aio.ServicerContext[Any, Any]
+    _Request = scoring_pb2.ScoreStreamRequest
 
 _ID_TAG = b"\x08"
 _RESPONSE = scoring_pb2.ScoreStreamResponse.RESPONSE_FIELD_NUMBER
@@ -36,17 +37,31 @@ _TURN_SECONDS = 0.0003  # how long one stream is answered before others are
 
 
 class _Clock:
-    """How long a request takes; when its caller gives it up: by its own time or the stream's."""
+    """How long a request takes; when its caller gives it up: by its own time or the stream's.
 
-    def __init__(self, context: Context, timeout_ms: int, now: Callable[[], float]) -> None:
+    request: None if it was not decoded.
+    """
+
+    def __init__(
+        self, context: Context, request: _Request | None, now: Callable[[], float]
+    ) -> None:
         self._context = context
+        self._request = request
         self._now = now
         self._began = now()
+        timeout_ms = 0 if request is None else request.timeout_ms
         self._ends_at = self._began + timeout_ms / 1000 if timeout_ms else None
 
     def seconds(self) -> float:
         """Return the seconds since the request came."""
         return self._now() - self._began
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        """Return what a call of its own would say of the trace that the request belongs to."""
+        request = self._request
+        if request is None or not request.traceparent:
+            return []
+        return [("traceparent", request.traceparent), ("tracestate", request.tracestate)]
 
     def time_remaining(self) -> float | None:
         """Return the seconds until then; None for no deadline."""
@@ -107,7 +122,7 @@ class ScoreStream:
                 await self._bounds.check_large(kind, raw, self._context)
         except TooLargeError as error:
             await self._bounds.turns.slow_down()
-            await self._exchange.write(self._failed(_id_of(raw), error, self._clock(0)))
+            await self._exchange.write(self._failed(_id_of(raw), error, self._clock(None)))
             return
         request = self._bounds.read(scoring_pb2.ScoreStreamRequest, raw)
         action = request.WhichOneof("action")
@@ -117,7 +132,7 @@ class ScoreStream:
         elif request.id not in self._tasks and (
             action in _RECORDS or self._scorer.is_immediate(request.score, len(raw))
         ):
-            clock = self._clock(request.timeout_ms)
+            clock = self._clock(request)
             await self._exchange.write(await self._answer(request, len(raw), clock))
         else:
             await self._begin(request, len(raw))
@@ -126,7 +141,7 @@ class ScoreStream:
         """Answer a request in a task, once fewer than the limit are under way."""
         if request.id in self._tasks:
             error = InvalidRequestError(f"the request with id {request.id} is still under way")
-            await self._exchange.write(self._failed(request.id, error, self._clock(0)))
+            await self._exchange.write(self._failed(request.id, error, self._clock(request)))
             return
         while len(self._tasks) >= self._limits.stream_requests:
             await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +150,7 @@ class ScoreStream:
         task.add_done_callback(lambda _: self._tasks.pop(request.id))
 
     async def _answer_later(self, request: scoring_pb2.ScoreStreamRequest, size: int) -> None:
-        clock = self._clock(request.timeout_ms)
+        clock = self._clock(request)
         try:
             async with asyncio.timeout(clock.time_remaining()):
                 answer = await self._answer(request, size, clock)
@@ -147,10 +162,11 @@ class ScoreStream:
         with suppress(CallerLeftError):  # whoever reads will notice
             await self._exchange.write(answer)
 
-    def _clock(self, timeout_ms: int) -> _Clock:
-        """Count a request as under way; its caller waits for so long, or for ever."""
-        self._counts.begin()
-        return _Clock(self._context, timeout_ms, self._now)
+    def _clock(self, request: _Request | None) -> _Clock:
+        """Count a request as under way."""
+        clock = _Clock(self._context, request, self._now)
+        self._counts.begin(clock)
+        return clock
 
     async def _answer(
         self, request: scoring_pb2.ScoreStreamRequest, size: int, clock: _Clock

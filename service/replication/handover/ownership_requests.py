@@ -25,6 +25,8 @@ class OwnershipRequests(Ownership):
         self._membership = membership
         self.wanted: dict[Worker, tuple[str, Source]] = {}
         """Workers to be acquired: model, and the source through which they publish."""
+        self.handed_over: set[Source] = set()
+        """Sources that are listened to until the next owners of their workers are ready."""
         self.left: set[Worker] = set()
         """Workers that have departed while this replica applied their events."""
         self.evicted: set[Worker] = set()
@@ -41,8 +43,10 @@ class OwnershipRequests(Ownership):
 
     @override
     def owner_of(self, worker: Worker, model: str, source: Source) -> Owner:
+        if source in self.handed_over:
+            return Owner.ELSEWHERE
         owner, until = self._refused.get(worker, ("", 0.0))
-        if self._membership.is_live(owner) and time.monotonic() < until:
+        if self._membership.is_staying(owner) and time.monotonic() < until:
             return Owner.ELSEWHERE
         if worker not in self.wanted:
             self.want(worker, model, source)

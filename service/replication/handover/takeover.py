@@ -18,8 +18,9 @@ from store import HeldBy, StoreError, decoding
 if TYPE_CHECKING:
     from indexer import Worker
     from kvevents import FrameRouter, Source
+    from service.replication.handover.ownership_requests import OwnershipRequests
+    from service.replication.handover.waiting import WaitingOwners
     from service.replication.membership import Membership
-    from service.replication.ownership_requests import OwnershipRequests
     from service.replication.store_failures import StoreFailures
     from store import Follower, OwnedWorker, Store, Takeover, WorkerOwnership, Writer
 
@@ -41,6 +42,7 @@ class TakeoverLoop:
         follower: Follower,
         ownership: WorkerOwnership,
         failures: StoreFailures,
+        waiting: WaitingOwners,
     ) -> None:
         self._requests = requests
         self._router = router
@@ -50,6 +52,7 @@ class TakeoverLoop:
         self._follower = follower
         self._ownership = ownership
         self._failures = failures
+        self._waiting = waiting
         self._to_remove: dict[Worker, OwnedWorker] = {}
 
     async def run(self) -> None:
@@ -117,8 +120,10 @@ class TakeoverLoop:
             self._begin_stream(worker, model, source, answer)
             del self._requests.wanted[worker]
             return True
-        if not source.bind:
+        await self._waiting.wait_for(worker, self._router.connection_of(worker, source))
+        if not source.bind or not self._membership.is_staying(answer.replica):
             return False  # its owner is about to release it, or to lose its lease
+        self._waiting.forget(worker)
         self._requests.refuse(worker, answer.replica)
         self._router.on_refused(worker)
         return True
@@ -147,8 +152,11 @@ class TakeoverLoop:
             with decoding("dump of a stream"):
                 if takeover.stream is not None:
                     check_dump(takeover.stream, worker, model)
-                self._router.on_acquired(worker, model, source, takeover.stream)
+                self._router.on_acquired(
+                    worker, model, source, takeover.stream, self._waiting.note_of
+                )
         except StoreError as error:
             self._router.release(worker)
             self._ownership.start_anew(worker, error)
             self._router.on_acquired(worker, model, source, None)
+        self._waiting.forget(worker)
