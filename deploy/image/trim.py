@@ -48,7 +48,7 @@ RUNS = (
     ["-c", "import service.tracing.calls, service.tracing.collector, service.tracing.tracer"],
     ["-c", "from huggingface_hub import snapshot_download, try_to_load_from_cache"],
 )
-"""What is imported: by the service, with and without a store, tokenizers, the hub, discovery and traces."""
+"""What is imported: by the service, its commands, its store, tokenizers, discovery and traces."""
 
 MUST_SUCCEED = RUNS[:2] + RUNS[4:]
 
