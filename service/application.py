@@ -22,7 +22,7 @@ from service.assembly import (
     warn_if_uncompiled,
 )
 from service.diagnostics import Diagnostics, UnmatchedPrompts
-from service.discovery import DiscoveryCollector, MemoryRegistry
+from service.discovery import MemoryRegistry
 from service.heap import sweep_index, trim_heap
 from service.listening import ListenError
 from service.loops import Loops
@@ -203,7 +203,7 @@ class Application:
             EventLagCollector(self.listener.router.lag),
             LoopCollector(self.loops),
             RecordingCollector(self.listener),
-            DiscoveryCollector(self.fleet),
+            *self.fleet.collectors(),
             RoutingCollector(routing, self._configuration.metrics.ranks),
             *self.replica.collectors(),
         ):

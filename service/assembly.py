@@ -198,7 +198,7 @@ def make_fleet(
     forget_pod: Callable[[str], Awaitable[bool]],
     registry: Registry,
 ) -> DiscoveredFleet:
-    """Return what keeps the discovered pods, not started yet."""
+    """Return what keeps the discovered pods, not started yet. Raises DiscoveryError."""
     section = configuration.discovery
     discoveries: list[Discovery] = [StaticPods(section.pods)] if section.pods else []
     discoveries += [DnsPods(url, section.dns_seconds) for url in section.dns]
@@ -207,6 +207,10 @@ def make_fleet(
     most = configuration.events.pods
     if section.registration:
         discoveries.append(RegisteredPods(registry, most))
+    if section.kubernetes.is_enabled:
+        from service.discovery.kubernetes import KubernetesDiscovery  # takes a while
+
+        discoveries.append(KubernetesDiscovery(section.kubernetes, most))
     expected = Expectations(
         configuration.block_size_of, any(source.bind for source in configuration.sources)
     )

@@ -210,7 +210,8 @@ class DiscoverySection(Section):
     @property
     def is_enabled(self) -> bool:
         """Whether pods may be discovered."""
-        return bool(self.pods or self.dns or self.file or self.registration)
+        named = self.pods or self.dns or self.file
+        return bool(named) or self.registration or self.kubernetes.is_enabled
 
     @field_validator("pods", "dns")
     @classmethod

@@ -16,7 +16,7 @@ from service.discovery.dns import DnsPods
 from service.discovery.file import FilePods
 from service.discovery.fleet import DiscoveredFleet
 from service.discovery.metrics import DiscoveryCollector, KubernetesCollector
-from service.discovery.pods import DiscoveredPod, Discovery
+from service.discovery.pods import DiscoveredPod, Discovery, DiscoveryError
 from service.discovery.registered import MemoryRegistry, RegisteredPods, Registry, TooManyPodsError
 from service.discovery.states import PodState
 from service.discovery.static import StaticPods
@@ -26,6 +26,7 @@ __all__ = [
     "DiscoveredPod",
     "Discovery",
     "DiscoveryCollector",
+    "DiscoveryError",
     "DnsPods",
     "FilePods",
     "KubernetesCollector",

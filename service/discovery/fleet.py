@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.discovery.keeper import PodKeeper
+from service.discovery.metrics import DiscoveryCollector
 from service.discovery.registered import RegisteredPods
 from service.discovery.states import PodState
 from service.engines import EngineHttp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+
+    from prometheus_client.registry import Collector
 
     from kvevents import Listener, Source
     from service.config import DiscoverySection
@@ -92,6 +95,12 @@ class DiscoveredFleet:
     def told(self) -> Mapping[str, Collection[str]]:
         """By the name of each discovery that has told: the addresses of its pods."""
         return {name: pods.keys() for name, pods in self._told.items()}
+
+    def collectors(self) -> Iterator[Collector]:
+        """The metrics of discovery."""
+        yield DiscoveryCollector(self)
+        for discovery in self._discoveries:
+            yield from discovery.collectors()
 
     def findings(self) -> Iterator[Finding]:
         """What looks wrong with the pods' engines."""

@@ -106,7 +106,7 @@ class PodKeeper:
         try:
             facts = await ask_engine(self._http, pod.url)
             addresses = await addresses_of(urlsplit(pod.url).hostname or "")
-            expected = self._expected._replace(model=pod.model)
+            expected = self._expected._replace(model=pod.model, rank=pod.rank)
             await self._follow(facts, sources_of(pod.url, facts, addresses, expected))
         except EngineAnswerError as error:
             self._fail(error.why, str(error))

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
+
+    from prometheus_client.registry import Collector
+
+
+class DiscoveryError(Exception):
+    """Pods cannot be discovered as the configuration says."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class Discovery(Protocol):
     def name(self) -> str:
         """Such as `kubernetes`: for logs and metrics."""
         ...
+
+    def collectors(self) -> Iterator[Collector]:
+        """Metrics of its own."""
+        return iter(())
 
     async def run(self, found: Callable[[Collection[DiscoveredPod]], None]) -> None:
         """Tell of all pods at once, whenever one comes, changes or goes. Ends only if cancelled.

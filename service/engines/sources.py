@@ -48,6 +48,8 @@ class Expectations(NamedTuple):
     """Takes a model."""
     is_bound: bool
     """Whether engines may connect here to publish."""
+    rank: int | None = None
+    """The rank, if whoever discovered the pod knows that it is one rank of an engine."""
     model: str = ""
     """The model, if whoever discovered the pod knows it."""
 
@@ -66,10 +68,12 @@ def sources_of(
     pod = url.partition("://")[2]
     model = expected.model or facts.models[0]
     ranks, elsewhere = [], []
+    is_rank = expected.rank is not None and len(facts.publishers) == 1
     for publisher in facts.publishers:
+        rank = expected.rank if expected.rank is not None and is_rank else publisher.rank
         if endpoint := reachable(publisher.endpoint, url, addresses):
             replay = reachable(publisher.replay, url, addresses)
-            ranks.append(RankSource(endpoint, publisher.topic, pod, model, publisher.rank, replay))
+            ranks.append(RankSource(endpoint, publisher.topic, pod, model, rank, replay))
         else:
             elsewhere.append(publisher)
     findings = [

@@ -14,6 +14,7 @@ from service.application import Application
 from service.cli.serving.settings import loaded
 from service.cli.serving.signals import StopSignals
 from service.config import ignored_variables
+from service.discovery import DiscoveryError
 from service.listening import ListenerDiedError, ListenError
 from service.logs import configure_logs
 from service.records import SnapshotError
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("kvatlas.service")
 
+_START_ERRORS = (
+    *(DiscoveryError, ListenError, SnapshotError),
+    *(StoreError, SubscribeError, TokenizationError),
+)
 _COLLECTIONS = (700, 10, 100)  # ten times fewer full ones: each may hold calls up for 10 ms
 
 
@@ -41,7 +46,7 @@ def serve(options: Options) -> int:
         _log.warning("variable_ignored", detail=ignored)
     try:
         asyncio.run(_serve_until_signalled(configuration))
-    except (ListenError, SubscribeError, SnapshotError, StoreError, TokenizationError) as error:
+    except _START_ERRORS as error:
         complain(f"cannot start: {error}")
         return 1
     except ListenerDiedError as error:

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from service.discovery.kubernetes.access import access_of
 from service.discovery.kubernetes.client import ApiClient, ApiLimits
 from service.discovery.kubernetes.collection import Collection, merged
@@ -13,17 +15,21 @@ from service.discovery.kubernetes.endpoint_slices import EndpointSliceReader
 from service.discovery.kubernetes.pods import PodReader
 from service.discovery.kubernetes.reflector import Pace, Reflector
 from service.discovery.kubernetes.status import CollectionStatus, KubernetesStatus
+from service.discovery.metrics import KubernetesCollector
+from service.discovery.pods import Discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from collections.abc import Collection as Several
+
+    from prometheus_client.registry import Collector as MetricsCollector
 
     from service.config.discovery import KubernetesSection
     from service.discovery.kubernetes.collection import ObjectReader
     from service.discovery.pods import DiscoveredPod
 
 
-class KubernetesDiscovery:
+class KubernetesDiscovery(Discovery):
     """Discovers the pods that a label selector finds, or the endpoints of a service.
 
     Args:
@@ -33,14 +39,11 @@ class KubernetesDiscovery:
         limits: of answers; None: as the section says.
 
     Attributes:
-        name: for logs and metrics.
         status: how recent the pods are, and what went wrong; for all runs together.
 
     Raises:
         AccessError: it is not known how to reach an API server.
     """
-
-    name = "kubernetes"
 
     def __init__(
         self,
@@ -60,8 +63,17 @@ class KubernetesDiscovery:
             {namespace: CollectionStatus() for namespace in self._access.namespaces}
         )
 
+    @property
+    @override
+    def name(self) -> str:
+        return "kubernetes"
+
+    @override
+    def collectors(self) -> Iterator[MetricsCollector]:
+        yield KubernetesCollector(self.status)
+
+    @override
     async def run(self, found: Callable[[Several[DiscoveredPod]], None]) -> None:
-        """Tell of all pods, once those of every namespace are known, and at each change."""
         reflectors: list[Reflector] = []
         changed = asyncio.Event()
         for collection_status in self.status.collections.values():

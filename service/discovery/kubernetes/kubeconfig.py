@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.discovery.pods import DiscoveryError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +21,7 @@ _INSTEAD = (
 )
 
 
-class AccessError(Exception):
+class AccessError(DiscoveryError):
     """There is no way to reach an API server; says what to set."""
 
 
