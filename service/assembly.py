@@ -222,6 +222,6 @@ def warn_if_uncompiled() -> None:
     if not COMPILED:
         _log.warning(
             "kernel_uncompiled",
-            detail="no C compiler was at hand at installation: scoring and events are many "
+            detail="the kernel runs as plain Python: scoring and events are many "
             "times slower than they could be",
         )
