@@ -27,7 +27,7 @@ Every setting has a flag with its name, such as --grpc.drain-seconds 5 or --limi
 take it several times, [[sources]] and [[models]] as JSON. --help-all lists them all.
 
 Flags override the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
-overrides the file (--config or KVATLAS_CONFIG). The README describes every setting.
+overrides the file (--config or KVATLAS_CONFIG). docs/CONFIGURATION.md has every setting.
 """
 _CONFIG_EPILOG = """\
 examples:
