@@ -157,7 +157,7 @@ def test_the_paths_of_an_event_and_a_request_name_files() -> None:
 
 @pytest.mark.parametrize("line", readme_commands())
 def test_the_readme_s_commands_are_understood(line: str) -> None:
-    words = shlex.split(line.split("|", maxsplit=1)[0].split(" &")[0], comments=True)[1:]
+    words = shlex.split(re.split(r"\|| &", line)[0], comments=True)[1:]
     found: click.Command = command()
     while isinstance(found, click.Group) and words and words[0] in found.commands:
         found = found.commands[words.pop(0)]

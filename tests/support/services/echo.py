@@ -186,9 +186,10 @@ async def echo_server(transport: str, **settings: Any) -> AsyncIterator[EchoServ
 async def until_grpc_is_idle() -> None:
     """Wait until gRPC's core has handled every event that it had until now.
 
-    It hands its events over in order, also those of an event loop that is closed by then: they would
-    fail the next test. So one more call is made, which fails at once.
+    It hands its events over in order, also those of an event loop that is closed by then: they
+    would fail the next test. So one more call is made, which fails at once.
     """
     async with grpc.aio.insecure_channel("ipv4:127.0.0.1:1") as channel:
         with suppress(grpc.aio.AioRpcError):
-            await channel.unary_unary(f"/{NAME}/Unary")(b"")
+            call: Any = channel.unary_unary(f"/{NAME}/Unary")
+            await call(b"")
