@@ -297,7 +297,7 @@ async def exact(
         newest = await asyncio.to_thread(server.newest, context, -1)
         async with asyncio.timeout(60):
             while True:
-                rank = (await ranks(channel))[server.pod]
+                rank = (await ranks(channel)).get(server.pod, fleet_pb2.Rank())
                 applied = rank.last_sequence if rank.HasField("last_sequence") else -1
                 if applied >= newest and rank.trust_state == TRUST_STATE_EXACT:
                     break
