@@ -41,6 +41,7 @@ from kvevents.stream import (
     WorkerStream,
     check_dump,
     dump_stream,
+    has_every_frame,
     report_of,
 )
 from kvevents.tools import (
@@ -111,6 +112,7 @@ __all__ = [
     "decode_batch",
     "dump_stream",
     "format_frame",
+    "has_every_frame",
     "parse_frame",
     "play",
     "read_recording",

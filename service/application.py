@@ -155,6 +155,8 @@ class Application:
         await self.fleet.start()  # first: streams of a snapshot go on if their sources are known
         await stack.enter_async_context(self.replica)
         stack.push_async_callback(self.fleet.stop)  # before the listener stops
+        if self.listener.router.ownership.owns_everything:
+            self.fleet.on_listening()
         self.endpoints = self.listener.endpoints
 
     def _start_loops(

@@ -212,7 +212,9 @@ def make_fleet(
 
         discoveries.append(KubernetesDiscovery(section.kubernetes, most))
     expected = Expectations(
-        configuration.block_size_of, any(source.bind for source in configuration.sources)
+        configuration.block_size_of,
+        any(source.bind for source in configuration.sources),
+        most_ranks=configuration.events.ranks,
     )
     return DiscoveredFleet(discoveries, loops, section, listener, forget_pod, expected, most)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.engines import Expectations
     from service.loops import Loops
 
-_FORGET_SECONDS = 2.0  # between two attempts to forget a pod that is gone
+_FORGET_SECONDS = 2.0  # between two attempts to forget a pod that is gone; the second one counts
 _GONE_SECONDS = 600.0  # for so long what others still claim of such a pod is forgotten
 
 _log = structlog.get_logger("kvatlas.discovery")
@@ -82,6 +82,9 @@ class DiscoveredFleet:
         self._told: dict[str, dict[str, DiscoveredPod]] = {}
         self._kept: dict[str, _Kept] = {}
         self._gone: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self._forgets = True
+        """Whether the last attempt to forget a pod succeeded."""
         self._changed = asyncio.Event()
         self._http: EngineHttp | None = None
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -130,6 +133,11 @@ class DiscoveredFleet:
             silent = [d.name for d in self._discoveries if d.name not in self._told]
             _log.warning("not_all_discovered", pods=waiting[:8], discoveries=silent)
 
+    def on_listening(self) -> None:
+        """The listener has started: what could not be listened to is tried again."""
+        for kept in self._kept.values():
+            kept.keeper.on_listening()
+
     def _is_complete(self) -> bool:
         have_told = len(self._told) == len(self._discoveries)
         return have_told and all(state.is_known for state in self.states.values())
@@ -162,6 +170,7 @@ class DiscoveredFleet:
                 found.setdefault(address, (pod, []))[1].append(discovery.name)
         for address in [address for address in self.states if address not in found]:
             self._leave(address)
+        self._refused &= found.keys()
         for address, (pod, by) in found.items():
             self._keep(address, pod, tuple(by))
         self._changed.set()
@@ -174,8 +183,9 @@ class DiscoveredFleet:
                 self._kept[address].keeper.on_changed()
             return
         if len(self.states) >= self._most_pods:
-            self.refused += 1
+            self._refuse(address)
             return
+        self._refused.discard(address)
         assert self._http is not None  # noqa: S101 - discoveries run only then
         self._gone.pop(address, None)
         state = self.states[address] = PodState(pod, by)
@@ -193,6 +203,15 @@ class DiscoveredFleet:
         self._kept[address] = _Kept(keeper, task)
         _log.info("pod_discovered", pod=address, by=by, name=pod.name, node=pod.node)
 
+    def _refuse(self, address: str) -> None:
+        if address in self._refused:
+            return
+        if not self._refused:
+            detail = f"{self._most_pods} pods are known: no more are allowed (events.pods)"
+            _log.warning("too_many_pods", pod=address, detail=detail)
+        self._refused.add(address)
+        self.refused += 1
+
     def _leave(self, address: str) -> None:
         del self.states[address]
         kept = self._kept.pop(address)
@@ -206,7 +225,7 @@ class DiscoveredFleet:
     async def _forget(self, address: str, kept: _Kept, before: asyncio.Task[None] | None) -> None:
         await asyncio.wait([task for task in (kept.task, before) if task is not None])
         await kept.keeper.leave()
-        await self._forget_if_gone(address)
+        await self._forget_now(address)
 
     def _on_left(self, address: str, task: asyncio.Task[None]) -> None:
         if self._leaving.get(address) is task:
@@ -223,15 +242,22 @@ class DiscoveredFleet:
 
     async def _forget_if_gone(self, address: str) -> None:
         until = self._gone.get(address)
-        if until is None:
-            return
+        if await self._forget_now(address) or (until is not None and time.monotonic() > until):
+            self._gone.pop(address, None)
+
+    async def _forget_now(self, address: str) -> bool:
+        """Forget a pod unless it is back; returns whether nobody claims anything of it now."""
+        if address not in self._gone:
+            return False
         try:
             is_forgotten = await self._forget_pod(address)
         except Exception as error:  # noqa: BLE001 - such as a store that does not answer
-            _log.warning("pod_not_forgotten", pod=address, detail=str(error))
-            is_forgotten = False
-        if is_forgotten or time.monotonic() > until:
-            self._gone.pop(address, None)
+            if self._forgets:
+                _log.warning("pod_not_forgotten", pod=address, detail=str(error))
+            self._forgets = False
+            return False
+        self._forgets = True
+        return is_forgotten
 
     def _on_connected(self, source: Source) -> None:
         kept = self._kept.get(source.pod)

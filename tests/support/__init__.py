@@ -6,6 +6,7 @@ In path order:
     paths         where the repository and the recorded data lie
     ports         free ports, for servers that cannot say which one they were given
     shipped       the one list of packages that are shipped
+    pods_file     a list of pods to discover
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
     http2_peer    a client that writes frames by hand
