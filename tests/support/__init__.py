@@ -9,7 +9,6 @@ In path order:
     pods_file     a list of pods to discover
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
-    http2_peer    a client that writes frames by hand
     certificates  certificates that tests make
     terminal      runs a command on a terminal
     fuzzing       feeds the kernel what nobody means well with; a program of its own
