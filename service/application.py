@@ -120,11 +120,8 @@ class Application:
         await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
         self.fleet = make_fleet(
-            configuration,
-            self.loops,
-            self.listener,
-            replica.forget_gone_pod,
-            self._registry,
+            *(configuration, self.loops, self.listener, replica.forget_gone_pod),
+            *(self._registry, self.tokenizers.note_origin),
         )
         diagnostics = Diagnostics(
             *(self.index, replica.workers, unmatched),

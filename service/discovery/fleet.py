@@ -14,6 +14,7 @@ from service.discovery.keeper import PodKeeper
 from service.discovery.metrics import DiscoveryCollector
 from service.discovery.pods import DiscoveryError
 from service.discovery.registered import RegisteredPods
+from service.discovery.served_names import served_names
 from service.discovery.states import PodState
 from service.engines import EngineHttp
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from service.engines import Expectations
     from service.loops import Loops
 
-_FORGET_SECONDS = 2.0  # between two attempts to forget a pod that is gone; the second one counts
+_TIDY_SECONDS = 2.0  # between two attempts to forget a pod that is gone; the second one counts
 _GONE_SECONDS = 600.0  # for so long what others still claim of such a pod is forgotten
 
 _log = structlog.get_logger("kvatlas.discovery")
@@ -51,6 +52,7 @@ class DiscoveredFleet:
         forget_pod: forgets a pod that is gone; returns whether nobody claims anything of it now.
         expected: what the configuration says, which engines may contradict.
         most_pods: how many pods there may be; further ones are refused.
+        note_origin: takes a model, and where an engine says it has it from.
 
     Attributes:
         states: of each pod, by its address.
@@ -67,10 +69,13 @@ class DiscoveredFleet:
         forget_pod: Callable[[str], Awaitable[bool]],
         expected: Expectations,
         most_pods: int,
+        note_origin: Callable[[str, str], None],
     ) -> None:
         self.states: dict[str, PodState] = {}
         self.asked: Counter[str] = Counter()
         self.refused = 0
+        self.served_names: dict[str, tuple[str, str]] = {}
+        """Other names by which engines serve a model -> the model, and the adapter or ""."""
         self._discoveries = discoveries
         self.registered = next((d for d in discoveries if isinstance(d, RegisteredPods)), None)
         """Where pods are registered; None if they cannot be."""
@@ -80,6 +85,7 @@ class DiscoveredFleet:
         self._forget_pod = forget_pod
         self._expected = expected
         self._most_pods = most_pods
+        self._note_origin = note_origin
         self._told: dict[str, dict[str, DiscoveredPod]] = {}
         self._kept: dict[str, _Kept] = {}
         self._gone: dict[str, float] = {}
@@ -129,7 +135,7 @@ class DiscoveredFleet:
         for discovery in self._discoveries:
             found = partial(self._on_found, discovery.name)
             self._loops.start(f"discover {discovery.name}", partial(discovery.run, found))
-        self._loops.start("forget gone pods", self._forget_gone)
+        self._loops.start("tidy discovered pods", self._tidy)
         try:
             async with asyncio.timeout(section.ready_seconds):
                 while not self._is_complete():
@@ -139,6 +145,7 @@ class DiscoveredFleet:
             waiting = [state.pod.address for state in self.states.values() if not state.is_known]
             silent = [d.name for d in self._discoveries if d.name not in self._told]
             _log.warning("not_all_discovered", pods=waiting[:8], discoveries=silent)
+        self._learn_names()
 
     def on_listening(self) -> None:
         """The listener has started: what could not be listened to is tried again."""
@@ -153,9 +160,8 @@ class DiscoveredFleet:
         """Ask nobody any more. What is known stays known, and what is listened to as well."""
         if self._http is None:
             return
-        await self._loops.stop(
-            "forget gone pods", *(f"discover {discovery.name}" for discovery in self._discoveries)
-        )
+        names = [f"discover {discovery.name}" for discovery in self._discoveries]
+        await self._loops.stop("tidy discovered pods", *names)
         tasks = [*(kept.task for kept in self._kept.values()), *self._leaving.values()]
         for task in tasks:
             task.cancel()
@@ -240,10 +246,19 @@ class DiscoveredFleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("pod_not_left", pod=address, exc_info=error)
 
-    async def _forget_gone(self) -> None:
+    def _learn_names(self) -> None:
+        """Take in under which names engines serve their models, and where they have them from."""
+        self.served_names.clear()
+        self.served_names.update(served_names(self.states.values()))
+        for state in self.states.values():
+            if state.facts is not None:
+                self._note_origin(state.pod.model or state.facts.models[0], state.facts.root)
+
+    async def _tidy(self) -> None:
         """Forget what is still claimed of pods that are gone, such as by a replica that died."""
         while True:
-            await asyncio.sleep(_FORGET_SECONDS)
+            await asyncio.sleep(_TIDY_SECONDS)
+            self._learn_names()
             for address in list(self._gone):
                 await self._forget_if_gone(address)
 
