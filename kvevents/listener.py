@@ -53,6 +53,7 @@ class Listener:
         router: routes the frames to the workers' streams.
         recorders: those who want to see frames as they arrive.
         on_source_connected: called with each source to which a connection was made.
+        on_source_lost: called with each source to which one was lost.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Listener:
         self._subscribers: dict[Source, Subscriber] = {}
         self._probes: dict[Source, asyncio.Task[None]] = {}
         self.on_source_connected: Callable[[Source], None] = lambda _: None
+        self.on_source_lost: Callable[[Source], None] = lambda _: None
         self._is_listening = False
         self.router = FrameRouter(
             index,
@@ -239,6 +241,7 @@ class Listener:
     def on_disconnected(self, source: Source, connection: int) -> None:
         """A connection was lost."""
         self.router.on_disconnected(source, connection)
+        self.on_source_lost(source)
 
     def on_connections_refused(self, source: Source, reason: str, count: int) -> None:
         """Connections to a bound endpoint were closed."""

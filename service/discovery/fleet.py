@@ -132,6 +132,7 @@ class DiscoveredFleet:
         except OSError as error:  # ssl.SSLError is one
             raise DiscoveryError(f"discovery.ca_file: {error}") from error
         self._listener.on_source_connected = self._on_connected
+        self._listener.on_source_lost = self._on_lost
         for discovery in self._discoveries:
             found = partial(self._on_found, discovery.name)
             self._loops.start(f"discover {discovery.name}", partial(discovery.run, found))
@@ -282,6 +283,9 @@ class DiscoveredFleet:
         return is_forgotten
 
     def _on_connected(self, source: Source) -> None:
-        kept = self._kept.get(source.pod)
-        if kept is not None:
+        if (kept := self._kept.get(source.pod)) is not None:
             kept.keeper.on_connected(source)
+
+    def _on_lost(self, source: Source) -> None:
+        if (kept := self._kept.get(source.pod)) is not None:
+            kept.keeper.on_lost(source)

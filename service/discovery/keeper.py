@@ -59,6 +59,7 @@ class PodKeeper:
         self._on_asked = on_asked
         self._wake = asyncio.Event()
         self._connected: set[Source] = set()
+        self._lost: set[Source] = set()
         self._listening: asyncio.Task[EngineAnswerError | None] | None = None
         self._logged: EngineFacts | None = None
 
@@ -78,6 +79,12 @@ class PodKeeper:
         if source in self._connected:
             self._wake.set()
         self._connected.add(source)
+        self._lost.discard(source)
+
+    def on_lost(self, source: Source) -> None:
+        """The connection to one of its sources was lost: another engine may come, elsewhere."""
+        self._lost.add(source)
+        self._wake.set()
 
     async def run(self, after: asyncio.Task[None] | None = None) -> None:
         """Keep the pod until this is cancelled.
@@ -93,7 +100,10 @@ class PodKeeper:
                 await self._wake.wait()
             elif await self._ask():
                 retry = _FIRST_RETRY
-                await self._sleep(self._ask_seconds)
+                lost = self._lost.intersection(self.state.sources.values())
+                await self._sleep(
+                    min(self._ask_seconds, _LAST_RETRY) if lost else self._ask_seconds
+                )
             else:
                 await self._sleep(retry)
                 retry = min(2 * retry, _LAST_RETRY)
@@ -179,6 +189,7 @@ class PodKeeper:
     async def _remove(self, rank: RankSource) -> None:
         source = self.state.sources.pop(rank)
         self._connected.discard(source)
+        self._lost.discard(source)
         await self._listener.remove_source(source)
 
     async def leave(self) -> None:
