@@ -127,7 +127,7 @@ class Replicas:
     def connections(self) -> list[int]:
         """How many clients are connected to each running replica, the oldest first."""
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        local = Counter(row[1] for row in rows if row[3] == _ESTABLISHED)
+        local = Counter(row[1][-13:] for row in rows if row[3] == _ESTABLISHED)
         own = 1  # with which this process has asked for the replica's health
         return [local[_in_proc(replica.host, self._port)] - own for replica in self.running]
 
