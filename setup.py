@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+MOST_COMPILERS = 8  # at once; each takes some 300 MB
 KERNEL = sorted(map(str, Path().glob("*/kernel/[a-z]*.py")))
 
 
 class BuildKernelOrNot(build_ext):
     """All modules of the kernel are compiled, or none is: they share C types."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or compilers()
 
     def run(self) -> None:
         try:
@@ -44,6 +50,10 @@ class BuildKernelOrNot(build_ext):
         )
 
 
+def compilers() -> int:
+    return min(os.cpu_count() or 1, MOST_COMPILERS)
+
+
 def kernel() -> list[Extension]:
     from Cython.Build import cythonize
 
@@ -51,7 +61,8 @@ def kernel() -> list[Extension]:
         Extension(path.removesuffix(".py").replace("/", "."), [path], extra_compile_args=["-O3"])
         for path in KERNEL
     ]
-    return cythonize(modules, build_dir="build/cython", language_level=3)
+    return cythonize(modules, build_dir="build/cython", language_level=3, nthreads=compilers())
 
 
-setup(ext_modules=kernel(), cmdclass={"build_ext": BuildKernelOrNot})
+if __name__ == "__main__":  # the processes of Cython read this file, too
+    setup(ext_modules=kernel(), cmdclass={"build_ext": BuildKernelOrNot})

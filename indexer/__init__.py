@@ -5,6 +5,7 @@ block. A request comes in as tokens: `scheme` makes block keys of them, and an i
 
     bit_match       the prefix walk over bitmaps that the store keeps
     cache_layout    the groups of a worker's cache, and what they let an engine reuse
+    cython_shadow   `import cython` for a kernel that was not compiled
     extras          what tells blocks with the same tokens apart
     holder_ids      stable numbers for holders, the same in every replica
     index           the contract of an index

@@ -41,6 +41,7 @@ from kvevents.stream import (
     WorkerStream,
     check_dump,
     dump_stream,
+    has_every_frame,
     report_of,
 )
 from kvevents.tools import (
@@ -59,6 +60,7 @@ from kvevents.transport import (
     SubscribeError,
     Subscriber,
     parse_frame,
+    raise_descriptor_limit,
 )
 from kvevents.wire import (
     AllBlocksCleared,
@@ -111,8 +113,10 @@ __all__ = [
     "decode_batch",
     "dump_stream",
     "format_frame",
+    "has_every_frame",
     "parse_frame",
     "play",
+    "raise_descriptor_limit",
     "read_recording",
     "report_of",
 ]

@@ -15,7 +15,7 @@ from kvevents.probe import probe_source
 from kvevents.replaying import Replays
 from kvevents.router import FrameRouter
 from kvevents.tools import Recorders
-from kvevents.transport import Authenticator, SocketLimits, Subscriber
+from kvevents.transport import Authenticator, SocketLimits, SubscribeError, Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +71,7 @@ class Listener:
         settings_of: Callable[[str], EngineSettings] = lambda _: EngineSettings(),
     ) -> None:
         self._context = _make_context()
-        self.sources = list(sources)
+        self.sources = dict.fromkeys(sources)
         self._socket_limits = socket_limits or SocketLimits()
         self._restored = restored
         self._replays = Replays(
@@ -101,14 +101,14 @@ class Listener:
         subscribers = (self._subscribers.get(source) for source in self.sources)
         return [
             source.endpoint if subscriber is None else subscriber.endpoint
-            for source, subscriber in zip(self.sources, subscribers, strict=True)
+            for source, subscriber in zip(list(self.sources), subscribers, strict=True)
         ]
 
     async def __aenter__(self) -> Self:
         """Raises SubscribeError if an endpoint cannot be used; what was started is stopped then."""
         async with AsyncExitStack() as stack:
             stack.callback(self._context.term)
-            stack.enter_context(Authenticator(self._context, self.sources))
+            stack.enter_context(Authenticator(self._context, list(self.sources)))
             await stack.enter_async_context(self._replays)
             stack.push_async_callback(self._close)
             owns_everything = self.router.ownership.owns_everything
@@ -119,7 +119,7 @@ class Listener:
                 self.router.restore(self._restored)
             self._is_listening = True
             for source in at_once:
-                await self.listen(source)
+                await self._listen_at_start(source)
             for name, loop in (("tick", self._tick()), ("apply", self.router.unfinished.run())):
                 stack.push_async_callback(_cancel, asyncio.create_task(loop, name=name))
             self._stack = stack.pop_all()
@@ -134,27 +134,46 @@ class Listener:
 
     # Sources
 
+    async def _listen_at_start(self, source: Source) -> None:
+        try:
+            await self.listen(source)
+        except SubscribeError as error:
+            if not source.is_discovered:  # else a stranger's word would keep this from starting
+                raise
+            _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+
     async def add_source(self, source: Source) -> None:
         """Listen to one more source, which is not to be bound; before the start, listen later.
+
+        One that was added before is tried again, if it is not listened to.
 
         Unless every worker is this replica's, `listen` is left to those who decide whose it is.
 
         Raises SubscribeError.
         """
-        self.sources.append(source)
+        self.sources[source] = None
+        if source in self._subscribers:
+            return
         if self._is_listening and self.router.ownership.owns_everything:
             self.router.expected.add_source(source)
             await self.listen(source)
 
     async def remove_source(self, source: Source) -> None:
         """Stop listening to a source for good, and forget the workers that publish there."""
-        self.sources.remove(source)
+        self.sources.pop(source, None)
         await self.stop_listening(source)
         self.router.expected.remove_source(source)
+        for worker in self.router.ownership.on_source_removed(source):
+            self.router.on_refused(worker)
 
     def is_listening_to(self, source: Source) -> bool:
         """Whether a socket receives what the source publishes."""
         return source in self._subscribers
+
+    def is_drained(self, source: Source | None) -> bool:
+        """Whether nothing that the source has published waits here to be handled."""
+        subscriber = None if source is None else self._subscribers.get(source)
+        return subscriber is None or subscriber.is_drained
 
     async def listen(self, source: Source) -> None:
         """Receive what the source publishes. Raises SubscribeError."""

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Collection
     from collections.abc import Set as AbstractSet
 
     from indexer import Worker
@@ -47,6 +48,10 @@ class Ownership(Protocol):
         """A worker that is owned elsewhere has lost blocks here to the memory limit."""
         ...
 
+    def on_source_removed(self, source: Source) -> Collection[Worker]:
+        """Nothing more is received from a source; returns the workers whose frames were kept."""
+        ...
+
 
 class OwnsEverything(Ownership):
     """The ownership of a process that shares its index with nobody."""
@@ -67,6 +72,10 @@ class OwnsEverything(Ownership):
     @override
     def on_evicted(self, worker: Worker) -> None:
         pass
+
+    @override
+    def on_source_removed(self, source: Source) -> Collection[Worker]:
+        return ()
 
 
 _FRAME_BYTES = 500  # of a frame without its payload and its events

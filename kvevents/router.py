@@ -127,6 +127,7 @@ class FrameRouter:
 
     def on_source_closed(self, source: Source) -> None:
         """Nothing is received from the source any more."""
+        self._routes.clear()  # else they keep its streams in memory
         for connection in list(self._connections.of(source).live):
             self.on_disconnected(source, connection)
 
@@ -231,7 +232,7 @@ class FrameRouter:
         connection, kept = self.connection_of(worker, source), self._pending.pop(worker)
         if dumped is not None:
             suspicion = "restored"
-            if goes_on(dumped, kept, connection, note_of(worker, connection)):
+            if goes_on(dumped, kept, source, connection, note_of(worker, connection)):
                 kept, suspicion = frames_after(dumped, kept), ""
             stream.restore(dumped, connection, suspicion)
             if connection is not None:
@@ -270,10 +271,9 @@ class FrameRouter:
     def tick(self, now: float) -> None:
         """Poll what is due, and forget departed workers; `now` as of `time.monotonic`."""
         for stream in list(self.streams.values()):
-            silent = stream.silent_for(now)
             is_discovered = stream.source is not None and stream.source.is_discovered
             departs = self.policy.departed_after and not is_discovered
-            if departs and (silent or 0.0) > self.policy.departed_after:
+            if departs and (stream.silent_for(now) or 0.0) > self.policy.departed_after:
                 self._depart(stream)
             else:
                 stream.tick(now, self.policy.poll_seconds)

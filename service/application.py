@@ -120,11 +120,8 @@ class Application:
         await self._load_tokenizers()
         unmatched = UnmatchedPrompts()
         self.fleet = make_fleet(
-            configuration,
-            self.loops,
-            self.listener,
-            replica.forget_gone_pod,
-            self._registry,
+            *(configuration, self.loops, self.listener, replica.forget_gone_pod),
+            *(self._registry, self.tokenizers.note_origin),
         )
         diagnostics = Diagnostics(
             *(self.index, replica.workers, unmatched),
@@ -155,6 +152,8 @@ class Application:
         await self.fleet.start()  # first: streams of a snapshot go on if their sources are known
         await stack.enter_async_context(self.replica)
         stack.push_async_callback(self.fleet.stop)  # before the listener stops
+        if self.listener.router.ownership.owns_everything:
+            self.fleet.on_listening()
         self.endpoints = self.listener.endpoints
 
     def _start_loops(

@@ -197,6 +197,7 @@ def make_fleet(
     listener: Listener,
     forget_pod: Callable[[str], Awaitable[bool]],
     registry: Registry,
+    note_origin: Callable[[str, str], None],
 ) -> DiscoveredFleet:
     """Return what keeps the discovered pods, not started yet. Raises DiscoveryError."""
     section = configuration.discovery
@@ -212,9 +213,13 @@ def make_fleet(
 
         discoveries.append(KubernetesDiscovery(section.kubernetes, most))
     expected = Expectations(
-        configuration.block_size_of, any(source.bind for source in configuration.sources)
+        configuration.block_size_of,
+        any(source.bind for source in configuration.sources),
+        most_ranks=configuration.events.ranks,
     )
-    return DiscoveredFleet(discoveries, loops, section, listener, forget_pod, expected, most)
+    return DiscoveredFleet(
+        *(discoveries, loops, section, listener, forget_pod, expected, most), note_origin
+    )
 
 
 def warn_if_uncompiled() -> None:
@@ -222,6 +227,6 @@ def warn_if_uncompiled() -> None:
     if not COMPILED:
         _log.warning(
             "kernel_uncompiled",
-            detail="no C compiler was at hand at installation: scoring and events are many "
+            detail="the kernel runs as plain Python: scoring and events are many "
             "times slower than they could be",
         )

@@ -95,6 +95,7 @@ class Servers:
         scorer = make_scorer(
             *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
             *(served.unmatched, AnswerMetrics(registry), served.routing),
+            served.fleet.served_names,
         )
         explain = self._explain_sources(scorer, prompts)
         self._scoring = self._make_scoring(refused, scorer, prompts, explain)

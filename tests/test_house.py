@@ -140,14 +140,15 @@ def test_the_kernel_is_compiled_as_a_whole_or_not_at_all() -> None:
 
 
 def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text()
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    text = "".join(page.read_text() for page in pages)
     blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.lstrip("$ ").strip() for line in lines if line.lstrip("$ ").startswith("kvatlas ")]
 
 
-def test_the_readme_s_paths_of_an_event_and_a_request_name_files() -> None:
-    section = (ROOT / "README.md").read_text().split("## The path of an event")[1]
+def test_the_paths_of_an_event_and_a_request_name_files() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## The path of an event")[1]
     block = section.split("\n\n")[1]
     names = re.findall(r"(?:indexer|kvevents|service|store|tokenization)/[a-z_/]+", block)
     assert len(names) > 15
@@ -156,7 +157,7 @@ def test_the_readme_s_paths_of_an_event_and_a_request_name_files() -> None:
 
 @pytest.mark.parametrize("line", readme_commands())
 def test_the_readme_s_commands_are_understood(line: str) -> None:
-    words = shlex.split(line.split("|", maxsplit=1)[0], comments=True)[1:]
+    words = shlex.split(re.split(r"\|| &", line)[0], comments=True)[1:]
     found: click.Command = command()
     while isinstance(found, click.Group) and words and words[0] in found.commands:
         found = found.commands[words.pop(0)]
@@ -164,9 +165,10 @@ def test_the_readme_s_commands_are_understood(line: str) -> None:
         assert not isinstance(found, click.Group) or found.invoke_without_command
 
 
-def test_the_readme_s_configuration_is_usable(tmp_path: Path) -> None:
+def test_the_documented_configuration_is_usable(tmp_path: Path) -> None:
     from service.config.configuration import load
 
-    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs" / "CONFIGURATION.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "kvatlas.toml").write_text(example)
     assert load(tmp_path / "kvatlas.toml", {}).sources

@@ -35,6 +35,9 @@ class ModelFiles:
     """The Hugging Face hub's cache; None for its default place (HF_HUB_CACHE, HF_HOME)."""
     download: bool = False
     """Whether to ask the hub for a model that is in none of these places."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Model -> where its engines say that they have it from: a name on the hub, or a path. It is
+    looked for after the model's own name; a path only within `directories`."""
 
     def find(self, model: str) -> Path:
         """Return the path of the model's tokenizer.json. Blocks. Raises TokenizerMissingError."""
@@ -45,14 +48,25 @@ class ModelFiles:
             if not path.is_file():
                 raise TokenizerMissingError(model, f"{path} is configured, but is not a file")
             return path
-        if _is_relative(name):
-            for candidate in self._candidates(name):
-                if candidate.is_file():
-                    return candidate
+        for candidate in (*self._candidates(name), *self._told(model)):
+            if candidate.is_file():
+                return candidate
         places = ", ".join([*map(str, self.directories), "the hub cache"])
         raise TokenizerMissingError(model, f"none is configured, and there is none in {places}")
 
+    def _told(self, model: str) -> Iterator[Path]:
+        """Where the model's engines say that it is."""
+        origin = self.origins.get(model, "")
+        if not origin or model in self.aliases:
+            return
+        folder, is_odd = Path(origin), "\0" in origin or ".." in origin
+        if not is_odd and any(folder.is_relative_to(directory) for directory in self.directories):
+            yield folder / _FILE
+        yield from self._candidates(origin)
+
     def _candidates(self, name: str) -> Iterator[Path]:
+        if not _is_relative(name):
+            return
         for directory in self.directories:
             yield directory / name / _FILE
             yield from _in_hub_cache(name, directory)

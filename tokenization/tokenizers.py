@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_MOST_ORIGINS = 1024
 _CHECK_SECONDS = 1.0  # between two looks for changes of a model's files
 _SWITCH_SECONDS = 0.0005  # how long a thread may keep the GIL while others want it
 _DEFAULT_OPTIONS = ChatOptions()
@@ -204,6 +205,14 @@ class Tokenizers:
     async def load(self, model: str) -> None:
         """Load the model's files now. Raises TokenizationError."""
         await self._model(model)
+
+    def note_origin(self, model: str, origin: str) -> None:
+        """An engine says where it has a model from: a name on the hub, or a path.
+
+        That is where its files are looked for, too, unless they are found under its own name.
+        """
+        if origin and len(self._files.origins) < _MOST_ORIGINS:
+            self._files.origins[model] = origin
 
     def models(self) -> list[Model]:
         """Return the loaded models, the least recently used first."""

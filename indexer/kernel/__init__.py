@@ -21,6 +21,7 @@ hash map, and a *segment* is a 256th of one.
 
 from __future__ import annotations
 
+import indexer.cython_shadow  # noqa: F401 - the modules below may need it
 from indexer.kernel.keys import COMPILED, FNV_OFFSET_BASIS, block_keys, fnv1a_64
 from indexer.kernel.prefix import PrefixWalk
 from indexer.kernel.rows import RowTable

@@ -11,6 +11,7 @@ In path order:
 
 from __future__ import annotations
 
+import indexer  # noqa: F401 - so that `import cython` works without Cython
 from kvevents.kernel.batch_reader import BatchReader, ExcessError, UnknownEventError
 from kvevents.kernel.event_fields import FIELDS
 from kvevents.kernel.reader import MalformedError, TooLargeError, UnexpectedError

@@ -18,7 +18,7 @@ In path order:
 
 from __future__ import annotations
 
-from kvevents.stream.dump import check_dump, dump_stream
+from kvevents.stream.dump import check_dump, dump_stream, has_every_frame
 from kvevents.stream.environment import EventPolicy, FleetLimits
 from kvevents.stream.received import fingerprint_of, received_frame
 from kvevents.stream.recent import RecentEvent, RecentEvents
@@ -40,6 +40,7 @@ __all__ = [
     "check_dump",
     "dump_stream",
     "fingerprint_of",
+    "has_every_frame",
     "received_frame",
     "report_of",
 ]

@@ -29,6 +29,12 @@ def dump_stream(stream: WorkerStream) -> dict[str, Any] | None:
     }
 
 
+def has_every_frame(stream: WorkerStream) -> bool:
+    """Whether a stream is connected, and awaits nothing that was published before."""
+    is_waiting = bool(stream.trust.recovering or stream.sequencer.buffered)
+    return stream.is_connected and not (stream.rivals or is_waiting or stream.is_applying)
+
+
 _FIELDS: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "endpoint": (str,),

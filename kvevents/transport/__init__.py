@@ -3,6 +3,7 @@
 In path order:
 
     subscriber     a SUB socket on the event loop
+    descriptors    how many sockets there may be
     curve          CURVE keys of a socket, and whose connections are accepted
     message_reader  messages from a socket, part by part
     inbox          messages that wait to be handled
@@ -14,6 +15,7 @@ In path order:
 from __future__ import annotations
 
 from kvevents.transport.curve import Authenticator
+from kvevents.transport.descriptors import raise_limit as raise_descriptor_limit
 from kvevents.transport.frame import Frame, FrameError, parse_frame
 from kvevents.transport.replay_client import ReplayError, ReplayTimeoutError, replay
 from kvevents.transport.subscriber import (
@@ -34,5 +36,6 @@ __all__ = [
     "SubscribeError",
     "Subscriber",
     "parse_frame",
+    "raise_descriptor_limit",
     "replay",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 import structlog
 import zmq
 
+from kvevents.transport import descriptors
 from kvevents.transport.connections import Connections
 from kvevents.transport.curve import secure
 from kvevents.transport.inbox import Inbox
@@ -111,24 +112,34 @@ class Subscriber:
         self._paused = False
         self._live_connections: set[int] = set()
         self._reconnected_at = 0.0
+        self._has_fetched_all = False
         self._inbox = Inbox(limits.queue_messages, limits.queue_bytes)
 
     async def __aenter__(self) -> Self:
-        """Raises SubscribeError if the endpoint is malformed, in use or not on this host."""
-        self._socket = self._context.socket(zmq.SUB)
-        self._reader = MessageReader(self._socket)
-        self._connections = Connections(
-            self._socket,
-            bind=self._source.bind,
-            most=self._limits.connections,
-            allowed_peers=self._source.allowed_peers,
-        )
-        try:
-            self._open()
-        except (zmq.ZMQError, ValueError) as error:
-            self._close()
-            verb = "bind" if self._source.bind else "connect to"
-            raise SubscribeError(f"cannot {verb} {self._source.endpoint}: {error}") from error
+        """Raises SubscribeError if the endpoint is malformed, in use or not on this host.
+
+        Likewise if file descriptors are scarce.
+        """
+        if why := descriptors.scarcity():
+            raise SubscribeError(f"cannot listen to {self._source.endpoint}: {why}")
+        with contextlib.ExitStack() as stack:
+            try:
+                self._socket = self._context.socket(zmq.SUB)
+                stack.callback(self._socket.close, linger=0)
+                self._reader = MessageReader(self._socket)
+                self._connections = Connections(
+                    self._socket,
+                    bind=self._source.bind,
+                    most=self._limits.connections,
+                    allowed_peers=self._source.allowed_peers,
+                )
+                stack.callback(self._connections.close)
+                stack.callback(self._socket.disable_monitor)
+                self._open()
+            except (zmq.ZMQError, ValueError) as error:
+                verb = "bind" if self._source.bind else "connect to"
+                raise SubscribeError(f"cannot {verb} {self._source.endpoint}: {error}") from error
+            stack.pop_all()
         self._loop = asyncio.get_running_loop()
         self._descriptors = [
             int(self._socket.getsockopt(zmq.FD)),
@@ -174,6 +185,11 @@ class Subscriber:
             self._connections.close_overfull(_MESSAGES_AHEAD * self._limits.message_bytes)
             self._drain()
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that has come was handled."""
+        return self._has_fetched_all and not self._inbox
+
     def peer_of(self, connection: int) -> str:
         """The IP address of a peer that has connected; empty if it is not known."""
         return self._connections.peers.get(connection, "")
@@ -212,6 +228,7 @@ class Subscriber:
             self._next_drain = None
         inbox, handler = self._inbox, self._handler
         is_empty = self._fetch(time.perf_counter() + _FETCH_SECONDS)
+        self._has_fetched_all = is_empty
         deadline = time.perf_counter() + _SLICE_SECONDS
         while inbox and not (self._paused or handler.is_busy or time.perf_counter() > deadline):
             self._handle_next()

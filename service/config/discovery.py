@@ -221,11 +221,13 @@ class DiscoverySection(Section):
 
 def pod_url(url: str) -> str:
     """The URL without a slash at its end. Raises ValueError if it has a path, or no port."""
+    if not url.isprintable() or " " in url:
+        raise ValueError(f"{url[:100]!r} has characters that no URL has")
     parts = urlsplit(url.rstrip("/"))
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"{url!r} is not http://host:port or https://host:port")
-    if parts.port is None:
+    if not parts.port:
         raise ValueError(f"{url!r} has no port: write http://{parts.netloc}:8000")
-    if parts.path or parts.query or parts.fragment or parts.username:
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(f"{url!r}: write no more than {parts.scheme}://host:port")
     return url.rstrip("/")

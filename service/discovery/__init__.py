@@ -8,6 +8,7 @@ registered    pods that are registered
 fleet         the pods that anybody tells of
 keeper        keeps one: asks its engine, and listens to its events
 states        what is known of one
+served_names  the names by which engines serve their models
 metrics       Prometheus metrics
 kubernetes    pods of a cluster: listed once, then watched; imported only where it is configured
 """

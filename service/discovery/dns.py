@@ -48,7 +48,7 @@ class DnsPods(Discovery):
     @property
     @override
     def name(self) -> str:
-        return f"dns {self._host}"
+        return f"dns {self._host}:{self._port}"
 
     @override
     async def run(self, found: Callable[[Collection[DiscoveredPod]], None]) -> None:
@@ -98,5 +98,8 @@ class DnsPods(Discovery):
 async def addresses_of(host: str) -> frozenset[str]:
     """The IP addresses behind a host. Raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # such as a label of more than 63 characters
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a host") from error
     return frozenset(str(address[0]) for *_, address in found)

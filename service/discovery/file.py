@@ -100,12 +100,17 @@ _PODS = TypeAdapter(_PodList)
 
 def read_pods(path: Path) -> list[DiscoveredPod]:
     """The pods that a file lists. Raises OSError, ValueError."""
+    if not path.is_file():
+        raise ValueError("this is no file")  # reading a pipe would wait for its writer
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise ValueError(f"the file has more than {_MOST_BYTES} bytes")
     text = content.decode()
-    values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    try:
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except RecursionError:
+        raise ValueError("the file is nested too deeply") from None
     try:
         listed = _PODS.validate_python(values)
     except ValidationError as error:

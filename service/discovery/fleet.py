@@ -12,7 +12,9 @@ import structlog
 
 from service.discovery.keeper import PodKeeper
 from service.discovery.metrics import DiscoveryCollector
+from service.discovery.pods import DiscoveryError
 from service.discovery.registered import RegisteredPods
+from service.discovery.served_names import served_names
 from service.discovery.states import PodState
 from service.engines import EngineHttp
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from service.engines import Expectations
     from service.loops import Loops
 
-_FORGET_SECONDS = 2.0  # between two attempts to forget a pod that is gone
+_TIDY_SECONDS = 2.0  # between two attempts to forget a pod that is gone; the second one counts
 _GONE_SECONDS = 600.0  # for so long what others still claim of such a pod is forgotten
 
 _log = structlog.get_logger("kvatlas.discovery")
@@ -50,6 +52,7 @@ class DiscoveredFleet:
         forget_pod: forgets a pod that is gone; returns whether nobody claims anything of it now.
         expected: what the configuration says, which engines may contradict.
         most_pods: how many pods there may be; further ones are refused.
+        note_origin: takes a model, and where an engine says it has it from.
 
     Attributes:
         states: of each pod, by its address.
@@ -66,10 +69,13 @@ class DiscoveredFleet:
         forget_pod: Callable[[str], Awaitable[bool]],
         expected: Expectations,
         most_pods: int,
+        note_origin: Callable[[str, str], None],
     ) -> None:
         self.states: dict[str, PodState] = {}
         self.asked: Counter[str] = Counter()
         self.refused = 0
+        self.served_names: dict[str, tuple[str, str]] = {}
+        """Other names by which engines serve a model -> the model, and the adapter or ""."""
         self._discoveries = discoveries
         self.registered = next((d for d in discoveries if isinstance(d, RegisteredPods)), None)
         """Where pods are registered; None if they cannot be."""
@@ -79,9 +85,13 @@ class DiscoveredFleet:
         self._forget_pod = forget_pod
         self._expected = expected
         self._most_pods = most_pods
+        self._note_origin = note_origin
         self._told: dict[str, dict[str, DiscoveredPod]] = {}
         self._kept: dict[str, _Kept] = {}
         self._gone: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self._forgets = True
+        """Whether the last attempt to forget a pod succeeded."""
         self._changed = asyncio.Event()
         self._http: EngineHttp | None = None
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -110,16 +120,22 @@ class DiscoveredFleet:
     # Life cycle
 
     async def start(self) -> None:
-        """Learn what pods there are and ask them, for as long as the configuration allows."""
+        """Learn what pods there are and ask them, for as long as the configuration allows.
+
+        Raises DiscoveryError.
+        """
         if not self._discoveries:
             return
         section = self._section
-        self._http = EngineHttp(section.timeout_seconds, section.token_file, section.ca_file)
+        try:
+            self._http = EngineHttp(section.timeout_seconds, section.token_file, section.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise DiscoveryError(f"discovery.ca_file: {error}") from error
         self._listener.on_source_connected = self._on_connected
         for discovery in self._discoveries:
             found = partial(self._on_found, discovery.name)
             self._loops.start(f"discover {discovery.name}", partial(discovery.run, found))
-        self._loops.start("forget gone pods", self._forget_gone)
+        self._loops.start("tidy discovered pods", self._tidy)
         try:
             async with asyncio.timeout(section.ready_seconds):
                 while not self._is_complete():
@@ -129,6 +145,12 @@ class DiscoveredFleet:
             waiting = [state.pod.address for state in self.states.values() if not state.is_known]
             silent = [d.name for d in self._discoveries if d.name not in self._told]
             _log.warning("not_all_discovered", pods=waiting[:8], discoveries=silent)
+        self._learn_names()
+
+    def on_listening(self) -> None:
+        """The listener has started: what could not be listened to is tried again."""
+        for kept in self._kept.values():
+            kept.keeper.on_listening()
 
     def _is_complete(self) -> bool:
         have_told = len(self._told) == len(self._discoveries)
@@ -138,9 +160,8 @@ class DiscoveredFleet:
         """Ask nobody any more. What is known stays known, and what is listened to as well."""
         if self._http is None:
             return
-        await self._loops.stop(
-            "forget gone pods", *(f"discover {discovery.name}" for discovery in self._discoveries)
-        )
+        names = [f"discover {discovery.name}" for discovery in self._discoveries]
+        await self._loops.stop("tidy discovered pods", *names)
         tasks = [*(kept.task for kept in self._kept.values()), *self._leaving.values()]
         for task in tasks:
             task.cancel()
@@ -162,6 +183,7 @@ class DiscoveredFleet:
                 found.setdefault(address, (pod, []))[1].append(discovery.name)
         for address in [address for address in self.states if address not in found]:
             self._leave(address)
+        self._refused &= found.keys()
         for address, (pod, by) in found.items():
             self._keep(address, pod, tuple(by))
         self._changed.set()
@@ -174,8 +196,9 @@ class DiscoveredFleet:
                 self._kept[address].keeper.on_changed()
             return
         if len(self.states) >= self._most_pods:
-            self.refused += 1
+            self._refuse(address)
             return
+        self._refused.discard(address)
         assert self._http is not None  # noqa: S101 - discoveries run only then
         self._gone.pop(address, None)
         state = self.states[address] = PodState(pod, by)
@@ -193,6 +216,15 @@ class DiscoveredFleet:
         self._kept[address] = _Kept(keeper, task)
         _log.info("pod_discovered", pod=address, by=by, name=pod.name, node=pod.node)
 
+    def _refuse(self, address: str) -> None:
+        if address in self._refused:
+            return
+        if not self._refused:
+            detail = f"{self._most_pods} pods are known: no more are allowed (events.pods)"
+            _log.warning("too_many_pods", pod=address, detail=detail)
+        self._refused.add(address)
+        self.refused += 1
+
     def _leave(self, address: str) -> None:
         del self.states[address]
         kept = self._kept.pop(address)
@@ -206,7 +238,7 @@ class DiscoveredFleet:
     async def _forget(self, address: str, kept: _Kept, before: asyncio.Task[None] | None) -> None:
         await asyncio.wait([task for task in (kept.task, before) if task is not None])
         await kept.keeper.leave()
-        await self._forget_if_gone(address)
+        await self._forget_now(address)
 
     def _on_left(self, address: str, task: asyncio.Task[None]) -> None:
         if self._leaving.get(address) is task:
@@ -214,24 +246,40 @@ class DiscoveredFleet:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("pod_not_left", pod=address, exc_info=error)
 
-    async def _forget_gone(self) -> None:
+    def _learn_names(self) -> None:
+        """Take in under which names engines serve their models, and where they have them from."""
+        self.served_names.clear()
+        self.served_names.update(served_names(self.states.values()))
+        for state in self.states.values():
+            if state.facts is not None:
+                self._note_origin(state.pod.model or state.facts.models[0], state.facts.root)
+
+    async def _tidy(self) -> None:
         """Forget what is still claimed of pods that are gone, such as by a replica that died."""
         while True:
-            await asyncio.sleep(_FORGET_SECONDS)
+            await asyncio.sleep(_TIDY_SECONDS)
+            self._learn_names()
             for address in list(self._gone):
                 await self._forget_if_gone(address)
 
     async def _forget_if_gone(self, address: str) -> None:
         until = self._gone.get(address)
-        if until is None:
-            return
+        if await self._forget_now(address) or (until is not None and time.monotonic() > until):
+            self._gone.pop(address, None)
+
+    async def _forget_now(self, address: str) -> bool:
+        """Forget a pod unless it is back; returns whether nobody claims anything of it now."""
+        if address not in self._gone:
+            return False
         try:
             is_forgotten = await self._forget_pod(address)
         except Exception as error:  # noqa: BLE001 - such as a store that does not answer
-            _log.warning("pod_not_forgotten", pod=address, detail=str(error))
-            is_forgotten = False
-        if is_forgotten or time.monotonic() > until:
-            self._gone.pop(address, None)
+            if self._forgets:
+                _log.warning("pod_not_forgotten", pod=address, detail=str(error))
+            self._forgets = False
+            return False
+        self._forgets = True
+        return is_forgotten
 
     def _on_connected(self, source: Source) -> None:
         kept = self._kept.get(source.pod)

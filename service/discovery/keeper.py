@@ -59,13 +59,19 @@ class PodKeeper:
         self._on_asked = on_asked
         self._wake = asyncio.Event()
         self._connected: set[Source] = set()
-        self._listening: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[EngineAnswerError | None] | None = None
+        self._logged: EngineFacts | None = None
 
     def on_changed(self) -> None:
         """The pod has changed: act on it."""
         for source in self.state.sources.values():
             self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
         self._wake.set()
+
+    def on_listening(self) -> None:
+        """The listener has started: what could not be listened to is tried again."""
+        if not all(map(self._listener.is_listening_to, self.state.sources.values())):
+            self._wake.set()
 
     def on_connected(self, source: Source) -> None:
         """A connection to one of its sources was made; the second one may be to another engine."""
@@ -108,6 +114,7 @@ class PodKeeper:
             addresses = await addresses_of(urlsplit(pod.url).hostname or "")
             expected = self._expected._replace(model=pod.model, rank=pod.rank)
             await self._follow(facts, sources_of(pod.url, facts, addresses, expected))
+            self._succeed(facts)
         except EngineAnswerError as error:
             self._fail(error.why, str(error))
         except OSError as error:
@@ -125,41 +132,49 @@ class PodKeeper:
             _log.warning("engine_not_asked", pod=self.state.pod.address, why=why, detail=detail)
         self.state.failure = detail
 
-    async def _follow(self, facts: EngineFacts, found: PodSources) -> None:
-        """Listen to the sources that were found, and to no others of this pod."""
-        state = self.state
+    def _succeed(self, facts: EngineFacts) -> None:
         self._asked["answered"] += 1
-        if state.failure or facts != state.facts:
+        if self.state.failure or facts != self._logged:
             _log.info(
                 "engine_asked",
-                pod=state.pod.address,
+                pod=self.state.pod.address,
                 engine=f"{facts.engine} {facts.version}",
                 models=facts.models[:4],
-                ranks=len(found.ranks),
+                ranks=len(facts.publishers),
             )
-        state.facts, state.failure, state.findings = facts, "", found.findings
+        self._logged, self.state.failure = facts, ""
+
+    async def _follow(self, facts: EngineFacts, found: PodSources) -> None:
+        """Listen to the sources that were found, and to no others of this pod.
+
+        Raises EngineAnswerError if one of them cannot be listened to.
+        """
+        self.state.facts, self.state.findings = facts, found.findings
         # Whoever ends this keeper must not end it between two sockets.
         self._listening = asyncio.ensure_future(self._listen_to(found.ranks))
-        await asyncio.shield(self._listening)
+        if (failure := await asyncio.shield(self._listening)) is not None:
+            raise failure
 
-    async def _listen_to(self, ranks: tuple[RankSource, ...]) -> None:
-        sources = self.state.sources
+    async def _listen_to(self, ranks: tuple[RankSource, ...]) -> EngineAnswerError | None:
+        """Returns why not all can be listened to."""
+        sources, failure = self.state.sources, None
         for rank in [rank for rank in sources if rank not in ranks]:
             await self._remove(rank)
-        taken = {source.endpoint for source in self._listener.sources}
+        others = {source.endpoint: source for source in self._listener.sources}
         for rank in ranks:
-            if rank in sources:
+            if rank not in sources and (other := others.get(rank.endpoint)) is not None:
+                if other.is_discovered:  # else it is configured: one subscription is enough
+                    detail = f"{rank.endpoint} is listened to already, as that of {other.pod}"
+                    failure = EngineAnswerError("endpoint_taken", detail)
                 continue
-            if rank.endpoint in taken:  # of a configured source: one subscription is enough
-                continue
-            source = Source(**rank._asdict(), is_discovered=True)
-            sources[rank] = source
+            source = sources.setdefault(rank, Source(**rank._asdict(), is_discovered=True))
             self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
             try:
                 await self._listener.add_source(source)
             except SubscribeError as error:
                 await self._remove(rank)
-                self._fail("not_subscribed", str(error))
+                failure = EngineAnswerError("not_subscribed", str(error))
+        return failure
 
     async def _remove(self, rank: RankSource) -> None:
         source = self.state.sources.pop(rank)

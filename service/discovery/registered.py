@@ -7,11 +7,13 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import structlog
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 from typing_extensions import override
 
+from service.config import pod_url
 from service.discovery.pods import DiscoveredPod, Discovery
 from store import StoreError
 
@@ -73,6 +75,33 @@ class MemoryRegistry(Registry):
         return dict(self._entries)
 
 
+_Text = Annotated[str, Field(max_length=512)]
+
+
+class _StoredPod(BaseModel):
+    """As it is in the store, to which somebody else may have written."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: _Text
+    is_ready: StrictBool
+    model: _Text
+    roles: Annotated[frozenset[_Text], Field(max_length=16)]
+    node: _Text
+    name: _Text
+    rank: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        return pod_url(url)
+
+
+class _Stored(BaseModel):
+    pod: _StoredPod
+    until: float | None
+
+
 class _Registration(NamedTuple):
     pod: DiscoveredPod
     until: float | None
@@ -84,11 +113,13 @@ class _Registration(NamedTuple):
 
     @classmethod
     def unpack(cls, entry: bytes) -> _Registration:
-        """Raises ValueError, TypeError, KeyError."""
-        values: dict[str, Any] = json.loads(entry)
-        until = None if values["until"] is None else float(values["until"])
-        pod = DiscoveredPod(**{**values["pod"], "roles": frozenset(values["pod"]["roles"])})
-        return cls(pod, until)
+        """Raises ValueError. What a newer version has added is left out."""
+        try:
+            stored = _Stored.model_validate_json(entry)
+        except RecursionError:
+            raise ValueError("the entry is nested too deeply") from None
+        values = stored.pod.model_dump() | {"roles": stored.pod.roles}
+        return cls(DiscoveredPod(**values), stored.until)
 
 
 class RegisteredPods(Discovery):
@@ -156,7 +187,9 @@ class RegisteredPods(Discovery):
         for address, entry in sorted((await self._registry.read()).items()):
             try:
                 pod, until = _Registration.unpack(entry)
-            except (ValueError, TypeError, KeyError, AttributeError):
+                if pod.address != address:
+                    raise ValueError("another pod is registered under this name")
+            except ValueError:  # pydantic's errors are
                 _log.warning("registration_malformed", pod=address)
                 until = 0.0
             if until is None or until > time.time():

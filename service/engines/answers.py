@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from service.config import read_tokens
 from service.engines.facts import EngineAnswerError
 
 if TYPE_CHECKING:
@@ -16,17 +17,19 @@ if TYPE_CHECKING:
 
 _MOST_JSON_BYTES = 1024**2
 _MOST_TEXT_BYTES = 8 * 1024**2
-_MOST_CONNECTIONS = 16
+_MOST_CONNECTIONS = 32
 
 
 class EngineHttp:
     """Asks engines, a few at a time, until it is closed.
 
     Proxies and credentials that the environment names are not used, and redirects not followed.
+    Answers must not be compressed: a few bytes could become gigabytes.
 
     Args:
-        timeout: seconds for a request, from its beginning to the last byte of its answer.
-        token_file: has a bearer token, and is read anew for each request; None: none is sent.
+        timeout: seconds for a request, from its beginning to the last byte of its answer; while
+            others are asked, it has not begun.
+        token_file: its first token is sent; it is read anew for each request. None: none is sent.
         ca_file: authorities that https is trusted by; None: those of the system.
     """
 
@@ -35,14 +38,19 @@ class EngineHttp:
     ) -> None:
         self._timeout = timeout
         self._token_file = token_file
+        self._turns = asyncio.Semaphore(_MOST_CONNECTIONS)
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         self._client = httpx2.AsyncClient(
             verify=context,
             trust_env=False,
             follow_redirects=False,
             timeout=timeout,
-            limits=httpx2.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0),
-            headers={"user-agent": "kvatlas", "accept": "application/json, text/plain"},
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+            headers={
+                "user-agent": "kvatlas",
+                "accept": "application/json, text/plain",
+                "accept-encoding": "identity",
+            },
         )
 
     async def close(self) -> None:
@@ -52,9 +60,12 @@ class EngineHttp:
     async def get(self, url: str, most_bytes: int) -> tuple[int, bytes]:
         """The status and the body of an answer. Raises EngineAnswerError."""
         try:
-            async with asyncio.timeout(self._timeout):
-                async with self._client.stream("GET", url, headers=self._headers()) as response:
-                    return response.status_code, await _body(response, most_bytes)
+            async with (
+                self._turns,
+                asyncio.timeout(self._timeout),
+                self._client.stream("GET", url, headers=self._headers()) as response,
+            ):
+                return response.status_code, await _body(response, most_bytes)
         except (httpx2.HTTPError, OSError) as error:  # TimeoutError is one
             detail = str(error) or type(error).__name__
             is_late = isinstance(error, TimeoutError | httpx2.TimeoutException)
@@ -64,12 +75,20 @@ class EngineHttp:
     def _headers(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
-        return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        try:
+            token = read_tokens(self._token_file)[0].decode()
+            if not token.isprintable():  # HTTP would quote it as it refuses it
+                raise ValueError(f"{self._token_file} contains a token with control characters")
+        except (OSError, ValueError) as error:
+            raise EngineAnswerError("no_token", f"discovery.token_file: {error}") from error
+        return {"authorization": f"Bearer {token}"}
 
 
 async def _body(response: httpx2.Response, most_bytes: int) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise EngineAnswerError("compressed", f"GET {response.url}: the answer is compressed")
     body = bytearray()
-    async for part in response.aiter_bytes():
+    async for part in response.aiter_raw():
         body += part
         if len(body) > most_bytes:
             raise EngineAnswerError("too_long", f"GET {response.url}: more than {most_bytes} bytes")

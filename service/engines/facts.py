@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_LONGEST_DETAIL = 300  # characters: it may quote what a stranger has sent
+
 
 class EngineAnswerError(Exception):
     """An engine cannot be asked, or does not answer as engines do; `why` is one word, to count."""
 
     def __init__(self, why: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(detail[:_LONGEST_DETAIL])
         self.why = why
 
 

@@ -52,6 +52,8 @@ class Expectations(NamedTuple):
     """The rank, if whoever discovered the pod knows that it is one rank of an engine."""
     model: str = ""
     """The model, if whoever discovered the pod knows it."""
+    most_ranks: int = 1024
+    """Ranks of a pod, which count from 0; further ones are not listened to."""
 
 
 def sources_of(
@@ -67,9 +69,9 @@ def sources_of(
     """
     pod = url.partition("://")[2]
     model = expected.model or facts.models[0]
-    ranks, elsewhere = [], []
+    ranks, elsewhere, most = [], [], expected.most_ranks
     is_rank = expected.rank is not None and len(facts.publishers) == 1
-    for publisher in facts.publishers:
+    for publisher in [publisher for publisher in facts.publishers if publisher.rank < most]:
         rank = expected.rank if expected.rank is not None and is_rank else publisher.rank
         if endpoint := reachable(publisher.endpoint, url, addresses):
             replay = reachable(publisher.replay, url, addresses)
@@ -95,6 +97,14 @@ def _publishing(
     if not facts.publishers:
         flag = _EVENTS_FLAG[facts.engine]
         yield "no_events", f"the engine publishes no KV events: start it with {flag}"
+    if highest := [p.rank for p in facts.publishers if p.rank >= expected.most_ranks]:
+        yield (
+            "too_many_ranks",
+            (
+                f"the engine tells of a rank {max(highest)}, and ranks from {expected.most_ranks} "
+                "on are not listened to: events.ranks"
+            ),
+        )
     if elsewhere and not expected.is_bound:
         endpoints = ", ".join(sorted({publisher.endpoint for publisher in elsewhere}))
         yield (

@@ -9,6 +9,7 @@ wire         fields of protobuf messages
 
 from __future__ import annotations
 
+import indexer  # noqa: F401 - so that `import cython` works without Cython
 from service.kernel.pod_scores import PodScoreWriter
 from service.kernel.score_forms import AnsweredWorkers, ScoresForm, WrittenScores
 from service.kernel.wire import length_delimited, varint

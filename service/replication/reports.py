@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indexer import ReplicatedIndex, Worker
-    from kvevents import FrameRouter
+    from kvevents import Listener
     from service.replication.handover import WaitingOwners
     from store import Follower, Store, Writer
 
@@ -35,14 +35,14 @@ class ReportExchange:
         self,
         store: Store,
         index: ReplicatedIndex,
-        router: FrameRouter,
+        listener: Listener,
         writer: Writer,
         follower: Follower,
         waiting: WaitingOwners,
     ) -> None:
         self._store = store
         self._index = index
-        self._router = router
+        self._router, self._is_drained = listener.router, listener.is_drained
         self._writer = writer
         self._follower = follower
         self._waiting = waiting
@@ -54,8 +54,11 @@ class ReportExchange:
         requests = await self._store.renew_reports(self._reports())
         for worker, stream in list(self._router.streams.items()):
             request = requests.get(worker_name(worker))
-            if request is not None and self._waiting.read(worker, request):
-                self._writer.write_again(worker)  # with the note
+            if request is not None and self._waiting.is_note(request):
+                # What came before the note was left is not kept there: it must be applied by now.
+                if self._is_drained(stream.source):
+                    self._waiting.read(worker, request)
+                    self._writer.write_again(worker)  # with the note
             elif request == "resync":
                 stream.resync()
             elif request == "under_delivers":

@@ -109,7 +109,7 @@ class SharedReplica(Replica):
         self._assignment = SourceAssignment(listener, membership, requests, *known)
         written = (store, writer, follower, owners, self.failures, waiting)
         self._takeover = TakeoverLoop(requests, router, membership, *written)
-        self._reports = ReportExchange(store, index, router, writer, follower, waiting)
+        self._reports = ReportExchange(store, index, listener, writer, follower, waiting)
         self._assigned = asyncio.Event()
         self._housekeeping = Housekeeping(store, membership, writer, follower, index)
         self._workers = ReplicatedWorkers(

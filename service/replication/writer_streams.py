@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from indexer import TrustState, TrustStatus
-from kvevents import dump_stream
+from kvevents import dump_stream, has_every_frame
 from store import Streams
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class WriterStreams(Streams):
     def dump(self, worker: Worker) -> dict[str, Any] | None:
         stream = self._router.streams.get(worker)
         dumped = None if stream is None else dump_stream(stream)
-        if dumped is not None and worker in self._kept_by:
+        if stream is None or dumped is None:
+            return None
+        # Else the frames that the next owner keeps may be another engine's, or begin too late.
+        if worker in self._kept_by and has_every_frame(stream):
             dumped["kept_by"] = self._kept_by[worker]
         return dumped
 

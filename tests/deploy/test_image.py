@@ -81,7 +81,8 @@ def test_setuptools_finds_exactly_the_shipped_packages() -> None:
 
 def test_the_dockerfile_copies_exactly_what_the_wheel_is_built_from() -> None:
     files = {"pyproject.toml", "setup.py", "README.md", "LICENSE"}
-    assert {source for source, _ in copied()} == files | set(DIRECTORIES)
+    for_the_image = {"requirements.lock", "requirements-dev.lock", "deploy/image"}
+    assert {source for source, _ in copied()} == files | for_the_image | set(DIRECTORIES)
     for source, target in copied():
         assert (ROOT / source).exists(), source
         assert target in ("./", source), "a directory is copied under its own name"
@@ -94,6 +95,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     top = [".dockerignore", ".ci", "Dockerfile", "LICENSE", "Makefile", "README.md"]
+    top += ["requirements.lock", "requirements-dev.lock"]
     for name in [*top, "pyproject.toml", "setup.py", "deploy", "tests", *DIRECTORIES]:
         root = ROOT / name
         for file in root.rglob("*") if root.is_dir() else [root]:
@@ -105,7 +107,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more(context: Path) -> None:
-    assert {path.name for path in context.iterdir()} == {source for source, _ in copied()}
+    roots = {source.partition("/")[0] for source, _ in copied()}
+    assert {path.name for path in context.iterdir()} == roots
+    assert [path.name for path in (context / "deploy").iterdir()] == ["image"]
     assert not [path for path in context.rglob("*") if path.suffix in (".so", ".pyc")]
 
 
@@ -115,7 +119,7 @@ def source(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name, target in copied():
         place = source / name if target == "./" else source / target
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if (context / name).is_dir():
             shutil.copytree(context / name, place, symlinks=True)
         else:

@@ -76,7 +76,7 @@ class Server:
             "publisher": "zmq",
             "endpoint": f"tcp://*:{self.port + 100}",
             "replay_endpoint": f"tcp://*:{self.port + 200}",
-            "topic": f"kv@{self.pod}@{MODEL}",
+            "topic": "",
         }
         environment = {
             **os.environ,
@@ -226,10 +226,7 @@ async def play(folder: Path, kind: str, requests: int) -> Outcome:
         settings = local_configuration(
             index={"block_size": BLOCK_SIZE},
             models=[{"name": MODEL, "tokenizer": str(folder / kind)}],
-            sources=[
-                {"endpoint": s.events, "pod": s.pod, "model": MODEL, "replay": s.replay}
-                for s in servers
-            ],
+            discovery={"pods": [f"http://{s.pod}" for s in servers], "ready_seconds": 0.1},
         )
         async with running_service(settings) as service:
             for server in servers:
@@ -300,7 +297,7 @@ async def exact(
         newest = await asyncio.to_thread(server.newest, context, -1)
         async with asyncio.timeout(60):
             while True:
-                rank = (await ranks(channel))[server.pod]
+                rank = (await ranks(channel)).get(server.pod, fleet_pb2.Rank())
                 applied = rank.last_sequence if rank.HasField("last_sequence") else -1
                 if applied >= newest and rank.trust_state == TRUST_STATE_EXACT:
                     break

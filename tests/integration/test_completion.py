@@ -42,7 +42,7 @@ def completed(*words: str) -> list[str]:
     ("words", "offered"),
     [
         (["kvatlas", "he"], ["health"]),
-        (["kvatlas", "pods", ""], ["forget", "resync"]),
+        (["kvatlas", "pods", ""], ["forget", "resync", "unregister", "register", "discovered"]),
         (["kvatlas", "config", "s"], ["show"]),
         (["kvatlas", "score", "--mo"], ["--model"]),
         (["kvatlas", "completion", ""], ["bash", "zsh", "fish"]),

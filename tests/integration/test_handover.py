@@ -6,11 +6,14 @@ No engine here has a replay socket, so nothing could make up for what is lost.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
+from support.deadlines import stretched
 from support.engines.model_server import ModelServer, block_stored, model_server
 from support.services.one_pod import score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
@@ -38,10 +41,12 @@ class Replicas:
         self._stacks: dict[str, AsyncExitStack] = {}
         self._stack = stack
         self.published = [0] * len(servers)
+        self.ask_seconds = 300
 
     async def start(self, name: str) -> None:
         settings = self._fleet.settings(name, block_size=16)
-        discovery = {"pods": [server.url for server in self.servers]}
+        urls = [server.url for server in self.servers]
+        discovery = {"pods": urls, "ask_seconds": self.ask_seconds}
         configuration = local_configuration(**{**settings, "sources": [], "discovery": discovery})
         stack = AsyncExitStack()
         self._stack.push_async_callback(stack.aclose)
@@ -160,3 +165,86 @@ async def test_a_pod_whose_engine_restarts_while_it_changes_hands_is_not_called_
     taken = replicas.running["b"]
     await taken.until(lambda pods: (server.pod, 0) in pods)
     assert (await taken.pods())[server.pod, 0].trust_state != TRUST_STATE_EXACT
+
+
+class Restarting:
+    """Replicas and engines that come and go at random, and what the engines hold."""
+
+    def __init__(self, replicas: Replicas, seed: int) -> None:
+        self.replicas = replicas
+        self.dice = random.Random(seed)
+        self._held: list[set[int]] = [set() for _ in replicas.servers]
+        self._prompts = 0
+        self._names = itertools.count()
+        self.exact = 0
+
+    async def start(self) -> None:
+        await self.replicas.start(f"r{next(self._names)}")
+
+    async def step(self) -> None:
+        running = self.replicas.running
+        match self.dice.randrange(5):
+            case 0 if len(running) < 3:
+                await self.start()
+            case 1 if len(running) > 1:
+                await self.replicas.stop(self.dice.choice(list(running)))
+            case 2 if len(running) > 2:  # two leave at once
+                leaving = self.dice.sample(list(running), 2)
+                await asyncio.gather(*map(self.replicas.stop, leaving))
+            case 3:
+                number = self.dice.randrange(len(self._held))
+                server = self.replicas.servers[number]
+                await server.new_engine()
+                server.say_vllm()
+                server.answers["/kv_event_sources"][1]["0"]["replay_endpoint"] = None
+                self._held[number] = set()
+            case _:
+                for number in range(len(self._held)):
+                    if self.dice.random() < 0.7:
+                        self._publish(number)
+
+    def _publish(self, number: int) -> None:
+        prompt = self._prompts
+        self._prompts += 1
+        event = block_stored(next_prompt(prompt), first_hash=10 * prompt + 1)
+        self.replicas.servers[number].ranks[0].publish(event)
+        self._held[number].add(prompt)
+
+    async def check(self) -> None:
+        """What is exact is true: nothing that is gone is claimed, and nothing is missing."""
+        await asyncio.sleep(stretched(1.5))  # what has been published has come by now
+        pods = [server.pod for server in self.replicas.servers]
+        for replica in self.replicas.running.values():
+            for prompt in range(max(0, self._prompts - 12), self._prompts):
+                answer = await score(replica, score_request(next_prompt(prompt), pods=pods))
+                for pod in answer.pods:
+                    if pod.trust_state == TRUST_STATE_EXACT:
+                        self.exact += 1
+                        is_held = prompt in self._held[pods.index(pod.pod)]
+                        assert pod.matched_blocks == (4 if is_held else 0), (pod.pod, prompt)
+
+
+async def restart_at_random(replicas: Replicas, seed: int, steps: int) -> None:
+    replicas.ask_seconds = 1
+    restarting = Restarting(replicas, seed)
+    await restarting.start()
+    await restarting.start()
+    for _ in range(steps):
+        for _ in range(restarting.dice.randrange(1, 4)):
+            await restarting.step()
+        await restarting.check()
+    print(seed, restarting.exact)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_what_is_exact_is_true_while_replicas_and_engines_restart(
+    replicas: Replicas, seed: int
+) -> None:
+    await restart_at_random(replicas, seed, 5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(1000, 1040))
+async def test_what_is_exact_stays_true_for_long(replicas: Replicas, seed: int) -> None:
+    await restart_at_random(replicas, seed, 40)

@@ -170,6 +170,11 @@ async def test_a_malformed_record_or_report_is_written_again(redis: StoreProcess
                     for pod in PODS
                 )
             )
+
+            async def all_are_known(service: RunningService = service) -> bool:
+                return await matched(service) == dict.fromkeys(PODS, 1)
+
+            await eventually(all_are_known)
         name = f"{PODS[0]}/0"
         with redis.client() as client:
             client.hset(pods.key(key), name, NOT_MSGPACK)

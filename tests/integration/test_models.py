@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kvatlas.v1 import tokenization_pb2, tokenization_pb2_grpc
@@ -165,3 +166,30 @@ async def test_the_models_of_a_configured_directory_are_served(tmp_path: Path) -
         for name in ("org/a", "served"):
             request = tokenization_pb2.TokenizeRequest(model=name, text="x")
             assert (await stub.Tokenize(request)).token_ids[0] == 0
+
+
+def test_a_model_is_found_where_its_engine_has_it_from(tmp_path: Path) -> None:
+    stored = tmp_path / "org" / "Big-8B"
+    stored.mkdir(parents=True)
+    (stored / "tokenizer.json").write_text("{}")
+    outside = tmp_path.parent / "outside"
+    outside.mkdir()
+    (outside / "tokenizer.json").write_text("{}")
+
+    def found(origin: str, **where: Any) -> Path | None:
+        files = ModelFiles(**{"directories": [tmp_path], "origins": {"served": origin}, **where})
+        try:
+            return files.find("served")
+        except TokenizerMissingError:
+            return None
+
+    assert found("org/Big-8B") == stored / "tokenizer.json"
+    assert found(str(stored)) == stored / "tokenizer.json"
+    for foreign in (str(outside), f"{tmp_path}/../outside", "../outside", "./plain", "\0", ""):
+        assert found(foreign) is None
+    # What is configured, or found under the model's own name, counts more.
+    assert found("org/Big-8B", aliases={"served": "other"}) is None
+    own = tmp_path / "served"
+    own.mkdir()
+    (own / "tokenizer.json").write_text("{}")
+    assert found("org/Big-8B") == own / "tokenizer.json"

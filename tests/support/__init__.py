@@ -8,7 +8,6 @@ In path order:
     shipped       the one list of packages that are shipped
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
-    http2_peer    a client that writes frames by hand
     certificates  certificates that tests make
     terminal      runs a command on a terminal
     fuzzing       feeds the kernel what nobody means well with; a program of its own

@@ -153,6 +153,36 @@ def test_a_socket_is_reached_at_the_engine_s_own_address(
     assert reachable(endpoint, url, addresses) == expected
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"0": SOURCES["0"], "00": SOURCES["1"]},
+        {"9" * 5000: SOURCES["0"]},
+        {"-1": SOURCES["0"]},
+        {"\x1b[31m\n": 3},
+    ],
+)
+def test_ranks_that_cannot_be_are_refused_in_plain_words(answer: Any) -> None:
+    with pytest.raises(EngineAnswerError) as raised:
+        read_sources(answer)
+    assert raised.value.why == "malformed"
+    assert str(raised.value).isprintable()
+
+
+def test_metrics_that_nobody_needs_are_not_read() -> None:
+    labels = ",".join(f'label{number}="x"' for number in range(2000))
+    assert cache_config(f"\nvllm:cache_config_info{{{labels}}} 1\n") == {}
+
+
+def test_no_more_ranks_are_listened_to_than_a_pod_may_have() -> None:
+    publishers = read_publishers({**KV_EVENTS, "dp_size": 4096})
+    facts = EngineFacts("sglang", "0.5.23", ("m",), publishers=publishers)
+    expected = Expectations(lambda _: 64, is_bound=False, most_ranks=8)
+    found = sources_of("http://10.0.0.1:8000", facts, frozenset(), expected)
+    assert [rank.rank for rank in found.ranks] == list(range(8))
+    assert [finding.kind for finding in found.findings] == ["too_many_ranks"]
+
+
 def test_each_rank_has_a_source_of_its_own() -> None:
     facts = EngineFacts("vllm", "0.32.0", ("m",), block_size=64, publishers=read_sources(SOURCES))
     expected = Expectations(lambda _: 16, is_bound=False)

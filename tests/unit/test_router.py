@@ -62,6 +62,9 @@ class UndecidedOwnership:
     def on_evicted(self, worker: Worker) -> None:
         raise AssertionError(worker)
 
+    def on_source_removed(self, source: Source) -> tuple[Worker, ...]:
+        raise AssertionError(source)
+
 
 class RoutedPod:
     """A router over an index, to which one pod publishes."""

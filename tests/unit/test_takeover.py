@@ -114,3 +114,18 @@ def test_a_worker_acquired_too_late_is_released_however_often_that_fails() -> No
     assert ownership.released == [ONE]
     assert ONE not in router.streams
     assert failures.counts == {"timeout": 3}
+
+
+def test_workers_of_a_source_that_was_removed_are_released_and_wanted_no_more() -> None:
+    """Its pod is gone: whoever applied events for it would do so for ever."""
+    router, ownership = Router(), Ownership({})
+    refused: list[Worker] = []
+    run(
+        ownership,
+        router,
+        lambda: bool(ownership.released),
+        lambda requests: refused.extend(requests.on_source_removed(SOURCE)),
+    )
+    assert ownership.released == [ONE]
+    assert refused == [ONE, TWO]
+    assert not router.streams

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from service.cli.flags.command import Command, Group
+from service.cli.flags.connection import connection
 from service.cli.flags.settings import SettingsCommand
-from service.cli.flags.values import POSITIVE_INTEGER
+from service.cli.flags.values import POSITIVE_INTEGER, POSITIVE_NUMBER, TEXT
 
 _SERVE_EPILOG = """\
 examples:
@@ -26,7 +27,7 @@ Every setting has a flag with its name, such as --grpc.drain-seconds 5 or --limi
 take it several times, [[sources]] and [[models]] as JSON. --help-all lists them all.
 
 Flags override the environment (KVATLAS_INDEX__BLOCK_SIZE=32, KVATLAS_SOURCES='[{...}]'), which
-overrides the file (--config or KVATLAS_CONFIG). The README describes every setting.
+overrides the file (--config or KVATLAS_CONFIG). docs/CONFIGURATION.md has every setting.
 """
 _CONFIG_EPILOG = """\
 examples:
@@ -37,6 +38,12 @@ examples:
 It takes the flags of `kvatlas serve`. FROM says where a value comes from: the default, the file,
 the variable or the flag of that name. Passwords are not shown. --json prints an object: setting ->
 {"value": ..., "from": "default|file|environment|flag", "name": "of the file, variable or flag"}.
+"""
+_DEMO_EPILOG = """\
+examples:
+  kvatlas demo
+  kvatlas serve --bind 'tcp://*:5557' &
+  kvatlas demo --into tcp://localhost:5557 --endless     # beside it: kvatlas top, kvatlas pods
 """
 _RESOLVE_EPILOG = """\
 example:
@@ -70,15 +77,7 @@ def commands() -> list[click.Command]:
 def tools() -> list[click.Command]:
     """The commands that need no service."""
     return [
-        Command(
-            "demo",
-            runs="service.cli.serving.demo:demo",
-            summary="run simulated pods and a short workload, and show its scores",
-            params=[
-                _count("--pods", "Number of pods."),
-                _count("--turns", "Turns of each chat."),
-            ],
-        ),
+        _demo(),
         Command(
             "resolve-tokenizer",
             runs="service.cli.serving.resolving:resolve",
@@ -90,6 +89,36 @@ def tools() -> list[click.Command]:
             epilog=_RESOLVE_EPILOG,
         ),
     ]
+
+
+def _demo() -> click.Command:
+    return Command(
+        "demo",
+        runs="service.cli.serving.demo:demo",
+        summary="run simulated pods and a short workload, and show its scores",
+        params=[
+            _count("--pods", "Number of pods."),
+            _count("--turns", "Turns of each chat."),
+            click.Option(
+                ["--into"],
+                type=TEXT,
+                metavar="ENDPOINT",
+                help="Publish to a running service, at the endpoint that it binds, and ask it "
+                "for scores.",
+            ),
+            click.Option(["--endless"], is_flag=True, help="With --into: go on until Ctrl-C."),
+            click.Option(
+                ["--rate"],
+                type=POSITIVE_NUMBER,
+                default=5.0,
+                show_default=True,
+                metavar="COUNT",
+                help="With --into: requests in a second.",
+            ),
+            *connection(),
+        ],
+        epilog=_DEMO_EPILOG,
+    )
 
 
 def _show() -> click.Command:

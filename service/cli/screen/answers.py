@@ -103,7 +103,7 @@ def pods(answer: fleet_pb2.ListPodsResponse) -> list[Part]:
             owner = [rank.owner or answer.shared_index.replica] if is_shared else []
             table.add(*_rank(pod, rank), *delivered, *owner)
     if not any(pod.ranks for pod in answer.pods):
-        nothing = "no pod is known: none is configured, and no event has arrived yet"
+        nothing = "no pod is known: no event has arrived yet; see also kvatlas pods discovered"
         return [nothing, *_warnings(answer)]
     warnings = _warnings(answer)
     return [table, *([_shared_index(answer.shared_index)] if is_shared else []), *warnings]

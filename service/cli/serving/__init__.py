@@ -2,6 +2,7 @@
 
 check        what `serve` would refuse or ignore
 demo         simulated pods, a short workload, and its scores
+feeding      simulated pods that publish to a running service
 replaying    publishes the frames of a recording
 resolving    writes a tokenizer as its engine runs it
 serve        runs the service until a signal ends it

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from service.assembly import make_tokenizers
 from service.cli.serving.settings import loaded
 from service.config import ignored_variables
-from service.terminal import complain
+from service.discovery.dns import addresses_of
+from service.engines import (
+    EngineAnswerError,
+    EngineHttp,
+    Expectations,
+    ask_engine,
+    sources_of,
+)
+from service.terminal import complain, printable
 from tokenization import TokenizationError
 
 if TYPE_CHECKING:
@@ -32,7 +41,7 @@ def check(options: Options) -> int:
         f"kvatlas: the configuration is valid: {len(sources)} source(s) of events, block size "
         f"{configuration.index.block_size}, gRPC on {', '.join(configuration.grpc.listen)}"
     )
-    for ignored in _ignored(configuration):
+    for ignored in [*_ignored(configuration), *asyncio.run(_ask_pods(configuration))]:
         complain(ignored)
     return 0
 
@@ -50,10 +59,36 @@ async def _broken_models(configuration: Configuration) -> list[str]:
     return faults
 
 
+async def _ask_pods(configuration: Configuration) -> list[str]:
+    """Ask the pods that are configured what they are, and print it; returns what is wrong."""
+    section, notes = configuration.discovery, []
+    http = EngineHttp(section.timeout_seconds, section.token_file, section.ca_file)
+    is_bound = any(source.bind for source in configuration.sources)
+    expected = Expectations(configuration.block_size_of, is_bound)
+    for url in section.pods:
+        try:
+            facts = await ask_engine(http, url)
+            addresses = await addresses_of(urlsplit(url).hostname or "")
+        except (EngineAnswerError, OSError) as error:
+            notes.append(f"{url} cannot be asked now: {error}")
+            continue
+        found = sources_of(url, facts, addresses, expected)
+        ranks = ", ".join(rank.endpoint for rank in found.ranks) or "nowhere"
+        print(
+            printable(
+                f"{url}: {facts.engine} {facts.version} serves {', '.join(facts.models)}; blocks "
+                f"of {facts.block_size or '?'} tokens; publishes at {ranks}"
+            )
+        )
+        notes += [f"{url}: {finding.kind}: {finding.detail}" for finding in found.findings]
+    await http.close()
+    return notes
+
+
 def _ignored(configuration: Configuration) -> list[str]:
     """What is configured in vain, or perhaps not meant so."""
     notes = []
-    if not configuration.sources:
+    if not (configuration.sources or configuration.discovery.is_enabled):
         notes.append("without a source of events no pod is ever known")
     if not configuration.store.url and configuration.store.model_fields_set - {"url"}:
         notes.append("[store] is ignored: store.url is not set")

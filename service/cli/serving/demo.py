@@ -31,6 +31,10 @@ _WAIT_SECONDS = 20.0
 
 def demo(options: Options) -> int:
     """Run the demo. Returns the exit status."""
+    if options.into:
+        from service.cli.serving.feeding import feed  # it needs a client, this a whole service
+
+        return feed(options)
     return asyncio.run(_demo(options.pods, options.turns))
 
 

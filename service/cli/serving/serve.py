@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kvevents import SubscribeError
+from kvevents import SubscribeError, raise_descriptor_limit
 from service.application import Application
 from service.cli.serving.settings import loaded
 from service.cli.serving.signals import StopSignals
@@ -44,6 +44,7 @@ def serve(options: Options) -> int:
     configure_logs(configuration.log)
     for ignored in ignored_variables():
         _log.warning("variable_ignored", detail=ignored)
+    raise_descriptor_limit()
     try:
         asyncio.run(_serve_until_signalled(configuration))
     except _START_ERRORS as error:

@@ -49,6 +49,7 @@ class SourceAssignment:
     ) -> None:
         self._waiting = waiting
         self._handed_over_since: dict[Source, float] = {}
+        self._not_listening: set[Source] = set()
         self._listener = listener
         self._router = listener.router
         self._membership = membership
@@ -63,6 +64,8 @@ class SourceAssignment:
         """
         names, failure = self._membership.staying_names, None
         for source in list(self._listener.sources):
+            if source not in self._listener.sources:
+                continue  # it was removed while the store was asked
             if source.bind and not self._membership.is_leaving:
                 continue
             owner = None if source.bind else rendezvous_owner(source.endpoint, names)
@@ -73,10 +76,18 @@ class SourceAssignment:
             else:
                 next_ones = names if owner is None else [owner]
                 failure = await self._hand_over(source, next_ones) or failure
-        self._refuse(lambda of: of not in self._listener.sources)  # it was removed
+        self._forget_removed_sources()
         self._requests.wake()
         if failure is not None:
             raise failure
+
+    def _forget_removed_sources(self) -> None:
+        sources = self._listener.sources
+        self._refuse(lambda of: of not in sources)
+        self._requests.handed_over.intersection_update(sources)
+        self._not_listening.intersection_update(sources)
+        for source in self._handed_over_since.keys() - sources.keys():
+            del self._handed_over_since[source]
 
     def _refuse(self, is_meant: Callable[[Source], bool]) -> None:
         """Want no worker of such sources any more."""
@@ -120,8 +131,11 @@ class SourceAssignment:
             try:
                 await self._listener.listen(source)
             except SubscribeError as error:
-                _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+                if source not in self._not_listening:  # it is tried at each heartbeat
+                    _log.warning("not_listening", endpoint=source.endpoint, detail=str(error))
+                self._not_listening.add(source)
                 return
+            self._not_listening.discard(source)
         self._want_workers_of(source)  # also those that another replica has released since
         if not self._has_workers_of(source):  # none yet, or the store has lost them
             self._router.expected.add_source(source)

@@ -11,6 +11,8 @@ from typing_extensions import override
 from kvevents import Owner, Ownership
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from indexer import Worker
     from kvevents import Source
     from service.replication.membership import Membership
@@ -61,6 +63,15 @@ class OwnershipRequests(Ownership):
     @override
     def on_evicted(self, worker: Worker) -> None:
         self.evicted.add(worker)
+
+    @override
+    def on_source_removed(self, source: Source) -> Collection[Worker]:
+        self.handed_over.discard(source)
+        workers = [worker for worker, (_, of) in self.wanted.items() if of is source]
+        for worker in workers:
+            del self.wanted[worker]
+        self.wake()  # what is being acquired is released
+        return workers
 
     # What the loops of this replica call
 

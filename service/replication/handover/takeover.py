@@ -97,6 +97,8 @@ class TakeoverLoop:
 
     async def _try_acquire(self, worker: Worker, model: str, source: Source) -> bool:
         """Return whether the request is settled, so that it need not be tried again."""
+        if self._requests.wanted.get(worker) != (model, source):
+            return True  # its source was removed
         if worker in self._requests.left:
             return False  # the worker's former stream has to be released first
         try:

@@ -104,13 +104,15 @@ class WaitingOwners:
 
     # As the owner
 
-    def read(self, worker: Worker, request: str) -> bool:
-        """Take a request for what it is: returns whether it is a note."""
-        if not request.startswith(_NOTE):
-            return False
-        self.kept_by[worker] = request.removeprefix(_NOTE)
+    @staticmethod
+    def is_note(request: str) -> bool:
+        """Whether a request is a note rather than a wish."""
+        return request.startswith(_NOTE)
+
+    def read(self, worker: Worker, note: str) -> None:
+        """Take in who keeps the frames of a worker; what came before has been applied."""
+        self.kept_by[worker] = note.removeprefix(_NOTE)
         self._kept_at[worker] = self._now()
-        return True
 
     def successor_of(self, worker: Worker, names: Collection[str]) -> str:
         """The replica with one of these names that keeps the frames of a worker of this one.

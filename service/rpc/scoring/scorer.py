@@ -74,7 +74,10 @@ class Scorer:
         unmatched: UnmatchedPrompts,
         answers: AnswerMetrics,
         routing: Routing,
+        served_names: Mapping[str, tuple[str, str]],
     ) -> None:
+        """Args: served_names: other names by which engines serve a model -> model and adapter."""
+        self._served_names = served_names
         self._index = index
         self._replica = replica
         self._prompts = prompts
@@ -109,8 +112,9 @@ class Scorer:
 
         Raises KNOWN_ERRORS.
         """
-        budget, model = LatencyBudget(request.budget_ms), request.model
+        budget = LatencyBudget(request.budget_ms)
         options, weights = self.options_of(request)
+        model = request.model
         prompt, cut = await self._read(request, weights, budget, work)
         self._check_count(prompt, tokens_left)
         total_tokens = prompt.tokens
@@ -140,9 +144,14 @@ class Scorer:
     def options_of(self, request: scoring_pb2.ScoreRequest) -> tuple[ScoreOptions, TierWeights]:
         """Check all of a request but its prompt; return its options and what blocks weigh.
 
+        If engines serve the model, or an adapter of it, under the name that the request gives, the
+        request is changed to name the model, and the adapter.
+
         Raises RequestError.
         """
         options = ScoreOptions.of(request, self.limits)
+        if request.model in self._served_names:
+            self._name_model(request)
         self._check_model(request.model, options)
         weights = self._weights.get(request.model, self._default_weights)
         return options, weights.over(options.weights)
@@ -240,6 +249,17 @@ class Scorer:
                 f"the prompts have more than {self.limits.call_tokens} tokens together",
                 "call_tokens",
             )
+
+    def _name_model(self, request: scoring_pb2.ScoreRequest) -> None:
+        """Replace a name that engines serve by what it stands for, unless it is a model's own."""
+        if request.model in self._configured_models or self._index.pods_of(request.model):
+            return
+        model, adapter = self._served_names[request.model]
+        if adapter and request.lora_name not in {"", adapter}:
+            raise InvalidRequestError(
+                f"lora_name is {request.lora_name!r}, but {request.model!r} is an adapter itself"
+            )
+        request.model, request.lora_name = model, adapter or request.lora_name
 
     def _check_model(self, model: str, options: ScoreOptions) -> None:
         """Refuse a model that no pod serves, unless pods are named: these are unknown then."""

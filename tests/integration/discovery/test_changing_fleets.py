@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT, TRUST_STATE_STALE
 from support.engines.model_server import ModelServer, block_stored, model_server
+from support.engines.pods_file import PodsFile
 from support.services.one_pod import TOKENS, score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
 async def servers() -> AsyncIterator[list[ModelServer]]:
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(model_server()) for _ in range(3)]
-
-
-class PodsFile:
-    """A file that lists pods."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, *pods: str | dict[str, Any]) -> None:
-        """Put another file in its place, as Kubernetes does with a ConfigMap."""
-        beside = self.path.with_suffix(".new")
-        beside.write_text(json.dumps({"pods": list(pods)}))
-        beside.replace(self.path)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,11 @@ from support.engines.model_server import (
     model_server,
     models_of,
 )
+from support.ports import free_port
 from support.services.one_pod import TOKENS, score, score_request
 from support.services.running import RunningService, local_configuration, running_service
+
+from service.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -199,3 +203,18 @@ async def test_a_pod_that_is_configured_besides_is_listened_to_once(server: Mode
     async with discovering(server.url, sources=[source]) as service:
         assert [source.endpoint for source in service.application.listener.sources] == [endpoint]
         await publish_prompt(service, server)
+
+
+async def test_check_says_what_the_pods_are_and_what_is_wrong_with_them(
+    server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers["/kv_event_sources"][1]["0"]["replay_endpoint"] = None
+    nobody = f"http://127.0.0.1:{free_port()}"
+    words = ["check", "--pod", server.url, "--pod", nobody]
+    assert await asyncio.to_thread(main, words) == 0
+    shown = capsys.readouterr()
+    endpoint = f"tcp://127.0.0.1:{server.ranks[0].port}"
+    assert f"{server.url}: vllm 0.32.0 serves {MODEL}; blocks of 16 tokens" in shown.out
+    assert f"publishes at {endpoint}" in shown.out
+    assert f"{server.url}: no_replay" in shown.err
+    assert f"{nobody} cannot be asked now" in shown.err

@@ -169,3 +169,19 @@ async def test_the_commands_register_list_and_unregister(
     assert await run("unregister", server.pod, "--json") == "{}"
     await until_listed(service, set())
     assert "registered: 0 pods" in await run("discovered")
+
+
+async def test_an_engine_that_names_another_s_socket_is_listened_to_once_that_is_free(
+    service: RunningService, server: ModelServer
+) -> None:
+    async with model_server() as other:
+        other.answers["/kv_event_sources"] = server.answers["/kv_event_sources"]
+        await stub(service).RegisterPod(discovery_pb2.RegisterPodRequest(url=server.url))
+        await until_listed(service, {server.pod})
+        await stub(service).RegisterPod(discovery_pb2.RegisterPodRequest(url=other.url))
+        states = service.application.fleet.states
+        await service.until(lambda _: other.pod in states and states[other.pod].asked > 0)
+        assert f"as that of {server.pod}" in states[other.pod].failure
+        assert {pod for pod, _ in await service.pods()} == {server.pod}
+        await stub(service).UnregisterPod(discovery_pb2.UnregisterPodRequest(pod=server.pod))
+        await until_listed(service, {other.pod})

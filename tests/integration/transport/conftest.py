@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.services.echo import echo_server
+from support.services.echo import echo_server, until_grpc_is_idle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,3 +24,5 @@ async def server(transport: str, request: pytest.FixtureRequest) -> AsyncIterato
     marker = request.node.get_closest_marker("settings")
     async with echo_server(transport, **(marker.kwargs if marker else {})) as running:
         yield running
+    if transport == "grpcio":
+        await until_grpc_is_idle()

@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
+from support.clients.http2_peer import http2_peer, message
 from support.deadlines import DEADLINE_SECONDS
-from support.http2_peer import http2_peer, message
 from support.services.echo import DETAILS, LIMIT, EchoServer
 
 Code = grpc.StatusCode

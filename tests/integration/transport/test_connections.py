@@ -15,8 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.deadlines import DEADLINE_SECONDS
-from support.http2_peer import (
+from support.clients.http2_peer import (
     CONTINUATION,
     DATA,
     GOAWAY,
@@ -31,6 +30,7 @@ from support.http2_peer import (
     http2_peer,
     message,
 )
+from support.deadlines import DEADLINE_SECONDS
 from support.services.echo import EchoServer, echo_server
 
 from service.listening.http2 import lifetime

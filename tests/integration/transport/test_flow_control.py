@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support.http2_peer import (
+from support.clients.http2_peer import (
     DATA,
     PING,
     RESET,

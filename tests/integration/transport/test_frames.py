@@ -6,7 +6,7 @@ import asyncio
 import struct
 
 import pytest
-from support.http2_peer import (
+from support.clients.http2_peer import (
     CONTINUATION,
     DATA,
     END_HEADERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.http2_peer import (
+from support.clients.http2_peer import (
     DATA,
     END_HEADERS,
     END_STREAM,

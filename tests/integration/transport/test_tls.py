@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from support.certificates import Authority
+from support.clients.http2_peer import PREFACE, SETTINGS, frame
 from support.deadlines import DEADLINE_SECONDS
-from support.http2_peer import PREFACE, SETTINGS, frame
 from support.services.echo import EchoServer, echo_server
 
 if TYPE_CHECKING:

@@ -6,8 +6,16 @@ import asyncio
 from collections import Counter
 
 import pytest
+from support.clients.http2_peer import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RESET,
+    frame,
+    http2_peer,
+    message,
+)
 from support.deadlines import DEADLINE_SECONDS
-from support.http2_peer import END_HEADERS, END_STREAM, HEADERS, RESET, frame, http2_peer, message
 from support.services.echo import EchoServer
 
 from service.listening.http2 import encode

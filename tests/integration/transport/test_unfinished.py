@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from support.clients.http2_peer import DATA, Http2Peer, frame, http2_peer, message
 from support.deadlines import DEADLINE_SECONDS
-from support.http2_peer import DATA, Http2Peer, frame, http2_peer, message
 from support.services.echo import ARRIVING, LIMIT, EchoServer
 
 if TYPE_CHECKING:

@@ -8,5 +8,6 @@ In path order:
     workload     generated prompts, and engines that have served them
     faulty       a simulated engine behind sockets that lose, repeat, damage and die
     model_server  an engine with the HTTP API that says what it is
+    pods_file     a file that lists model servers
     recorded     traces of real engines
 """

@@ -9,6 +9,7 @@ In path order:
     explained           what ExplainService says of them
     otlp                a collector of spans, which may misbehave
     process             `kvatlas serve` as a process
+    built_image         the image that `make image` built, run without an engine
     published           `kvatlas serve` as a process, to which one pod has published
     replicated_fleet    several replicas over one store, and the engines that they listen to
     scraped             the metrics of services that have seen something of everything

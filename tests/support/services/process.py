@@ -8,8 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from support.deadlines import DEADLINE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PYTHON = ["env", "--default-signal=INT", sys.executable]
 """Python that SIGINT interrupts, also where these tests run in the background."""
@@ -29,10 +33,16 @@ class ServiceProcess:
     events: str
     """The endpoint that pods connect to, if it `binds` one."""
 
-    def __init__(self, *arguments: str, binds: bool = True, lame_duck_seconds: str = "0") -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        binds: bool = True,
+        lame_duck_seconds: str = "0",
+        command: Sequence[str] = KVATLAS_COMMAND,
+    ) -> None:
         self.process = subprocess.Popen(
             [
-                *KVATLAS_COMMAND,
+                *command,
                 "serve",
                 "--listen=127.0.0.1:0",
                 "--admin-listen=127.0.0.1:0",
