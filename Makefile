@@ -15,7 +15,7 @@ PYTEST := $(BIN)/pytest
 # The tests are independent of each other, and wait more than they compute.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test check bench soak engines serve format protos monitoring lock image clean
+.PHONY: help demo test check bench soak rollout engines serve format protos monitoring lock image clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -61,6 +61,9 @@ bench: $(VENV)/ready  ## measure the targets, both sides in one run
 
 soak: $(VENV)/ready  ## run the randomized tests with many more seeds
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
+
+rollout: $(VENV)/ready  ## update three replicas under load, and let one crash: what callers see
+	PYTHONPATH=tests $(BIN)/python -P -m rollout $(ARGS)
 
 engines: $(VENV)/ready  ## compare scores with what real vLLM servers reuse, on a CPU (2 GB)
 	PYTHON=$(PYTHON) tests/engines/setup.sh build/engines

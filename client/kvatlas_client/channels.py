@@ -28,11 +28,13 @@ _STREAMS = (
     ("kvatlas.v1.FleetService", "RecordFrames"),
 )
 # A gateway has milliseconds: a service that is back is to be used again at once, and a connection
-# that is dead is to be noticed.
+# that is dead is to be noticed. A name is looked up again when a connection ends: by default not
+# twice in 30 seconds, in which a rolling update may replace every address that is known.
 _OPTIONS: Options = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),

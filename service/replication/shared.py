@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -211,7 +211,9 @@ class SharedReplica(Replica):
             async with asyncio.timeout(self._section.ready_seconds):
                 await self._assigned.wait()
                 while self._section.copy_blocks and not self.follower.is_warm:
-                    await asyncio.wait_for(self.follower.wait_for_progress(), 1.0)
+                    with suppress(TimeoutError):  # look again: what it waits for may be gone
+                        async with asyncio.timeout(_INTERVAL):
+                            await self.follower.wait_for_progress()
         except TimeoutError:
             _log.warning("not_warm", detail="ready without a copy of other replicas' blocks")
 

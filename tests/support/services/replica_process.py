@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 
 
 class ReplicaProcess:
-    """`kvatlas serve` with a configuration file, on a port of its own."""
+    """`kvatlas serve` with a configuration file, on an address of its own."""
 
-    def __init__(self, name: str, configuration: str, port: int, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        configuration: str,
+        port: int,
+        folder: Path,
+        host: str = "127.0.0.1",
+        lame_duck_seconds: float = 0.0,
+    ) -> None:
         self.name = name
+        self.host = host
         self.port = port
+        self._lame_duck_seconds = lame_duck_seconds
         self.log = folder / f"{name}.log"
         self._file = folder / f"{name}.toml"
         self._file.write_text(configuration)
@@ -34,14 +44,14 @@ class ReplicaProcess:
         self._admin_port = free_port()
         self.channel, self.admin = [
             grpc.aio.insecure_channel(
-                f"127.0.0.1:{port}",
+                address,
                 options=[
                     ("grpc.initial_reconnect_backoff_ms", 50),
                     ("grpc.max_reconnect_backoff_ms", 200),
                     ("grpc.use_local_subchannel_pool", 1),
                 ],
             )
-            for port in (port, self._admin_port)
+            for address in (f"{host}:{port}", f"127.0.0.1:{self._admin_port}")
         ]
         self.paused = False
 
@@ -51,8 +61,9 @@ class ReplicaProcess:
 
     def start(self) -> None:
         flags = [
-            f"--listen=127.0.0.1:{self.port}",
+            f"--listen={self.host}:{self.port}",
             f"--admin-listen=127.0.0.1:{self._admin_port}",
+            f"--grpc.lame-duck-seconds={self._lame_duck_seconds}",
             "--metrics-listen=",
             "--log-format=json",
         ]
@@ -61,7 +72,7 @@ class ReplicaProcess:
                 [*KVATLAS_COMMAND, "serve", "--config", str(self._file), *flags],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "KVATLAS_GRPC__LAME_DUCK_SECONDS": "0"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
     async def health(self) -> int:
