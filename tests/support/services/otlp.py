@@ -100,6 +100,12 @@ def otlp_collector(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator
             if collected.hangs.is_set():
                 collected.released.wait()
                 return
+            if collected.status == 200:  # it has the spans before it says so
+                assert self.headers["content-encoding"] == "gzip"
+                collected.headers.append(self.headers)
+                collected.paths.append(self.path)
+                collected.bodies.append(gzip.decompress(body))
+                collected.on_request()
             answer = ExportTraceServiceResponse()
             answer.partial_success.rejected_spans = collected.rejects
             encoded = answer.SerializeToString()
@@ -107,12 +113,6 @@ def otlp_collector(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator
             self.send_header("content-length", str(len(encoded)))
             self.end_headers()
             self.wfile.write(encoded)
-            if collected.status == 200:
-                assert self.headers["content-encoding"] == "gzip"
-                collected.headers.append(self.headers)
-                collected.paths.append(self.path)
-                collected.bodies.append(gzip.decompress(body))
-                collected.on_request()
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
