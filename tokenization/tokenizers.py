@@ -211,8 +211,9 @@ class Tokenizers:
 
         That is where its files are looked for, too, unless they are found under its own name.
         """
-        if origin and len(self._files.origins) < _MOST_ORIGINS:
-            self._files.origins[model] = origin
+        origins = self._files.origins
+        if origin and (model in origins or len(origins) < _MOST_ORIGINS):
+            origins[model] = origin
 
     def models(self) -> list[Model]:
         """Return the loaded models, the least recently used first."""

@@ -76,6 +76,8 @@ class DiscoveredFleet:
         self.refused = 0
         self.served_names: dict[str, tuple[str, str]] = {}
         """Other names by which engines serve a model -> the model, and the adapter or ""."""
+        self.names_left_out = 0
+        """Such names that mean different things on different pods, or are too many."""
         self._discoveries = discoveries
         self.registered = next((d for d in discoveries if isinstance(d, RegisteredPods)), None)
         """Where pods are registered; None if they cannot be."""
@@ -249,8 +251,12 @@ class DiscoveredFleet:
 
     def _learn_names(self) -> None:
         """Take in under which names engines serve their models, and where they have them from."""
+        found = served_names(self.states.values())
         self.served_names.clear()
-        self.served_names.update(served_names(self.states.values()))
+        self.served_names.update(found.meanings)
+        if found.left_out and not self.names_left_out:
+            _log.warning("served_names_left_out", names=found.left_out)
+        self.names_left_out = found.left_out
         for state in self.states.values():
             if state.facts is not None:
                 self._note_origin(state.pod.model or state.facts.models[0], state.facts.root)

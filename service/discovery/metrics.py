@@ -52,6 +52,12 @@ class DiscoveryCollector(Collector):
         for result, count in sorted(fleet.asked.items()):
             asked.add_metric([result], count)
         yield asked
+        yield GaugeFamily(
+            "kvatlas_served_names_left_out",
+            "Names of models and adapters that mean different things on different pods, or are too "
+            "many: callers cannot use them.",
+            fleet.names_left_out,
+        )
         yield CounterFamily(
             "kvatlas_discovered_pods_refused",
             "Pods that were refused because there were too many (events.pods).",

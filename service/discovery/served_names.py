@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,13 +12,20 @@ if TYPE_CHECKING:
 _MOST_NAMES = 10_000
 
 
-def served_names(states: Iterable[PodState]) -> dict[str, tuple[str, str]]:
-    """What the names stand for, besides each model's own: the model, and the adapter or "".
+class ServedNames(NamedTuple):
+    """What names stand for, besides each model's own."""
 
-    A name that stands for different things on different pods is left out.
-    """
+    meanings: dict[str, tuple[str, str]]
+    """Name -> the model, and the adapter or ""."""
+    left_out: int
+    """Names that stand for different things on different pods, or are too many."""
+
+
+def served_names(states: Iterable[PodState]) -> ServedNames:
+    """The names by which the engines of some pods serve their models."""
     names: dict[str, tuple[str, str]] = {}
     ambiguous: set[str] = set()
+    beyond = 0
     for state in states:
         facts = state.facts
         if facts is None:
@@ -27,8 +34,9 @@ def served_names(states: Iterable[PodState]) -> dict[str, tuple[str, str]]:
         others = [(name, (model, "")) for name in facts.models if name != model]
         others += [(name, (model, name)) for name in facts.adapters]
         for name, meaning in others:
-            if names.setdefault(name, meaning) != meaning:
+            if name not in names and len(names) >= _MOST_NAMES:
+                beyond += 1
+            elif names.setdefault(name, meaning) != meaning:
                 ambiguous.add(name)
-        if len(names) > _MOST_NAMES:
-            break
-    return {name: meaning for name, meaning in names.items() if name not in ambiguous}
+    meanings = {name: meaning for name, meaning in names.items() if name not in ambiguous}
+    return ServedNames(meanings, len(ambiguous) + beyond)

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from service.assembly import make_tokenizers
 from service.cli.serving.settings import loaded
 from service.config import ignored_variables
+from service.discovery import DiscoveryError
 from service.discovery.dns import addresses_of
+from service.discovery.file import read_pods
 from service.engines import (
     EngineAnswerError,
     EngineHttp,
@@ -21,6 +23,8 @@ from service.terminal import complain, printable
 from tokenization import TokenizationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from service.cli.flags.command import Options
     from service.config import Configuration
 
@@ -85,9 +89,26 @@ async def _ask_pods(configuration: Configuration) -> list[str]:
     return notes
 
 
+def _undiscoverable(configuration: Configuration) -> Iterator[str]:
+    """What keeps pods from being discovered here and now, if not where it will be served."""
+    section = configuration.discovery
+    if section.file is not None:
+        try:
+            read_pods(section.file)
+        except (OSError, ValueError) as error:
+            yield f"discovery.file lists no pods now: {section.file}: {error}"
+    if section.kubernetes.is_enabled:
+        from service.discovery.kubernetes import KubernetesDiscovery  # takes a while
+
+        try:
+            KubernetesDiscovery(section.kubernetes, configuration.events.pods)
+        except DiscoveryError as error:
+            yield f"here `kvatlas serve` cannot start: {error}"
+
+
 def _ignored(configuration: Configuration) -> list[str]:
     """What is configured in vain, or perhaps not meant so."""
-    notes = []
+    notes = list(_undiscoverable(configuration))
     if not (configuration.sources or configuration.discovery.is_enabled):
         notes.append("without a source of events no pod is ever known")
     if not configuration.store.url and configuration.store.model_fields_set - {"url"}:

@@ -209,3 +209,16 @@ async def test_check_says_what_the_pods_are_and_what_is_wrong_with_them(
     assert f"publishes at {endpoint}" in shown.out
     assert f"{server.url}: no_replay" in shown.err
     assert f"{nobody} cannot be asked now" in shown.err
+
+
+async def test_check_says_what_keeps_pods_from_being_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    missing = tmp_path / "pods.json"
+    words = ["check", "--discovery.file", str(missing)]
+    words += ["--discovery.kubernetes.selector", "app=vllm"]
+    assert await asyncio.to_thread(main, words) == 0
+    shown = capsys.readouterr().err
+    assert f"discovery.file lists no pods now: {missing}" in shown
+    assert "cannot start: discovery.kubernetes" in shown
