@@ -14,6 +14,7 @@ import zmq
 
 from support.deadlines import DEADLINE_SECONDS
 from support.engines.publisher import Publisher
+from support.ports import close_listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,7 +119,7 @@ class ModelServer:
     async def refuse(self) -> None:
         """Refuse connections from now on."""
         if self._server is not None:
-            self._server.close()
+            await close_listening(self._server)
             for writer in self._writers:
                 writer.close()
             await self._server.wait_closed()

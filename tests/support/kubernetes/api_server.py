@@ -15,6 +15,7 @@ from support.kubernetes.cluster import Cluster, GoneError, Scope
 from support.kubernetes.faults import Fault, Faults
 from support.kubernetes.objects import KINDS, KNOWN, status_object
 from support.kubernetes.watch_answer import WatchAnswer
+from support.ports import close_listening
 
 if TYPE_CHECKING:
     import ssl
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _PATHS = re.compile(
     r"/(?:api/v1|apis/discovery\.k8s\.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>\w+)"
 )
-_ACCEPT_STEPS = 10
-"""Turns of the event loop in which a connection that is being accepted begins to be served."""
 
 
 class Request(NamedTuple):
@@ -90,12 +89,7 @@ class ApiServer:
     async def stop(self) -> None:
         """Stop listening, and break all connections."""
         if self._server is not None:
-            # asyncio loses a connection if its server is closed while it is being accepted.
-            for listening in self._server.sockets:
-                asyncio.get_running_loop().remove_reader(listening.fileno())
-            for _ in range(_ACCEPT_STEPS):
-                await asyncio.sleep(0)
-            self._server.close()
+            await close_listening(self._server)
         self.disconnect()
         while self._connections:
             await asyncio.wait(self._connections)
