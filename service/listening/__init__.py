@@ -15,7 +15,8 @@ In path order:
 
 from __future__ import annotations
 
-from service.listening.server import GrpcServer, ListenerDiedError, ListenError
+from service.accepting import ListenError
+from service.listening.server import GrpcServer, ListenerDiedError
 from service.listening.transport import ListenerSettings
 
 __all__ = ["GrpcServer", "ListenError", "ListenerDiedError", "ListenerSettings"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
-import structlog
 from grpc_health.v1 import health_pb2_grpc
 
+from service.accepting import ListenError, bind
 from service.listening import health
 from service.listening.grpcio import GrpcioTransport
 from service.listening.native import NativeTransport
@@ -15,15 +15,11 @@ from service.listening.tokens import TokenCheck
 from service.rpc import enable_reflection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
 
     from service.listening.transport import Handlers, ListenerSettings, Transport
-
-_log = structlog.get_logger("kvatlas.service")
-
-
-class ListenError(OSError):
-    """An address cannot be bound."""
 
 
 class ListenerDiedError(Exception):
@@ -66,8 +62,7 @@ class GrpcServer:
             enable_reflection(self, described)
         transport = self._transport = self._make_transport()
         try:
-            for address in self._settings.section.listen:
-                self.addresses.append(self._bind(transport, address))
+            self.addresses += self._bound(transport)
             await transport.start()
         except (ListenError, asyncio.CancelledError):
             await self.stop()
@@ -80,6 +75,8 @@ class GrpcServer:
     def become_ready(self) -> None:
         """Answer SERVING from now on."""
         self._health.set(is_serving=True)
+        if self._settings.connections is not None:
+            self._settings.connections.become_ready()
 
     def become_lame_duck(self) -> None:
         """Answer NOT_SERVING from now on, and all other calls as before."""
@@ -116,14 +113,11 @@ class GrpcServer:
         kind = GrpcioTransport if settings.bounds.transport == "grpcio" else NativeTransport
         return kind(settings, self._services, tokens)
 
-    def _bind(self, transport: Transport, address: str) -> str:
-        try:
-            port = transport.bind(address)
-        except OSError as error:
-            host, _, port_text = address.rpartition(":")
-            if self._may_move and port_text != "0":
-                moved = self._bind(transport, f"{host}:0")
-                _log.warning("port_in_use", listener=self._name, address=address, instead=moved)
-                return moved
-            raise ListenError(f"{self._name}.listen: cannot bind {address}") from error
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+    def _bound(self, transport: Transport) -> Iterator[str]:
+        """Where it listens. Raises ListenError."""
+        connections, section = self._settings.connections, self._settings.section
+        if connections is not None and connections.addresses is not None:
+            yield from connections.addresses
+            return
+        for address in section.listen:
+            yield bind(self._name, address, transport.bind, may_move=self._may_move)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from service.accepting import Connections
     from service.config import GrpcSection, ListenerSection
 
     Handlers = dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]
@@ -34,6 +35,8 @@ class ListenerSettings(NamedTuple):
     """Is told why a call was refused."""
     on_closed: Callable[[str], None]
     """Is told why a connection was not accepted or kept; grpcio does not say."""
+    connections: Connections | None = None
+    """Where they come from, if not from addresses that this process binds; not for grpcio."""
 
     @property
     def ages(self) -> bool:

@@ -2,8 +2,7 @@
 
 In path order:
 
-    server          sockets that accept, and the connections behind them
-    sockets         how an address is bound
+    server          all connections of a listener
     connection      one connection: when it is read, and its end
     turns           which connection is read next
     peer_frames     what the frames of its peer mean

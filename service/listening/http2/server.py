@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING
 
 from service.listening.http2.bodies import Bodies, Requests
 from service.listening.http2.connection import Connection, Owner
-from service.listening.http2.sockets import close_socket, listening_sockets
 from service.listening.http2.turns import Turns
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
+    from service.accepting import Connections
     from service.listening.http2.lifetime import Bounds
     from service.listening.native.runner import CallRunner
 
-_RETRY_SECONDS = 0.1  # after a connection cannot be accepted, as with too many open files
-_ACCEPTED_A_STEP = 100
 _CLOSE_SECONDS = 1.0  # for clients to confirm that they make no further calls; to send the rest
 
 
 class Http2Server:
-    """Accepts connections at its addresses.
+    """Answers over the connections that are made to it.
 
     Args:
+        made: where connections come from.
         calls: answer the requests.
         bounds: of each connection.
         body_bytes: of all requests that are not whole or not read.
@@ -40,6 +39,7 @@ class Http2Server:
 
     def __init__(
         self,
+        made: Connections,
         calls: CallRunner,
         bounds: Bounds,
         body_bytes: int,
@@ -47,6 +47,7 @@ class Http2Server:
         on_closed: Callable[[str], None],
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
+        self._made = made
         self._requests = Requests(
             calls.begin, calls.progress, calls.refused, Bodies(body_bytes, calls.give_way)
         )
@@ -55,34 +56,18 @@ class Http2Server:
         self._most = connections
         self._on_closed = on_closed
         self._tls = tls
-        self._listening: list[socket.socket] = []
-        self._counts: Counter[socket.socket] = Counter()  # open, or shaking hands
+        self._counts: Counter[Hashable] = Counter()  # open, or shaking hands, by where
         self._connections: set[Connection] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
 
-    def bind(self, address: str) -> int:
-        """Listen at an address, but accept nothing yet.
-
-        Returns:
-            The port; 0 for a path. Raises OSError.
-        """
-        bound = listening_sockets(address)
-        self._listening += bound
-        name = bound[0].getsockname()
-        return 0 if bound[0].family == socket.AF_UNIX else int(name[1])
-
     def start(self) -> None:
-        """Accept connections from now on."""
-        for listening in self._listening:
-            self._resume(listening)
+        """Answer connections from now on."""
+        self._made.start(self._begin)
 
     async def stop_accepting(self) -> None:
-        """Let the operating system refuse connections; tell the clients there are to go."""
-        for listening in self._listening:
-            asyncio.get_running_loop().remove_reader(listening)
-            close_socket(listening)
-        self._listening.clear()
+        """Take no further connections; tell the clients there are to go."""
+        await self._made.stop()
         for task in self._handshakes:
             task.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
@@ -105,34 +90,20 @@ class Http2Server:
                     self._all_closed.clear()
                     await self._all_closed.wait()
 
-    def _resume(self, listening: socket.socket) -> None:
-        if listening in self._listening:  # else it has been closed meanwhile
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+    def _begin(self, where: Hashable, accepted: socket.socket) -> None:
+        if self._counts[where] >= self._most:
+            accepted.close()
+            self._made.closed()
+            self._on_closed("connections")
+            return
+        self._counts[where] += 1
+        task = asyncio.get_running_loop().create_task(self._shake_hands(where, accepted))
+        self._handshakes.add(task)
+        task.add_done_callback(partial(self._shook_hands, where, accepted))
 
-    def _accept(self, listening: socket.socket) -> None:
+    async def _shake_hands(self, where: Hashable, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(_ACCEPTED_A_STEP):
-            try:
-                accepted, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:  # such as too many open files
-                loop.remove_reader(listening)
-                loop.call_later(_RETRY_SECONDS, self._resume, listening)
-                return
-            if self._counts[listening] >= self._most:
-                accepted.close()
-                self._on_closed("connections")
-                continue
-            self._counts[listening] += 1
-            accepted.settimeout(0)
-            task = loop.create_task(self._shake_hands(listening, accepted))
-            self._handshakes.add(task)
-            task.add_done_callback(partial(self._shook_hands, listening, accepted))
-
-    async def _shake_hands(self, listening: socket.socket, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        lost = partial(self._lost, listening)
+        lost = partial(self._lost, where)
         owner = Owner(self._connections.add, lost, self._on_closed, self._turns)
         made = partial(Connection, self._requests, self._bounds, owner)
         seconds = self._bounds.handshake_seconds
@@ -146,20 +117,24 @@ class Http2Server:
                     made, accepted, ssl=self._tls(), ssl_handshake_timeout=seconds
                 )
         except OSError:  # of TLS, or lost; nobody is there to be told
-            self._counts[listening] -= 1
+            self._end(where)
             accepted.close()
             self._on_closed("handshake")
 
     def _shook_hands(
-        self, listening: socket.socket, accepted: socket.socket, task: asyncio.Task[None]
+        self, where: Hashable, accepted: socket.socket, task: asyncio.Task[None]
     ) -> None:
         self._handshakes.discard(task)
         if task.cancelled():  # perhaps before its first step
-            self._counts[listening] -= 1
+            self._end(where)
             accepted.close()
 
-    def _lost(self, listening: socket.socket, connection: Connection) -> None:
-        self._counts[listening] -= 1
+    def _lost(self, where: Hashable, connection: Connection) -> None:
+        self._end(where)
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
+
+    def _end(self, where: Hashable) -> None:
+        self._counts[where] -= 1
+        self._made.closed()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
+from service.accepting import Acceptor
 from service.listening.calls import Calls, NoConnections
 from service.listening.http2 import Bounds, Http2Server
 from service.listening.native.runner import CallRunner, methods_of
@@ -38,7 +38,9 @@ class NativeTransport:
             *(methods_of(watched), settings.request_bytes, NO_METHOD),
             *(settings.on_refused, self._calls.ended, refusal_of),
         )
+        self._connections = settings.connections or Acceptor()
         self._server = Http2Server(
+            self._connections,
             runner,
             connection_bounds(settings),
             settings.arriving_bytes,
@@ -49,15 +51,15 @@ class NativeTransport:
 
     def bind(self, address: str) -> int:
         """Listen at an address. Raises OSError."""
-        return self._server.bind(address)
+        return self._connections.bind(address)
 
     async def start(self) -> None:
         """Accept connections."""
         self._server.start()
 
     async def until_it_dies(self) -> None:
-        """Wait for ever: there is no task that could die."""
-        await asyncio.get_running_loop().create_future()
+        """Wait until no connections come any more: there is no task that could die."""
+        await self._connections.until_lost()
 
     async def stop(self, seconds: float) -> None:
         """End in order: no further calls, calls in progress, connections."""

@@ -239,7 +239,9 @@ async def test_a_handshake_that_has_not_begun_leaves_no_socket(tmp_path: Path) -
         listener = transport._server
         host, port = server.address.rsplit(":", 1)
         with socket.create_connection((host, int(port))) as client:
-            listener._accept(listener._listening[0])  # in this very round, nothing else runs
+            listener._made._accept(
+                listener._made._listening[0]
+            )  # in this very round, nothing else runs
             (handshake,) = listener._handshakes
             handshake.cancel()
             await asyncio.wait([handshake])
