@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 import structlog
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from service.config import LogSection
 
 
-def configure_logs(section: LogSection) -> None:
-    """Set the process's log level and format."""
+def configure_logs(section: LogSection, *, process: int | None = None) -> None:
+    """Set the process's log level and format.
+
+    process: its number, if it is one of several that log to the same place.
+    """
     human = section.format == "human" or (section.format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
@@ -25,6 +29,7 @@ def configure_logs(section: LogSection) -> None:
     )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,  # the trace of a traced call
+        *([] if process is None else [partial(_add_process, process)]),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,8 +39,14 @@ def configure_logs(section: LogSection) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[section.level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line at once: others log, too
     )
+
+
+def _add_process(
+    process: int, _logger: object, _method: str, entry: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {**entry, "process": process}
 
 
 def _printable_values(
