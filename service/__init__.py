@@ -7,6 +7,8 @@ In path order:
     application    the composition root: builds everything, starts and stops it in order
     assembly       makes the parts that application wires from the configuration
     servers        the two gRPC servers, and which services they have
+    processes      several processes that serve as one
+    accepting      where a listener's connections come from
     listening      gRPC servers: addresses, credentials, connections, start and stop
     rpc            gRPC calls: requests in, answers out
     routing        where requests were sent, and what came of it

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from service.config import Configuration
     from service.discovery import Registry
     from service.loops import Loop
+    from service.processes import Told
     from service.replication import Replica
     from service.routing import Routing
     from service.snapshot import Snapshots
@@ -57,12 +58,19 @@ _CACHED_SCHEMES = 4096  # models; their names come off the wire
 
 
 class Application:
-    """The running service, within an `async with` block."""
+    """The running service, within an `async with` block.
+
+    Args:
+        configuration: of this process.
+        told: by the supervisor, if this is one of several processes.
+    """
 
     index: MemoryIndex
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, told: Told | None = None) -> None:
         self._configuration = configuration
+        self._restarts = 0 if told is None else told.restarts
+        self._handed = {} if told is None else told.connections()
         self._scheme_of = lru_cache(_CACHED_SCHEMES)(partial(make_scheme, configuration))
         self.loops = Loops()
         self.addresses: list[str] = []
@@ -142,7 +150,7 @@ class Application:
             *(self.index, replica, self.tokenizers, self._scheme_of, diagnostics, unmatched),
             *(routing, self.fleet, tracer),
         )
-        self._servers = Servers(configuration, served, registry)
+        self._servers = Servers(configuration, served, registry, self._handed)
         await self._serve(stack)
         self._started = True
 
@@ -189,7 +197,7 @@ class Application:
 
     def _metrics(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
         registry = CollectorRegistry()
-        register_process(registry)
+        register_process(registry, self._restarts)
         for collector in (
             StateCollector(
                 self.index,

@@ -179,8 +179,6 @@ def make_listener(
 
 
 def _make_sources(configuration: Configuration) -> list[Source]:
-    if not (configuration.sources or configuration.discovery.is_enabled):
-        _log.warning("no_sources", detail="no source of events is configured")
     return [
         Source(
             **section.source_values(),

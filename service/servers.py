@@ -41,12 +41,13 @@ from service.rpc import (
 from service.watching import PodWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.descriptor import FileDescriptor
     from prometheus_client import CollectorRegistry
 
     from indexer import KeyScheme, MemoryIndex
+    from service.accepting import Connections
     from service.config import Configuration
     from service.diagnostics import Diagnostics, UnmatchedPrompts
     from service.discovery import DiscoveredFleet
@@ -81,9 +82,21 @@ class Servers:
     """Listens within an `async with` block, and is ready once it is told so."""
 
     def __init__(
-        self, configuration: Configuration, served: Served, registry: CollectorRegistry
+        self,
+        configuration: Configuration,
+        served: Served,
+        registry: CollectorRegistry,
+        handed: Mapping[str, Connections],
     ) -> None:
-        """Args: registry: where calls and answers are counted."""
+        """Prepare to listen.
+
+        Args:
+            configuration: says where, and for whom.
+            served: what calls are answered from.
+            registry: where calls and answers are counted.
+            handed: connections of a listener, by name, that another process accepts.
+        """
+        self._handed = handed
         self._configuration = configuration
         self._served = served
         tracer = served.tracer
@@ -129,6 +142,7 @@ class Servers:
             ListenerSettings(
                 *("grpc", section, section, self._longest, limits.concurrent_bytes),
                 *refused.counters("grpc"),
+                self._handed.get("grpc"),
             )
         )
         served, bounds = self._served, CallBounds(limits, self._calls)
@@ -157,6 +171,7 @@ class Servers:
                 *("admin", section, self._configuration.grpc),
                 *(self._longest, limits.concurrent_bytes),
                 *refused.counters("admin"),
+                self._handed.get("admin"),
             ),
             may_move=section.may_move,
         )

@@ -31,7 +31,7 @@ from service.config.sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -67,6 +67,13 @@ class Configuration(BaseSettings):
     routing: RoutingSection = RoutingSection()
     tokenization: TokenizationSection = TokenizationSection()
     discovery: DiscoverySection = DiscoverySection()
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="that answer at the same addresses, with one index that they share through the "
+        "store; each takes up to one core",
+    )
     default_model: str = Field("", description="model of pods whose topic does not name one")
     pod_names: dict[str, str] = Field(
         {}, description="name in topics -> name that clients use, ip:port"
@@ -87,10 +94,24 @@ class Configuration(BaseSettings):
             faults.append(
                 "snapshot.path cannot be combined with store.url: the store keeps a shared index"
             )
-        faults += self._collisions()
+        faults += [*self._process_faults(), *self._collisions()]
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _process_faults(self) -> Iterator[str]:
+        """What several processes cannot have."""
+        if self.processes == 1:
+            return
+        if self.grpc.transport == "grpcio":
+            yield 'processes: several of them need grpc.transport = "http2"'
+        if self.snapshot.path is not None and not self.store.url:
+            yield "snapshot.path cannot be combined with processes: they share a store"
+        if (
+            self.metrics.listen
+            and int(self.metrics.listen_of(self.processes - 1).rpartition(":")[2]) > 65_535
+        ):
+            yield "metrics.listen: each process needs a port of its own, counted from this one"
 
     def _collisions(self) -> list[str]:
         """Two listeners that cannot have their addresses both."""
@@ -101,7 +122,11 @@ class Configuration(BaseSettings):
                 for address in self.admin.listen
                 if not self.admin.may_move
             ),
-            *(("metrics.listen", address) for address in [self.metrics.listen] if address),
+            *(
+                ("metrics.listen", self.metrics.listen_of(process))
+                for process in range(self.processes)
+                if self.metrics.listen
+            ),
             *(
                 ("a source's endpoint", source.endpoint.removeprefix("tcp://"))
                 for source in self.sources

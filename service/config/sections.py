@@ -36,6 +36,11 @@ class MetricsSection(Section):
             check_host_port(listen)
         return listen
 
+    def listen_of(self, process: int) -> str:
+        """Where a process listens, of several: each at a port of its own, counted from this one."""
+        host, _, port = self.listen.rpartition(":")
+        return f"{host}:{int(port) + process}" if port not in ("", "0") else self.listen
+
     connections: int = Field(32, ge=1, le=10_000, description="open at the same time")
     idle_seconds: float = Field(
         10.0, gt=0, le=3600, description="how long a connection may take to send its request"

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from service.loops import Loops
 
 
-def register_process(registry: CollectorRegistry) -> None:
-    """Add CPU, memory, files, garbage collections and the versions to a registry."""
+def register_process(registry: CollectorRegistry, restarts: int) -> None:
+    """Add CPU, memory, files, garbage collections and the versions to a registry.
+
+    restarts: how often the process has been started again; 0 if it is not one of several.
+    """
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(_BuildCollector())
+    registry.register(_RestartCollector(restarts))
 
 
 class _BuildCollector(Collector):
@@ -46,6 +50,21 @@ class _BuildCollector(Collector):
     @override
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("kvatlas_build", "What is running.", self._labels)
+
+
+class _RestartCollector(Collector):
+    """How often this process has ended and was started again, as the supervisor counts."""
+
+    def __init__(self, restarts: int) -> None:
+        self._restarts = restarts
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "kvatlas_process_restarts",
+            "How often this process has ended and was started again, if it is one of several.",
+            value=self._restarts,
+        )
 
 
 class LoopCollector(Collector):

@@ -62,6 +62,7 @@ def commands() -> list[click.Command]:
             "serve",
             runs="service.cli.serving.serve:serve",
             summary="run the service",
+            params=[click.Option(["--process"], hidden=True)],  # see service.processes
             epilog=_SERVE_EPILOG,
         ),
         SettingsCommand(

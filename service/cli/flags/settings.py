@@ -45,6 +45,11 @@ _SHORT: dict[str, tuple[str, str, str]] = {
     "default_model": ("--default-model", "MODEL", "Model of pods whose topic names none."),
     "index.block_size": ("--block-size", "TOKENS", "Number of tokens of a block [default: 16]."),
     "index.hash_seed": ("--hash-seed", "SEED", "Seed of the block keys."),
+    "processes": (
+        "--processes",
+        "COUNT",
+        "Answer in so many processes, which share one index [default: 1].",
+    ),
     "store.url": (
         "--index",
         "URL",

@@ -5,7 +5,9 @@ demo         simulated pods, a short workload, and its scores
 feeding      simulated pods that publish to a running service
 replaying    publishes the frames of a recording
 resolving    writes a tokenizer as its engine runs it
-serve        runs the service until a signal ends it
+running      one process, until a signal ends it
+serve        runs the service, in one process or in several
 settings     the configuration from the command line; shows it
+supervising  several processes, until a signal ends them
 signals      the first one stops the service, the second one ends it at once
 """

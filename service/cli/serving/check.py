@@ -19,6 +19,7 @@ from service.engines import (
     ask_engine,
     sources_of,
 )
+from service.processes import PrivateStoreError, store_program
 from service.terminal import complain, printable
 from tokenization import TokenizationError
 
@@ -35,7 +36,11 @@ def check(options: Options) -> int:
     if configured is None:
         return 2
     configuration = configured.settings
-    broken = [*ignored_variables(), *asyncio.run(_broken_models(configuration))]
+    broken = [
+        *ignored_variables(),
+        *asyncio.run(_broken_models(configuration)),
+        *_broken_processes(configuration),
+    ]
     for fault in broken:
         complain(fault)
     if broken:
@@ -48,6 +53,14 @@ def check(options: Options) -> int:
     for ignored in [*_ignored(configuration), *asyncio.run(_ask_pods(configuration))]:
         complain(ignored)
     return 0
+
+
+def _broken_processes(configuration: Configuration) -> Iterator[str]:
+    if configuration.processes > 1 and not configuration.store.url:
+        try:
+            store_program()
+        except PrivateStoreError as error:
+            yield f"processes: {error}"
 
 
 async def _broken_models(configuration: Configuration) -> list[str]:

@@ -1,4 +1,4 @@
-"""`kvatlas serve`: runs the service until a signal ends it."""
+"""Runs the service until a signal ends it: alone, or as one of several processes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ import gc
 import signal
 from typing import TYPE_CHECKING
 
-import structlog
-
 from kvevents import SubscribeError, raise_descriptor_limit
 from service.application import Application
-from service.cli.serving.settings import loaded
 from service.cli.serving.signals import StopSignals
-from service.config import ignored_variables
 from service.discovery import DiscoveryError
 from service.listening import ListenerDiedError, ListenError
 from service.logs import configure_logs
+from service.processes import Told
 from service.records import SnapshotError
 from service.terminal import complain
 from store import StoreError
 from tokenization import TokenizationError
 
 if TYPE_CHECKING:
-    from service.cli.flags.command import Options
     from service.config import Configuration
-
-_log = structlog.get_logger("kvatlas.service")
 
 _START_ERRORS = (
     *(DiscoveryError, ListenError, SnapshotError),
@@ -35,18 +29,27 @@ _START_ERRORS = (
 _COLLECTIONS = (700, 10, 100)  # ten times fewer full ones: each may hold calls up for 10 ms
 
 
-def serve(options: Options) -> int:
-    """Run the service until a signal ends it. Returns the exit status."""
-    configured = loaded(options)
-    if configured is None:
-        return 2
-    configuration = configured.settings
-    configure_logs(configuration.log)
-    for ignored in ignored_variables():
-        _log.warning("variable_ignored", detail=ignored)
+def run(configuration: Configuration) -> int:
+    """Run the service alone. Returns the exit status."""
+    return _run(configuration, None)
+
+
+def run_process(configuration: Configuration, told: str) -> int:
+    """Run one of several processes. Returns the exit status.
+
+    Args:
+        configuration: of the service as a whole.
+        told: by the supervisor.
+    """
+    process = Told.model_validate_json(told)
+    configure_logs(configuration.log, process=process.number)
+    return _run(process.configured(configuration), process)
+
+
+def _run(configuration: Configuration, process: Told | None) -> int:
     raise_descriptor_limit()
     try:
-        asyncio.run(_serve_until_signalled(configuration))
+        asyncio.run(_serve_until_signalled(configuration, process))
     except _START_ERRORS as error:
         complain(f"cannot start: {error}")
         return 1
@@ -56,10 +59,10 @@ def serve(options: Options) -> int:
     return 0
 
 
-async def _serve_until_signalled(configuration: Configuration) -> None:
+async def _serve_until_signalled(configuration: Configuration, told: Told | None) -> None:
     signals = StopSignals()
     try:
-        async with Application(configuration) as application:
+        async with Application(configuration, told) as application:
             signals.started()
             gc.freeze()  # the collector need not look through all that the start has made
             gc.set_threshold(*_COLLECTIONS)

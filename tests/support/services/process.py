@@ -39,7 +39,9 @@ class ServiceProcess:
         binds: bool = True,
         lame_duck_seconds: str = "0",
         command: Sequence[str] = KVATLAS_COMMAND,
+        count: int = 1,
     ) -> None:
+        """Args: count: how many processes it has that serve."""
         self.process = subprocess.Popen(
             [
                 *command,
@@ -61,7 +63,7 @@ class ServiceProcess:
             },
         )
         self.log: list[dict[str, object]] = []
-        while not any(line["event"] == "serving" for line in self.log):
+        while sum(line["event"] == "serving" for line in self.log) < count:
             self.log.append(json.loads(self._next_line()))
         self.address = str(self.log[-1]["addresses"][0])  # type: ignore[index]
         self.admin = str(self.log[-1]["admin_addresses"][0])  # type: ignore[index]

@@ -1,0 +1,143 @@
+"""The addresses of one listener, and which process gets the next connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.accepting import Acceptor, Report, bind, channel
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Hashable, Sequence
+
+    from service.accepting import Channel
+
+_SAY_AGAIN_SECONDS = 0.1
+
+_log = structlog.get_logger("kvatlas.service")
+
+
+class _Behind:
+    """A process behind an entrance."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.is_ready = False
+        self.connections = 0
+        self.untaken = 0  # of those that were handed to it
+
+
+class Entrance:
+    """Accepts the connections of one listener, and hands each to a process.
+
+    While no process is ready, connections wait to be accepted.
+
+    Args:
+        name: of the listener's section.
+        spreads: whether the process with the fewest connections gets the next one; otherwise it is
+            the first one that is ready.
+    """
+
+    def __init__(self, name: str, *, spreads: bool) -> None:
+        self.name = name
+        self.addresses: list[str] = []
+        self.was_ready = False
+        """Whether any process has been ready."""
+        self._spreads = spreads
+        self._acceptor = Acceptor()
+        self._behind: dict[int, _Behind] = {}
+        self._is_closing = False
+
+    def bind(self, addresses: Sequence[str], *, may_move: bool) -> None:
+        """Listen, but accept nothing yet. Raises ListenError."""
+        for address in addresses:
+            bound = bind(self.name, address, self._acceptor.bind, may_move=may_move)
+            self.addresses.append(bound)
+        self._acceptor.pause()
+        self._acceptor.start(self._on_connection)
+
+    def admit(self, number: int) -> socket.socket:
+        """Return what a process inherits to be handed connections."""
+        here, there = channel()
+        self._behind[number] = _Behind(here)
+        asyncio.get_running_loop().add_reader(here, self._read, number, here)
+        return there
+
+    def dismiss(self, number: int) -> None:
+        """Hand a process no further connections: it has ended."""
+        behind = self._behind.pop(number)
+        asyncio.get_running_loop().remove_reader(behind.channel)
+        behind.channel.close()
+        self._look()
+
+    def close(self) -> None:
+        """Let the operating system refuse connections; hand out no more."""
+        self._acceptor.refuse()
+        for number in list(self._behind):
+            self.dismiss(number)
+
+    def close_when_all_stop(self) -> None:
+        """Refuse connections as soon as no process takes any more."""
+        self._is_closing = True
+
+    def _ready(self) -> list[_Behind]:
+        """The processes that take connections, in the order in which they are asked.
+
+        One that is stuck has few connections, and does not take those that it is handed.
+        """
+        ready = [each for _, each in sorted(self._behind.items()) if each.is_ready]
+        if self._spreads:
+            ready.sort(key=lambda each: (each.untaken, each.connections))
+        return ready
+
+    def _on_connection(self, _where: Hashable, connection: socket.socket) -> None:
+        with connection:
+            for behind in self._ready():
+                try:
+                    behind.channel.hand(connection)
+                except OSError:  # it has ended, or is stuck and takes none
+                    continue
+                behind.connections += 1
+                behind.untaken += 1
+                return
+            _log.warning("connection_refused", listener=self.name, detail="no process takes it")
+
+    def _read(self, number: int, read: Channel) -> None:
+        behind = self._behind[number]
+        try:
+            reports = read.reports()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            asyncio.get_running_loop().remove_reader(read)
+            behind.is_ready = False
+            self._look()
+            return
+        behind.connections -= reports.count(Report.CLOSED)
+        behind.untaken -= reports.count(Report.TAKEN)
+        if Report.READY in reports:
+            behind.is_ready = self.was_ready = True
+        if Report.STOPPING in reports:
+            behind.is_ready = False
+            self._say_no_more(behind)
+        self._look()
+
+    def _look(self) -> None:
+        """Accept connections if a process takes them."""
+        if self._ready():
+            self._acceptor.go_on()
+        else:
+            self._acceptor.pause()
+            if self._is_closing:
+                self._acceptor.refuse()
+
+    def _say_no_more(self, behind: _Behind) -> None:
+        try:
+            behind.channel.say_no_more()
+        except BlockingIOError:  # connections that it has yet to take
+            asyncio.get_running_loop().call_later(_SAY_AGAIN_SECONDS, self._say_no_more, behind)
+        except OSError:  # it has ended
+            return

@@ -1,0 +1,174 @@
+"""Which process gets the next connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from support.deadlines import DEADLINE_SECONDS
+
+from service.accepting import Channel, HandedConnections
+from service.processes.entrance import Entrance
+
+
+class Process:
+    """What takes the connections of an entrance, in this process."""
+
+    def __init__(self, entrance: Entrance, number: int) -> None:
+        there = entrance.admit(number)
+        self.handed = HandedConnections(Channel(there), entrance.addresses)
+        self.taken: list[socket.socket] = []
+        self._more = asyncio.Event()
+        self.handed.start(self._take)
+
+    def _take(self, _where: object, connection: socket.socket) -> None:
+        self.taken.append(connection)
+        self._more.set()
+
+    async def until_taken(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len(self.taken) < count:
+                self._more.clear()
+                await self._more.wait()
+
+    def end_one(self) -> None:
+        self.taken.pop().close()
+        self.handed.closed()
+
+    def get_stuck(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.handed._channel)
+
+    def end(self) -> None:
+        self.get_stuck()
+        self.handed._channel.close()
+        self.handed._lost.set()
+
+
+class House:
+    """An entrance, with processes behind it and clients before it."""
+
+    def __init__(self, *, spreads: bool = True) -> None:
+        self.entrance = Entrance("grpc", spreads=spreads)
+        self.entrance.bind(["127.0.0.1:0"], may_move=False)
+        self.processes: list[Process] = []
+        self._clients: list[socket.socket] = []
+
+    def process(self, *, is_ready: bool = True) -> Process:
+        self.processes.append(Process(self.entrance, len(self.processes)))
+        if is_ready:
+            self.processes[-1].handed.become_ready()
+        return self.processes[-1]
+
+    async def connect(self, count: int = 1) -> None:
+        host, _, port = self.entrance.addresses[0].rpartition(":")
+        for _ in range(count):
+            self._clients.append(socket.socket())
+            self._clients[-1].settimeout(0)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(self._clients[-1], (host, int(port)))
+
+    async def taken(self, count: int) -> list[int]:
+        """How many connections each process has, once they have so many together."""
+        while sum(len(process.taken) for process in self.processes) < count:
+            more = [
+                asyncio.create_task(each.until_taken(len(each.taken) + 1))
+                for each in self.processes
+            ]
+            await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
+            for each in more:
+                each.cancel()
+        return [len(process.taken) for process in self.processes]
+
+    async def close(self) -> None:
+        self.entrance.close()
+        for process in self.processes:
+            await process.handed.stop()
+        for each in [
+            *self._clients,
+            *(taken for process in self.processes for taken in process.taken),
+        ]:
+            each.close()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    house = House()
+    yield house
+    await house.close()
+
+
+async def test_each_connection_goes_to_the_process_with_the_fewest(house: House) -> None:
+    processes = [house.process() for _ in range(3)]
+    for count in range(1, 10):
+        await house.connect()
+        counts = await house.taken(count)
+    assert counts == [3, 3, 3]
+    for _ in range(3):
+        processes[1].end_one()
+    for count in range(7, 10):
+        await house.connect()
+        counts = await house.taken(count)
+    assert counts == [3, 3, 3]
+
+
+async def test_connections_wait_until_a_process_is_ready(house: House) -> None:
+    process = house.process(is_ready=False)
+    await house.connect(2)
+    process.handed.become_ready()
+    await process.until_taken(2)
+
+
+async def test_a_process_that_is_stuck_gets_one_connection_more_at_most(house: House) -> None:
+    stuck, well = house.process(), house.process()
+    await house.connect(2)
+    assert await house.taken(2) == [1, 1]
+    stuck.get_stuck()
+    for count in range(1, 10):
+        await house.connect()
+        await well.until_taken(count)
+    stuck.end()
+
+
+async def test_a_process_that_has_ended_gets_none(house: House) -> None:
+    first, second = house.process(), house.process()
+    await house.connect(2)
+    await house.taken(2)
+    first.end()
+    await house.connect(3)
+    await second.until_taken(4)
+    house.entrance.dismiss(0)
+    await house.connect(3)
+    await second.until_taken(7)
+
+
+async def test_a_process_that_stops_takes_what_was_handed_to_it_before(house: House) -> None:
+    first, second = house.process(), house.process()
+    await house.connect(4)
+    await first.handed.stop()
+    await house.connect(2)
+    assert sum(await house.taken(6)) == 6
+    house.entrance.close_when_all_stop()
+    await second.handed.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await house.connect()
+
+
+async def test_the_first_process_that_is_ready_gets_every_call_of_an_operator() -> None:
+    house = House(spreads=False)
+    first, second = house.process(is_ready=False), house.process()
+    await house.connect()
+    await second.until_taken(1)
+    first.handed.become_ready()
+    await asyncio.sleep(0)
+    await house.connect(3)
+    await first.until_taken(3)
+    await house.close()
+
+
+async def test_a_process_notices_that_the_supervisor_has_gone(house: House) -> None:
+    process = house.process()
+    house.entrance.dismiss(0)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await process.handed.until_lost()
