@@ -6,7 +6,18 @@ import argparse
 import platform
 from collections.abc import Callable
 
-from benchmarks import kernel, peer, peer_scores, service, sizing, stores, streams, tokens, tracing
+from benchmarks import (
+    kernel,
+    peer,
+    peer_scores,
+    processes,
+    service,
+    sizing,
+    stores,
+    streams,
+    tokens,
+    tracing,
+)
 from benchmarks.rows import header
 
 from indexer import COMPILED
@@ -43,6 +54,7 @@ def main() -> None:
         "store": stores.store_rows,
         "tokens": tokens.token_rows,
         "sizing": sizing.sizing_rows,
+        "several": processes.process_rows,
         "scale": lambda: kernel.scale_rows(options.most_blocks),
     }
     print(

@@ -41,9 +41,12 @@ asyncio.run(main())
 
 
 class Process:
-    """A server process that says in its log where it listens."""
+    """A server process that says in its log where it listens.
 
-    def __init__(self, *command: str) -> None:
+    processes: how many serve, which it has started then.
+    """
+
+    def __init__(self, *command: str, processes: int = 1) -> None:
         self.process = subprocess.Popen(
             [sys.executable, *command], stderr=subprocess.PIPE, text=True
         )
@@ -58,7 +61,9 @@ class Process:
                 self.admin = grpc.insecure_channel(
                     entry.get("admin_addresses", entry["addresses"])[0]
                 )
-                break
+                processes -= 1
+                if not processes:
+                    break
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.channel = grpc.insecure_channel(self.address)
         grpc.channel_ready_future(self.channel).result(timeout=30)
@@ -75,7 +80,7 @@ class Process:
 
 
 @contextmanager
-def kvatlas(*arguments: str) -> Iterator[Process]:
+def kvatlas(*arguments: str, processes: int = 1) -> Iterator[Process]:
     running = Process(
         "-P",
         "-m",
@@ -87,7 +92,9 @@ def kvatlas(*arguments: str) -> Iterator[Process]:
         "--bind=tcp://127.0.0.1:0",
         "--log-format=json",
         "--index-limit=8GiB",
+        f"--processes={processes}",
         *arguments,
+        processes=processes,
     )
     try:
         yield running
