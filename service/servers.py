@@ -29,6 +29,7 @@ from service.rpc import (
     FleetServicer,
     LlmdIndexerServicer,
     LlmdTokenizationServicer,
+    ModelNames,
     ModelWeights,
     PromptReader,
     RoutingRecorder,
@@ -104,15 +105,23 @@ class Servers:
         make_scorer = Scorer if tracer is None else tracer.scorer
         self._calls = CallMetrics(registry, MethodCalls if tracer is None else tracer.counting)
         refused = ListenerRefusals(registry)
-        prompts = make_prompts(served.tokenizers, configuration.limits)
+        names = self._model_names()
+        prompts = make_prompts(served.tokenizers, configuration.limits, names)
         scorer = make_scorer(
             *(served.index, served.replica, prompts, served.scheme_of, self._model_weights()),
-            *(served.unmatched, AnswerMetrics(registry), served.routing),
-            served.fleet.served_names,
+            *(served.unmatched, AnswerMetrics(registry), served.routing, names),
         )
         explain = self._explain_sources(scorer, prompts)
         self._scoring = self._make_scoring(refused, scorer, prompts, explain)
         self._admin = self._make_admin(refused, explain)
+
+    def _model_names(self) -> ModelNames:
+        configured = frozenset(model.name for model in self._configuration.models)
+        index = self._served.index
+        return ModelNames(
+            self._served.fleet.served_names,
+            lambda name: name in configured or bool(index.pods_of(name)),
+        )
 
     def _explain_sources(self, scorer: Scorer, prompts: PromptReader) -> ExplainSources:
         served = self._served

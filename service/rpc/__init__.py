@@ -12,6 +12,7 @@ In path order:
     llmd            the services of llm-d-kv-cache, under their own names
     exchange        the messages of a call that both sides send
     prompts         requests -> prompts -> tokens, within the limits
+    model_names     what the names that callers give models stand for
     trust_states    trust states of the index -> those of the protocol
     near_names      names in the texts of errors
     bounds          what one caller may take
@@ -27,6 +28,7 @@ from service.rpc.explain import ExplainRoom, ExplainServicer, ExplainSources
 from service.rpc.fleet import FleetServicer
 from service.rpc.handlers import add_service
 from service.rpc.llmd import LlmdIndexerServicer, LlmdTokenizationServicer
+from service.rpc.model_names import ModelNames
 from service.rpc.prompts import PromptReader
 from service.rpc.reflection import enable_reflection
 from service.rpc.routing import RoutingRecorder, RoutingServicer
@@ -42,6 +44,7 @@ __all__ = [
     "FleetServicer",
     "LlmdIndexerServicer",
     "LlmdTokenizationServicer",
+    "ModelNames",
     "ModelWeights",
     "PromptReader",
     "RoutingRecorder",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from indexer import MultimodalItem, Tokens
     from service.config import LimitsSection
     from service.rpc.bounds import LongWork
+    from service.rpc.model_names import ModelNames
     from tokenization import Prompt, PromptDescription, Tokenized, Tokenizers
 
 _T = TypeVar("_T")
@@ -73,8 +74,9 @@ class PromptReader:
     limits and, where they tokenize, TokenizationError.
     """
 
-    def __init__(self, tokenizers: Tokenizers, limits: LimitsSection) -> None:
+    def __init__(self, tokenizers: Tokenizers, limits: LimitsSection, names: ModelNames) -> None:
         self._tokenizers = tokenizers
+        self._names = names
         self.limits = limits
 
     # Conversion
@@ -158,24 +160,28 @@ class PromptReader:
 
     async def tokenize(self, model: str, prompt: Prompt, timeout: float | None = None) -> Tokenized:
         """Tokenize a prompt: see `Tokenizers.tokenize`."""
+        model = self._names.model(model)
         tokenized = await _known(model, self._tokenizers.tokenize(model, prompt, timeout))
         self._check_count(len(tokenized.ids))
         return tokenized
 
     async def describe(self, model: str, prompt: Prompt, tokenized: Tokenized) -> PromptDescription:
         """Return how a prompt became token ids: see `Tokenizers.describe`."""
+        model = self._names.model(model)
         return await _known(model, self._tokenizers.describe(model, prompt, tokenized))
 
     async def offsets(
         self, model: str, text: Text, timeout: float | None = None
     ) -> tuple[list[int], list[int]]:
         """Tokenize a text and return where each token begins and ends, too: see `Model.offsets`."""
+        model = self._names.model(model)
         ids, offsets = await _known(model, self._tokenizers.offsets(model, text, timeout))
         self._check_count(len(ids))
         return ids, offsets
 
     async def load(self, model: str) -> None:
         """Load the model's tokenizer now."""
+        model = self._names.model(model)
         await _known(model, self._tokenizers.load(model))
 
     # Limits

@@ -8,6 +8,7 @@ from kvatlas.compat import tokenization_pb2 as compat
 
 from service.config import LimitsSection
 from service.rpc.llmd import LlmdTokenizationServicer
+from service.rpc.model_names import ModelNames
 from service.rpc.prompts import PromptReader
 from tokenization import ModelFiles, Tokenizers
 
@@ -18,7 +19,9 @@ class Context:
 
 
 async def test_failures_are_counted_by_method_and_by_what_they_are() -> None:
-    servicer = LlmdTokenizationServicer(PromptReader(Tokenizers(ModelFiles()), LimitsSection()))
+    servicer = LlmdTokenizationServicer(
+        PromptReader(Tokenizers(ModelFiles()), LimitsSection(), ModelNames({}, bool))
+    )
     context = cast("Any", Context())
     await servicer.Tokenize(compat.TokenizeRequest(input="a"), context)
     for _ in range(2):

@@ -10,10 +10,11 @@ from kvatlas.compat import tokenization_pb2 as compat
 from service.config import LimitsSection
 from service.rpc.errors import InvalidRequestError
 from service.rpc.llmd.prompts import chat_prompt, completion_prompt, older_chat_prompt, text_prompt
+from service.rpc.model_names import ModelNames
 from service.rpc.prompts import PromptReader
 from tokenization import ChatCompletion, Completion, ModelFiles, Text, Tokenizers
 
-READER = PromptReader(Tokenizers(ModelFiles()), LimitsSection())
+READER = PromptReader(Tokenizers(ModelFiles()), LimitsSection(), ModelNames({}, bool))
 
 
 def test_a_text_declines_special_tokens_by_default() -> None:

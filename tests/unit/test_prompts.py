@@ -15,6 +15,7 @@ from service.config import LimitsSection
 from service.rpc.bounds import LongWork
 from service.rpc.bounds.turns import Turns
 from service.rpc.errors import InvalidRequestError, TooLargeError
+from service.rpc.model_names import ModelNames
 from service.rpc.prompts import PromptReader, TokenizedPrompt
 from tokenization import (
     AnthropicMessages,
@@ -47,7 +48,7 @@ class ThreeTokens(Tokenizers):
 
 def reader(text_bytes: int = 100, tokenizers: Tokenizers = TOKENIZERS) -> PromptReader:
     limits = LimitsSection(prompt_tokens=100, text_bytes=ByteSize(text_bytes))
-    return PromptReader(tokenizers, limits)
+    return PromptReader(tokenizers, limits, ModelNames({}, bool))
 
 
 class Patience:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.replication import PromptMatch, Replica
     from service.routing import Routing
     from service.rpc.bounds import LongWork
+    from service.rpc.model_names import ModelNames
     from service.rpc.prompts import PromptReader
 
 _TOKENS_AT_ONCE = 65_536  # of a prompt, whose keys take less than a millisecond; with items, four
@@ -74,10 +75,9 @@ class Scorer:
         unmatched: UnmatchedPrompts,
         answers: AnswerMetrics,
         routing: Routing,
-        served_names: Mapping[str, tuple[str, str]],
+        names: ModelNames,
     ) -> None:
-        """Args: served_names: other names by which engines serve a model -> model and adapter."""
-        self._served_names = served_names
+        self._names = names
         self._index = index
         self._replica = replica
         self._prompts = prompts
@@ -150,8 +150,9 @@ class Scorer:
         Raises RequestError.
         """
         options = ScoreOptions.of(request, self.limits)
-        if request.model in self._served_names:
-            self._name_model(request)
+        meaning = self._names.meaning(request.model)
+        if meaning is not None:
+            _name_model(request, *meaning)
         self._check_model(request.model, options)
         weights = self._weights.get(request.model, self._default_weights)
         return options, weights.over(options.weights)
@@ -250,17 +251,6 @@ class Scorer:
                 "call_tokens",
             )
 
-    def _name_model(self, request: scoring_pb2.ScoreRequest) -> None:
-        """Replace a name that engines serve by what it stands for, unless it is a model's own."""
-        if request.model in self._configured_models or self._index.pods_of(request.model):
-            return
-        model, adapter = self._served_names[request.model]
-        if adapter and request.lora_name not in {"", adapter}:
-            raise InvalidRequestError(
-                f"lora_name is {request.lora_name!r}, but {request.model!r} is an adapter itself"
-            )
-        request.model, request.lora_name = model, adapter or request.lora_name
-
     def _check_model(self, model: str, options: ScoreOptions) -> None:
         """Refuse a model that no pod serves, unless pods are named: these are unknown then."""
         if not model:
@@ -271,6 +261,15 @@ class Scorer:
             and not self._index.pods_of(model)
         ):
             raise UnknownModelError(model, {*self._index.models(), *self._configured_models})
+
+
+def _name_model(request: scoring_pb2.ScoreRequest, model: str, adapter: str) -> None:
+    """Replace a name that engines serve by what it stands for."""
+    if adapter and request.lora_name not in {"", adapter}:
+        raise InvalidRequestError(
+            f"lora_name is {request.lora_name!r}, but {request.model!r} is an adapter itself"
+        )
+    request.model, request.lora_name = model, adapter or request.lora_name
 
 
 def _has_token_ids(prompt: scoring_pb2.Prompt) -> bool:

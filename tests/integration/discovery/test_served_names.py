@@ -77,6 +77,12 @@ async def test_the_tokenizer_is_found_where_the_engine_has_its_model_from(
     server.answers["/v1/models"][1]["data"][0]["root"] = "org/model-8b"
     async with discovering(server, tokenization={"directories": [str(tmp_path)]}) as service:
         stub = tokenization_pb2_grpc.TokenizationServiceStub(service.channel)
-        request = tokenization_pb2.TokenizeRequest(model=MODEL, text="hello")
-        answer = await stub.Tokenize(request)
-        assert answer.token_ids
+        answers = [
+            await stub.Tokenize(tokenization_pb2.TokenizeRequest(model=name, text="hello"))
+            for name in (MODEL, "short-name", "sql")
+        ]
+        assert answers[0].token_ids
+        assert all(answer == answers[0] for answer in answers)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.Tokenize(tokenization_pb2.TokenizeRequest(model="unheard", text="hello"))
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
