@@ -54,7 +54,7 @@ class FilePods(Discovery):
                 status = self._path.stat()
                 now = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
                 if now != seen:
-                    found(read_pods(self._path))
+                    found(await asyncio.to_thread(read_pods, self._path))
                     seen, self._failure = now, ""
             except (OSError, ValueError) as error:
                 self._fail(str(error))
