@@ -24,7 +24,7 @@ _log = structlog.get_logger("kvatlas.service")
 
 
 class StartFailedError(Exception):
-    """A process ended before any was ready: what is wrong it has said itself.
+    """A process ended before it was ready for the first time; it has said what is wrong.
 
     Attributes:
         status: its exit status.
@@ -64,7 +64,7 @@ class Child:
             status = await self._run_once(store_url)
             if self._is_stopping.is_set():
                 return status
-            if not any(entrance.was_ready for entrance in self._entrances):
+            if not any(self._number in each.have_been_ready for each in self._entrances):
                 raise StartFailedError(status)
             if asyncio.get_running_loop().time() - started > _LASTED:
                 delay = _FIRST_DELAY
