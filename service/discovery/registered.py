@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 _LOOK_SECONDS = 1.0  # what other replicas have registered is known after so long
+_KEPT_SECONDS = 60.0  # after the time that a pod was registered for
 
 _log = structlog.get_logger("kvatlas.discovery")
 
@@ -182,7 +183,10 @@ class RegisteredPods(Discovery):
                 await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
 
     async def _current(self) -> list[DiscoveredPod]:
-        """The pods that are registered now; others are removed. Raises StoreError."""
+        """The pods that are registered now. Raises StoreError.
+
+        Others are removed, but not at once: a renewal that is late would be removed with them.
+        """
         pods = []
         for address, entry in sorted((await self._registry.read()).items()):
             try:
@@ -194,6 +198,6 @@ class RegisteredPods(Discovery):
                 until = 0.0
             if until is None or until > time.time():
                 pods.append(pod)
-            else:
+            elif until < time.time() - _KEPT_SECONDS:
                 await self._registry.remove(address)
         return pods

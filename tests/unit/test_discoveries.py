@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -172,5 +173,20 @@ async def test_what_is_no_registration_is_dropped_and_the_others_stay(entry: byt
     )
     assert await told.get() == ["h:2"]
     assert await registry.count() == 1
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_registration_that_has_ended_waits_for_a_late_renewal() -> None:
+    registry, told = MemoryRegistry(), asyncio.Queue[list[str]]()
+    for number, ago in enumerate((1, 61), 1):
+        ended = {"pod": {**POD, "url": f"http://h:{number}"}, "until": time.time() - ago}
+        await registry.put(f"h:{number}", json.dumps(ended).encode())
+    pods = RegisteredPods(registry, 8)
+    task = asyncio.create_task(
+        pods.run(lambda found: told.put_nowait([pod.address for pod in found]))
+    )
+    assert await told.get() == []
+    assert list(await registry.read()) == ["h:1"]
     task.cancel()
     await asyncio.wait([task])
