@@ -232,14 +232,14 @@ class Follower:
         if blob:  # later than the rows, so that every holder id in them is known
             state = HandoverState.unpack(blob)
             rows.apply(self._index, worker, state.layout, state.holder_ids)
-        elif rows.names:
-            raise StoreError("malformed", "a generation without its handover state")
-        self._on_applied()
+            self._on_applied()
         status = (await self._store.shard_statuses())[home]
         newest = status.records.get(worker_name(worker))
         known = self.workers.remote.get(worker)
         if newest is None or known is None or newest.generation != record.generation:
             self.workers.to_reload.add(worker)
+        elif rows.names and not blob:
+            raise StoreError("malformed", "a generation without its handover state")
         else:
             known.target_revision, known.complete = newest.revision, True
             self.loads += 1
