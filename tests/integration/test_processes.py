@@ -269,6 +269,24 @@ async def test_no_call_fails_while_the_service_stops(stack: AsyncExitStack) -> N
     assert len(outcomes) > 100
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.02])
+def test_a_signal_while_the_store_starts_ends_everything(seconds: float) -> None:
+    command = [*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--admin-listen=", "--metrics-listen="], stderr=subprocess.PIPE, text=True
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: bool(children.read_text()))
+        time.sleep(seconds)
+        process.terminate()
+        try:
+            _, says = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode in {0, 128 + signal.SIGTERM}
+    assert "Traceback" not in says
+
+
 async def test_a_second_signal_ends_everything_at_once() -> None:
     service = await asyncio.to_thread(Processes, lame_duck_seconds="600")
     pids = list(service.pids().values())
