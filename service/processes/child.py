@@ -61,7 +61,7 @@ class Child:
         delay = _FIRST_DELAY
         while True:
             started = asyncio.get_running_loop().time()
-            status = await self._run_once(store_url)
+            status = await self._status(store_url)
             if self._is_stopping.is_set():
                 return status
             if not any(entrance.was_ready for entrance in self._entrances):
@@ -89,6 +89,15 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         self.stop(signal.SIGKILL)
+
+    async def _status(self, store_url: str) -> int:
+        try:
+            return await self._run_once(store_url)
+        except OSError as error:  # no memory, or too many processes or files, for now
+            if not any(entrance.was_ready for entrance in self._entrances):
+                raise
+            _log.error("process_not_started", process=self._number, detail=str(error))
+            return 1
 
     async def _run_once(self, store_url: str) -> int:
         with ExitStack() as inherited, ExitStack() as admitted:
