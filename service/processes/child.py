@@ -24,7 +24,7 @@ _log = structlog.get_logger("kvatlas.service")
 
 
 class StartFailedError(Exception):
-    """A process ended before any was ready: what is wrong it has said itself.
+    """A process ended before it was ever ready: what is wrong it has said itself.
 
     Attributes:
         status: its exit status.
@@ -64,7 +64,7 @@ class Child:
             status = await self._status(store_url)
             if self._is_stopping.is_set():
                 return status
-            if not any(entrance.was_ready for entrance in self._entrances):
+            if not self._has_been_ready and (status > 0 or not self._has_any_been_ready):
                 raise StartFailedError(status)
             if asyncio.get_running_loop().time() - started > _LASTED:
                 delay = _FIRST_DELAY
@@ -90,11 +90,19 @@ class Child:
         """End it at once."""
         self.stop(signal.SIGKILL)
 
+    @property
+    def _has_been_ready(self) -> bool:
+        return any(self._number in entrance.have_been_ready for entrance in self._entrances)
+
+    @property
+    def _has_any_been_ready(self) -> bool:
+        return any(entrance.have_been_ready for entrance in self._entrances)
+
     async def _status(self, store_url: str) -> int:
         try:
             return await self._run_once(store_url)
         except OSError as error:  # no memory, or too many processes or files, for now
-            if not any(entrance.was_ready for entrance in self._entrances):
+            if not self._has_been_ready:
                 raise
             _log.error("process_not_started", process=self._number, detail=str(error))
             return 1

@@ -45,8 +45,8 @@ class Entrance:
     def __init__(self, name: str, *, spreads: bool) -> None:
         self.name = name
         self.addresses: list[str] = []
-        self.was_ready = False
-        """Whether any process has been ready."""
+        self.have_been_ready: set[int] = set()
+        """The processes that have been ready, at any time."""
         self._spreads = spreads
         self._acceptor = Acceptor()
         self._behind: dict[int, _Behind] = {}
@@ -125,7 +125,8 @@ class Entrance:
         behind.connections -= reports.count(Report.CLOSED)
         behind.untaken -= reports.count(Report.TAKEN)
         if Report.READY in reports:
-            behind.is_ready = self.was_ready = True
+            behind.is_ready = True
+            self.have_been_ready.add(number)
         if Report.STOPPING in reports:
             behind.is_ready = False
             self._say_no_more(behind)

@@ -329,6 +329,24 @@ def test_what_cannot_start_says_why_and_leaves_nothing(arguments: list[str], say
     assert not any(map(is_alive, pids))
 
 
+def test_a_process_that_cannot_start_ends_those_that_have() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [
+            *(*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"),
+            *("--admin-listen=", f"--metrics-listen=127.0.0.1:{taken.getsockname()[1]}"),
+            "--log-format=json",
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if '"process_started"' in line and '"process": 0' in line:
+                    pid = json.loads(line)["pid"]
+                    os.kill(pid, signal.SIGSTOP)  # the other one is faster
+                if '"serving"' in line:
+                    os.kill(pid, signal.SIGCONT)
+            assert process.wait(DEADLINE_SECONDS) == 1
+
+
 async def test_a_store_of_their_own_that_ends_is_started_again_and_written_anew(
     service: Processes, pod: Publisher, stack: AsyncExitStack
 ) -> None:
