@@ -73,7 +73,12 @@ class MetricsServer:
             target=asyncio.run, args=(self._run(http, listening, started),), name="metrics"
         )
         self._thread.start()
-        await asyncio.to_thread(started.wait)
+        try:
+            await asyncio.to_thread(started.wait)
+        except asyncio.CancelledError:  # the thread would keep the process alive
+            await asyncio.to_thread(started.wait)
+            await self.__aexit__()
+            raise
         return self
 
     async def _run(self, http: HttpServer, listening: socket, started: threading.Event) -> None:

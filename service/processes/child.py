@@ -61,10 +61,10 @@ class Child:
         delay = _FIRST_DELAY
         while True:
             started = asyncio.get_running_loop().time()
-            status = await self._run_once(store_url)
+            status = await self._status(store_url)
             if self._is_stopping.is_set():
                 return status
-            if not any(self._number in each.have_been_ready for each in self._entrances):
+            if not self._has_been_ready and (status > 0 or not self._has_any_been_ready):
                 raise StartFailedError(status)
             if asyncio.get_running_loop().time() - started > _LASTED:
                 delay = _FIRST_DELAY
@@ -89,6 +89,23 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         self.stop(signal.SIGKILL)
+
+    @property
+    def _has_been_ready(self) -> bool:
+        return any(self._number in entrance.have_been_ready for entrance in self._entrances)
+
+    @property
+    def _has_any_been_ready(self) -> bool:
+        return any(entrance.have_been_ready for entrance in self._entrances)
+
+    async def _status(self, store_url: str) -> int:
+        try:
+            return await self._run_once(store_url)
+        except OSError as error:  # no memory, or too many processes or files, for now
+            if not self._has_been_ready:
+                raise
+            _log.error("process_not_started", process=self._number, detail=str(error))
+            return 1
 
     async def _run_once(self, store_url: str) -> int:
         with ExitStack() as inherited, ExitStack() as admitted:

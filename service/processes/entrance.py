@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.accepting import Channel
 
 _SAY_AGAIN_SECONDS = 0.1
+_MOST_UNTAKEN = 100  # connections that wait for a process: its channel has room for some 250
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -33,7 +34,7 @@ class _Behind:
 class Entrance:
     """Accepts the connections of one listener, and hands each to a process.
 
-    While no process is ready, connections wait to be accepted.
+    While no process is ready, or all are behind, connections wait to be accepted.
 
     Args:
         name: of the listener's section.
@@ -93,15 +94,20 @@ class Entrance:
             ready.sort(key=lambda each: (each.untaken, each.connections))
         return ready
 
+    def _with_room(self) -> list[_Behind]:
+        return [each for each in self._ready() if each.untaken < _MOST_UNTAKEN]
+
     def _on_connection(self, _where: Hashable, connection: socket.socket) -> None:
         with connection:
-            for behind in self._ready():
+            for behind in self._with_room():
                 try:
                     behind.channel.hand(connection)
                 except OSError:  # it has ended, or is stuck and takes none
                     continue
                 behind.connections += 1
                 behind.untaken += 1
+                if behind.untaken == _MOST_UNTAKEN:
+                    self._look()
                 return
             _log.warning("connection_refused", listener=self.name, detail="no process takes it")
 
@@ -128,11 +134,11 @@ class Entrance:
 
     def _look(self) -> None:
         """Accept connections if a process takes them."""
-        if self._ready():
+        if self._with_room():
             self._acceptor.go_on()
         else:
             self._acceptor.pause()
-            if self._is_closing:
+            if self._is_closing and not self._ready():
                 self._acceptor.refuse()
 
     def _say_no_more(self, behind: _Behind) -> None:

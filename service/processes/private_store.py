@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -64,6 +65,7 @@ class PrivateStore:
         self._folder = tempfile.TemporaryDirectory(prefix="kvatlas-")
         self._socket = Path(self._folder.name) / "store.sock"
         self.url = f"unix://{self._socket}"
+        self._is_stopping = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         """Raises PrivateStoreError."""
@@ -82,17 +84,30 @@ class PrivateStore:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
-        await self._kill()
+        self._is_stopping.set()  # no cancel: asyncio might wait for a start by halves for ever
+        await asyncio.gather(self._kill(), self._running)
+        await self._kill()  # one that was being started
         self._folder.cleanup()
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_stopping.is_set():
             status = await self._process.wait()
+            if self._is_stopping.is_set():
+                return
             _log.error("private_store_ended", status=status)
-            await asyncio.sleep(_RESTART_SECONDS)
-            self._process = await self._start()
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        while not self._is_stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_stopping.wait(), _RESTART_SECONDS)
+                return
+            try:
+                self._process = await self._start()
+            except OSError as error:  # no memory, or too many processes, for now
+                _log.error("private_store_not_started", detail=str(error))
+            else:
+                return
 
     async def _start(self) -> asyncio.subprocess.Process:
         folder = self._folder.name

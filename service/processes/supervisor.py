@@ -66,7 +66,8 @@ class Supervisor:
         failures = [failure for run in runs if (failure := run.exception()) is not None]
         if failures:
             raise failures[0]
-        return max(abs(run.result()) for run in runs)
+        statuses = [run.result() for run in runs]
+        return max(status if status >= 0 else 128 - status for status in statuses)
 
     def stop(self, number: int) -> None:
         """Pass on the signal that ends the service; kill what does not end in time."""

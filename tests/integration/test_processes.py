@@ -269,6 +269,24 @@ async def test_no_call_fails_while_the_service_stops(stack: AsyncExitStack) -> N
     assert len(outcomes) > 100
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.02])
+def test_a_signal_while_the_store_starts_ends_everything(seconds: float) -> None:
+    command = [*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--admin-listen=", "--metrics-listen="], stderr=subprocess.PIPE, text=True
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: bool(children.read_text()))
+        time.sleep(seconds)
+        process.terminate()
+        try:
+            _, says = process.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode in {0, 128 + signal.SIGTERM}
+    assert "Traceback" not in says
+
+
 async def test_a_second_signal_ends_everything_at_once() -> None:
     service = await asyncio.to_thread(Processes, lame_duck_seconds="600")
     pids = list(service.pids().values())
@@ -309,6 +327,24 @@ def test_what_cannot_start_says_why_and_leaves_nothing(arguments: list[str], say
     assert says in ended.stderr
     pids = [json.loads(line)["pid"] for line in ended.stderr.splitlines() if '"pid"' in line]
     assert not any(map(is_alive, pids))
+
+
+def test_a_process_that_cannot_start_ends_those_that_have() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [
+            *(*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"),
+            *("--admin-listen=", f"--metrics-listen=127.0.0.1:{taken.getsockname()[1]}"),
+            "--log-format=json",
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if '"process_started"' in line and '"process": 0' in line:
+                    pid = json.loads(line)["pid"]
+                    os.kill(pid, signal.SIGSTOP)  # the other one is faster
+                if '"serving"' in line:
+                    os.kill(pid, signal.SIGCONT)
+            assert process.wait(DEADLINE_SECONDS) == 1
 
 
 async def test_a_store_of_their_own_that_ends_is_started_again_and_written_anew(

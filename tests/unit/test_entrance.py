@@ -172,3 +172,17 @@ async def test_a_process_notices_that_the_supervisor_has_gone(house: House) -> N
     house.entrance.dismiss(0)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await process.handed.until_lost()
+
+
+async def test_connections_wait_while_every_process_is_behind(house: House) -> None:
+    processes = [house.process() for _ in range(2)]
+    await house.connect(2)
+    assert await house.taken(2) == [1, 1]
+    for process in processes:
+        process.get_stuck()
+    await house.connect(700)  # more than the channels have room for
+    await asyncio.sleep(0.1)
+    for process in processes:
+        process.handed.start(process._take)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert sum(await house.taken(702)) == 702

@@ -32,6 +32,11 @@ class StopSignals:
             # Not the loop's: it would not hear the second signal while something blocks it.
             signal.signal(number, self._on_signal)
 
+    @property
+    def has_come(self) -> bool:
+        """Whether a signal has come."""
+        return self.first is not None
+
     def started(self) -> None:
         """The service has started: from now on a signal is waited for."""
         self._starting = None

@@ -31,13 +31,16 @@ def supervise(configuration: Configuration) -> int:
 
 async def _supervise(configuration: Configuration) -> int:
     signals = StopSignals()
+    signals.started()  # a process cannot be started by halves: asyncio might wait for it for ever
     supervisor = Supervisor(configuration, [sys.executable, *sys.orig_argv[1:]])
     async with AsyncExitStack() as stack:
         url = configuration.store.url
         if not url:
             url = (await stack.enter_async_context(PrivateStore())).url
         supervisor.bind()
-        signals.started()
+        if signals.has_come:
+            complain("stopped before it was serving")
+            return 0
         told = asyncio.create_task(signals.wait(), name="signals")
         running = asyncio.create_task(supervisor.run(url), name="supervisor")
         stack.callback(told.cancel)
