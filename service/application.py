@@ -99,6 +99,13 @@ class Application:
         """Wait for what should not happen. Raises ListenerDiedError."""
         await self._servers.until_one_dies()
 
+    async def until_supervisor_is_lost(self) -> None:
+        """Wait until the process that accepts connections has gone; for ever if there is none."""
+        for handed in self._handed.values():
+            await handed.until_lost()
+            return
+        await asyncio.get_running_loop().create_future()
+
     async def become_lame_duck(self) -> None:
         """Answer as before but say NOT_SERVING, for as long as load balancers need to notice.
 

@@ -64,11 +64,6 @@ class Acceptor(Connections):
             close_socket(listening)
         self._listening.clear()
 
-    @override
-    async def until_lost(self) -> None:
-        """Wait for ever: there is nothing that could die."""
-        await asyncio.get_running_loop().create_future()
-
     def pause(self) -> None:
         """Let connections wait to be accepted, until `go_on`."""
         self._is_paused = True

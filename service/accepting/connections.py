@@ -37,6 +37,3 @@ class Connections(Protocol):
 
     async def stop(self) -> None:
         """Let no connection come any more; those that were made until now have been handed over."""
-
-    async def until_lost(self) -> None:
-        """Wait until no connection can come any more, although nobody has said `stop`."""

@@ -36,6 +36,8 @@ class HandedConnections(Connections):
         self._unsaid: list[Report] = []
         self._over = asyncio.Event()  # no further ones come, as it should be
         self._lost = asyncio.Event()
+        # Before this process is ready nothing can come but the end of the other one.
+        asyncio.get_running_loop().add_reader(channel, self._take)
 
     @property
     @override
@@ -49,7 +51,6 @@ class HandedConnections(Connections):
     @override
     def start(self, on_connection: OnConnection) -> None:
         self._on_connection = on_connection
-        asyncio.get_running_loop().add_reader(self._channel, self._take)
 
     @override
     def become_ready(self) -> None:
@@ -71,8 +72,8 @@ class HandedConnections(Connections):
             over.cancel()
             lost.cancel()
 
-    @override
     async def until_lost(self) -> None:
+        """Wait until no connection can come any more, although nobody has said `stop`."""
         await self._lost.wait()
 
     @property

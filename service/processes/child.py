@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.processes.entrance import Entrance
+    from service.processes.told import SharedConfiguration
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds until an ended process is started again
 _LASTED = 60.0  # seconds after which an end is not one of a row
@@ -43,15 +44,22 @@ class Child:
         command: starts it; what it is told follows.
         replica: its name among the replicas that share the index.
         entrances: where its connections come in.
+        configuration: of the service as a whole.
     """
 
     def __init__(
-        self, number: int, command: Sequence[str], replica: str, entrances: Sequence[Entrance]
+        self,
+        number: int,
+        command: Sequence[str],
+        replica: str,
+        entrances: Sequence[Entrance],
+        configuration: SharedConfiguration,
     ) -> None:
         self._number = number
         self._command = command
         self._replica = replica
         self._entrances = entrances
+        self._configuration = configuration
         self._process: asyncio.subprocess.Process | None = None
         self._restarts = 0
         self._is_stopping = asyncio.Event()
@@ -117,6 +125,7 @@ class Child:
                     descriptor=there.fileno(), addresses=tuple(entrance.addresses)
                 )
             told = Told(
+                configuration=self._configuration.descriptor,
                 number=self._number,
                 restarts=self._restarts,
                 replica=self._replica,
@@ -128,7 +137,7 @@ class Child:
                 *self._command,
                 "--process",
                 told.model_dump_json(),
-                pass_fds=[listener.descriptor for listener in listeners.values()],
+                pass_fds=[told.configuration, *(each.descriptor for each in listeners.values())],
                 start_new_session=True,
             )
             inherited.close()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.accepting import Channel
 
 _SAY_AGAIN_SECONDS = 0.1
+_STUCK_SECONDS = 1.0
 _MOST_UNTAKEN = 100  # connections that wait for a process: its channel has room for some 250
 
 _log = structlog.get_logger("kvatlas.service")
@@ -24,11 +25,41 @@ _log = structlog.get_logger("kvatlas.service")
 class _Behind:
     """A process behind an entrance."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number = number
         self.channel = channel
         self.is_ready = False
         self.connections = 0
         self.untaken = 0  # of those that were handed to it
+        self._waiting_since = 0.0
+        self._is_known_as_stuck = False
+
+    def hand(self, connection: socket.socket) -> None:
+        """Raises OSError: it has ended, or is stuck and takes none."""
+        self.channel.hand(connection)
+        self.connections += 1
+        self.untaken += 1
+        if self.untaken == 1:
+            self._waiting_since = asyncio.get_running_loop().time()
+
+    def has_taken(self, count: int) -> None:
+        """It has taken so many of those that were handed to it."""
+        self.untaken -= count
+        if count:
+            self._waiting_since = asyncio.get_running_loop().time()
+            self._is_known_as_stuck = False
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether connections have waited long for it, and none was taken meanwhile."""
+        waited = asyncio.get_running_loop().time() - self._waiting_since
+        return self.untaken > 0 and waited > _STUCK_SECONDS
+
+    def say_if_stuck(self) -> None:
+        """Log once that it is stuck."""
+        if self.is_stuck and not self._is_known_as_stuck:
+            self._is_known_as_stuck = True
+            _log.error("process_stuck", process=self.number, connections_waiting=self.untaken)
 
 
 class Entrance:
@@ -63,7 +94,7 @@ class Entrance:
     def admit(self, number: int) -> socket.socket:
         """Return what a process inherits to be handed connections."""
         here, there = channel()
-        self._behind[number] = _Behind(here)
+        self._behind[number] = _Behind(number, here)
         asyncio.get_running_loop().add_reader(here, self._read, number, here)
         return there
 
@@ -87,25 +118,26 @@ class Entrance:
     def _ready(self) -> list[_Behind]:
         """The processes that take connections, in the order in which they are asked.
 
-        One that is stuck has few connections, and does not take those that it is handed.
+        One that is stuck comes last: it has few connections, and does not take those that it is
+        handed.
         """
-        ready = [each for _, each in sorted(self._behind.items()) if each.is_ready]
+        ready = [each for each in self._behind.values() if each.is_ready]
         if self._spreads:
-            ready.sort(key=lambda each: (each.untaken, each.connections))
-        return ready
+            return sorted(ready, key=lambda each: (each.is_stuck, each.untaken, each.connections))
+        return sorted(ready, key=lambda each: (each.is_stuck, each.number))
 
     def _with_room(self) -> list[_Behind]:
         return [each for each in self._ready() if each.untaken < _MOST_UNTAKEN]
 
     def _on_connection(self, _where: Hashable, connection: socket.socket) -> None:
         with connection:
+            for behind in self._behind.values():
+                behind.say_if_stuck()
             for behind in self._with_room():
                 try:
-                    behind.channel.hand(connection)
-                except OSError:  # it has ended, or is stuck and takes none
+                    behind.hand(connection)
+                except OSError:
                     continue
-                behind.connections += 1
-                behind.untaken += 1
                 if behind.untaken == _MOST_UNTAKEN:
                     self._look()
                 return
@@ -123,7 +155,7 @@ class Entrance:
             self._look()
             return
         behind.connections -= reports.count(Report.CLOSED)
-        behind.untaken -= reports.count(Report.TAKEN)
+        behind.has_taken(reports.count(Report.TAKEN))
         if Report.READY in reports:
             behind.is_ready = True
             self.have_been_ready.add(number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.processes.child import Child
 from service.processes.entrance import Entrance
+from service.processes.told import SharedConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,9 @@ class Supervisor:
             self._entrances.append(self.admin)
         self._timers: list[asyncio.TimerHandle] = []
         name = configuration.store.replica_name
+        self._shared = SharedConfiguration(configuration)
         self._children = [
-            Child(number, command, f"{name}-{number}", self._entrances)
+            Child(number, command, f"{name}-{number}", self._entrances, self._shared)
             for number in range(configuration.processes)
         ]
 
@@ -63,6 +65,7 @@ class Supervisor:
                 entrance.close()
             for timer in self._timers:
                 timer.cancel()
+            self._shared.close()
         failures = [failure for run in runs if (failure := run.exception()) is not None]
         if failures:
             raise failures[0]

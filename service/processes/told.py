@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import socket
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict
 
 from service.accepting import Channel, HandedConnections
-
-if TYPE_CHECKING:
-    from service.config import Configuration
+from service.config import Configuration
 
 
 class ToldListener(BaseModel):
@@ -24,11 +25,42 @@ class ToldListener(BaseModel):
     """Where they are made."""
 
 
+class SharedConfiguration:
+    """The configuration as the supervisor has read it, in a file without a name.
+
+    A process that starts later must not read it anew: files, and the environment, may have changed,
+    and it contains secrets, which a command line would show.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._file = _unnamed_file()
+        values = {name: getattr(configuration, name) for name in type(configuration).model_fields}
+        self._file.write(pickle.dumps((values, configuration.model_fields_set)))
+        self._file.flush()
+
+    @property
+    def descriptor(self) -> int:
+        """What a process inherits to read it."""
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Forget it."""
+        self._file.close()
+
+
+def _unnamed_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("kvatlas"), "wb")
+    return tempfile.TemporaryFile()
+
+
 class Told(BaseModel):
     """What one of several processes needs to know."""
 
     model_config = ConfigDict(frozen=True)
 
+    configuration: int
+    """Descriptor of the `SharedConfiguration`."""
     number: int
     """Of the process: 0 for the first one."""
     restarts: int
@@ -48,12 +80,17 @@ class Told(BaseModel):
             for name, listener in self.listeners.items()
         }
 
-    def configured(self, configuration: Configuration) -> Configuration:
+    def configured(self) -> Configuration:
         """Return the configuration of this process.
 
         Each has a name and a port for metrics of its own. Only the first one binds sources: pods
         that connect there are heard by one process.
         """
+        size = os.fstat(self.configuration).st_size
+        # The position in the file is common to all processes.
+        content = os.pread(self.configuration, size, 0)
+        values, given = pickle.loads(content)  # noqa: S301 - the supervisor's
+        configuration = Configuration.model_construct(given, **values)
         number = self.number
         store = {"url": self.store_url, "replica": self.replica}
         traces = {"instance": f"{configuration.traces.instance_name}-{number}"}

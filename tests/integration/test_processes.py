@@ -347,6 +347,39 @@ def test_a_process_that_cannot_start_ends_those_that_have() -> None:
             assert process.wait(DEADLINE_SECONDS) == 1
 
 
+async def test_a_process_that_starts_again_has_the_configuration_of_the_others(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "kvatlas.toml"
+    file.write_text("[index]\nblock_size = 32\n")
+    service = await asyncio.to_thread(Processes, "--config", str(file))
+    file.write_text("this is no configuration")
+    pid = service.pids()[1]
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(service.until, lambda: service.pids()[1] != pid)
+    await asyncio.to_thread(service.until, lambda: _serves(service, 1))
+    await asyncio.to_thread(service.stop)
+
+
+async def test_processes_that_start_end_when_the_supervisor_is_killed() -> None:
+    command = [
+        *(*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"),
+        *("--admin-listen=", "--metrics-listen=", "--log-format=json"),
+    ]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    pids: list[int] = []
+    while len(pids) < 2:
+        line = json.loads(await process.stderr.readline())
+        if line["event"] == "process_started":
+            pids.append(line["pid"])
+    process.kill()
+    rest = await process.stderr.read()  # until nobody can write any more
+    await process.wait()
+    assert not any(map(is_alive, pids))
+    assert rest.count(b"supervisor_lost") == 2
+
+
 async def test_a_store_of_their_own_that_ends_is_started_again_and_written_anew(
     service: Processes, pod: Publisher, stack: AsyncExitStack
 ) -> None:

@@ -7,9 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 from support.deadlines import DEADLINE_SECONDS
 
 from service.accepting import Channel, HandedConnections
+from service.processes import entrance
 from service.processes.entrance import Entrance
 
 
@@ -39,6 +41,9 @@ class Process:
 
     def get_stuck(self) -> None:
         asyncio.get_running_loop().remove_reader(self.handed._channel)
+
+    def recover(self) -> None:
+        asyncio.get_running_loop().add_reader(self.handed._channel, self.handed._take)
 
     def end(self) -> None:
         self.get_stuck()
@@ -183,6 +188,30 @@ async def test_connections_wait_while_every_process_is_behind(house: House) -> N
     await house.connect(700)  # more than the channels have room for
     await asyncio.sleep(0.1)
     for process in processes:
-        process.handed.start(process._take)
+        process.recover()
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert sum(await house.taken(702)) == 702
+
+
+async def test_a_stuck_process_keeps_no_operator_from_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entrance, "_STUCK_SECONDS", 0.2)
+    house = House(spreads=False)
+    stuck, well = house.process(), house.process()
+    await house.connect()
+    assert await house.taken(1) == [1, 0]
+    stuck.get_stuck()
+    with capture_logs() as logged:
+        await house.connect()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not house.entrance._behind[0].is_stuck:
+                await asyncio.sleep(0.01)  # noqa: ASYNC110 - it is a question of time
+        await house.connect(4)
+        await well.until_taken(4)
+    assert [line for line in logged if line["event"] == "process_stuck"] == [
+        {"event": "process_stuck", "log_level": "error", "process": 0, "connections_waiting": 1}
+    ]
+    stuck.recover()
+    assert await house.taken(6) == [2, 4]
+    await house.close()

@@ -7,6 +7,8 @@ import gc
 import signal
 from typing import TYPE_CHECKING
 
+import structlog
+
 from kvevents import SubscribeError, raise_descriptor_limit
 from service.application import Application
 from service.cli.serving.signals import StopSignals
@@ -26,6 +28,8 @@ _START_ERRORS = (
     *(DiscoveryError, ListenError, SnapshotError),
     *(StoreError, SubscribeError, TokenizationError),
 )
+_log = structlog.get_logger("kvatlas.service")
+
 _COLLECTIONS = (700, 10, 100)  # ten times fewer full ones: each may hold calls up for 10 ms
 
 
@@ -34,16 +38,15 @@ def run(configuration: Configuration) -> int:
     return _run(configuration, None)
 
 
-def run_process(configuration: Configuration, told: str) -> int:
+def run_process(told: str) -> int:
     """Run one of several processes. Returns the exit status.
 
-    Args:
-        configuration: of the service as a whole.
-        told: by the supervisor.
+    told: by the supervisor.
     """
     process = Told.model_validate_json(told)
+    configuration = process.configured()
     configure_logs(configuration.log, process=process.number)
-    return _run(process.configured(configuration), process)
+    return _run(configuration, process)
 
 
 def _run(configuration: Configuration, process: Told | None) -> int:
@@ -61,8 +64,10 @@ def _run(configuration: Configuration, process: Told | None) -> int:
 
 async def _serve_until_signalled(configuration: Configuration, told: Told | None) -> None:
     signals = StopSignals()
+    made = Application(configuration, told)
+    orphaned = asyncio.create_task(_end_with_supervisor(made, signals), name="supervisor")
     try:
-        async with Application(configuration, told) as application:
+        async with made as application:
             signals.started()
             gc.freeze()  # the collector need not look through all that the start has made
             gc.set_threshold(*_COLLECTIONS)
@@ -71,6 +76,15 @@ async def _serve_until_signalled(configuration: Configuration, told: Told | None
         if signals.first is None:
             raise
         complain("stopped before it was serving")
+    finally:
+        orphaned.cancel()
+
+
+async def _end_with_supervisor(application: Application, signals: StopSignals) -> None:
+    """Stop when no connection can come any more; nobody else would end this process."""
+    await application.until_supervisor_is_lost()
+    _log.error("supervisor_lost", detail="this process ends: nobody hands it connections")
+    signals.stop()
 
 
 async def _until_told(application: Application, signals: StopSignals) -> None:

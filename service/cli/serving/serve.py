@@ -18,14 +18,14 @@ _log = structlog.get_logger("kvatlas.service")
 
 def serve(options: Options) -> int:
     """Run the service until a signal ends it. Returns the exit status."""
+    if options.process is not None:  # one of several: the supervisor has read the configuration
+        from service.cli.serving.running import run_process
+
+        return run_process(options.process)
     configured = loaded(options)
     if configured is None:
         return 2
     configuration = configured.settings
-    if options.process is not None:
-        from service.cli.serving.running import run_process
-
-        return run_process(configuration, options.process)
     configure_logs(configuration.log)
     for ignored in ignored_variables():
         _log.warning("variable_ignored", detail=ignored)

@@ -41,6 +41,12 @@ class StopSignals:
         """The service has started: from now on a signal is waited for."""
         self._starting = None
 
+    def stop(self) -> None:
+        """Do as if a first signal had come from a terminal."""
+        if self.first is None:
+            self.first = signal.SIGINT
+            self._tell()
+
     async def wait(self) -> None:
         """Wait for the first signal."""
         await self._told.wait()

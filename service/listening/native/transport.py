@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ class NativeTransport:
         self._server.start()
 
     async def until_it_dies(self) -> None:
-        """Wait until no connections come any more: there is no task that could die."""
-        await self._connections.until_lost()
+        """Wait for ever: there is no task that could die."""
+        await asyncio.get_running_loop().create_future()
 
     async def stop(self, seconds: float) -> None:
         """End in order: no further calls, calls in progress, connections."""
