@@ -205,8 +205,8 @@ async def test_a_stuck_process_keeps_no_operator_from_the_next_one(
     with capture_logs() as logged:
         await house.connect()
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not house.entrance._behind[0].is_stuck:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - it is a question of time
+            while not house.entrance._behind[0].is_stuck:  # noqa: ASYNC110 - a question of time
+                await asyncio.sleep(0.01)
         await house.connect(4)
         await well.until_taken(4)
     assert [line for line in logged if line["event"] == "process_stuck"] == [
