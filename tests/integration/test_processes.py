@@ -376,7 +376,7 @@ async def test_processes_that_start_end_when_the_supervisor_is_killed() -> None:
     process.kill()
     rest = await process.stderr.read()  # until nobody can write any more
     await process.wait()
-    assert not any(map(is_alive, pids))
+    await until_dead(pids)
     assert rest.count(b"supervisor_lost") == 2
 
 

@@ -18,6 +18,13 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", autouse=True)
+async def _one_event_loop() -> AsyncIterator[None]:
+    """The tests of a module share an event loop: gRPC's core tells it of calls of earlier tests."""
+    yield
+    await until_grpc_is_idle()
+
+
 @pytest.fixture
 async def server(transport: str, request: pytest.FixtureRequest) -> AsyncIterator[EchoServer]:
     """A listener as `@pytest.mark.settings(...)` configures it."""
