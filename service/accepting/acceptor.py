@@ -12,6 +12,8 @@ from service.accepting.connections import Connections
 from service.accepting.sockets import close_socket, listening_sockets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.accepting.connections import OnConnection
 
 _RETRY_SECONDS = 0.1  # after a connection cannot be accepted, as with too many open files
@@ -40,7 +42,7 @@ class Acceptor(Connections):
         return 0 if bound[0].family == socket.AF_UNIX else int(name[1])
 
     @override
-    def start(self, on_connection: OnConnection) -> None:
+    def start(self, on_connection: OnConnection, on_lost: Callable[[], None]) -> None:
         self._on_connection = on_connection
         for listening in self._listening:
             self._resume(listening)

@@ -26,8 +26,11 @@ class Connections(Protocol):
             The port; 0 for a path. Raises OSError.
         """
 
-    def start(self, on_connection: OnConnection) -> None:
-        """Hand connections over from now on."""
+    def start(self, on_connection: OnConnection, on_lost: Callable[[], None]) -> None:
+        """Hand connections over from now on.
+
+        on_lost: is told of each connection for which this process had no descriptor.
+        """
 
     def become_ready(self) -> None:
         """Say that calls are answered from now on."""

@@ -11,7 +11,7 @@ from service.accepting.channel import ChannelClosedError, Report
 from service.accepting.connections import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from service.accepting.channel import Channel
     from service.accepting.connections import OnConnection
@@ -29,6 +29,7 @@ class HandedConnections(Connections):
     """
 
     _on_connection: OnConnection
+    _on_lost: Callable[[], None]
 
     def __init__(self, channel: Channel, addresses: Sequence[str]) -> None:
         self._channel = channel
@@ -49,8 +50,8 @@ class HandedConnections(Connections):
         raise NotImplementedError  # the addresses are bound
 
     @override
-    def start(self, on_connection: OnConnection) -> None:
-        self._on_connection = on_connection
+    def start(self, on_connection: OnConnection, on_lost: Callable[[], None]) -> None:
+        self._on_connection, self._on_lost = on_connection, on_lost
 
     @override
     def become_ready(self) -> None:
@@ -91,6 +92,7 @@ class HandedConnections(Connections):
                 return
             except OSError:  # too many open files: the operating system has closed it
                 self._say(Report.TAKEN, Report.CLOSED)
+                self._on_lost()
                 continue
             if connection is None:
                 self._end(self._over)

@@ -89,7 +89,7 @@ class Entrance:
             bound = bind(self.name, address, self._acceptor.bind, may_move=may_move)
             self.addresses.append(bound)
         self._acceptor.pause()
-        self._acceptor.start(self._on_connection)
+        self._acceptor.start(self._on_connection, _nothing_lost)
 
     def admit(self, number: int) -> socket.socket:
         """Return what a process inherits to be handed connections."""
@@ -180,3 +180,7 @@ class Entrance:
             asyncio.get_running_loop().call_later(_SAY_AGAIN_SECONDS, self._say_no_more, behind)
         except OSError:  # it has ended
             return
+
+
+def _nothing_lost() -> None:
+    """Without descriptors connections wait to be accepted."""

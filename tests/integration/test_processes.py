@@ -150,6 +150,17 @@ async def until_known(
         raise AssertionError(f"the last answer is {answer}") from None
 
 
+async def knowing(
+    stack: AsyncExitStack, service: Processes, pod: Publisher, count: int
+) -> list[grpc.aio.Channel]:
+    """Channels to processes that know the pod's first blocks."""
+    pod.send(frame(0, block_stored(TOKENS)))
+    made = await channels(stack, service.address, count)
+    for channel in made:
+        await until_known(channel)
+    return made
+
+
 @pytest.fixture
 async def pod(service: Processes) -> AsyncIterator[Publisher]:
     with zmq.Context() as context:
@@ -162,10 +173,7 @@ async def pod(service: Processes) -> AsyncIterator[Publisher]:
 async def test_every_process_answers_from_one_index(
     service: Processes, pod: Publisher, stack: AsyncExitStack
 ) -> None:
-    pod.send(frame(0, block_stored(TOKENS)))
-    made = await channels(stack, service.address, 6)
-    for channel in made:
-        await until_known(channel)
+    made = await knowing(stack, service, pod, 6)
     before = [service.calls(process) for process in range(2)]
     assert all(before)
     for channel in made:
@@ -183,10 +191,7 @@ async def test_every_process_answers_from_one_index(
 async def test_a_process_that_is_killed_is_started_again(
     service: Processes, pod: Publisher, stack: AsyncExitStack, number: int
 ) -> None:
-    pod.send(frame(0, block_stored(TOKENS)))
-    made = await channels(stack, service.address, 2)
-    for channel in made:
-        await until_known(channel)
+    made = await knowing(stack, service, pod, 2)
     pid = service.pids()[number]
     os.kill(pid, signal.SIGKILL)
     (fresh,) = await channels(stack, service.address, 1)
@@ -246,6 +251,16 @@ async def test_a_signal_ends_all_processes_and_the_store_of_their_own(
     assert status == 0
     assert rest.count('"stopped"') == 2
     await until_dead(pids)
+
+
+async def test_a_signal_to_all_processes_at_once_lets_each_drain() -> None:
+    service = await asyncio.to_thread(Processes, lame_duck_seconds="0.5")
+    for pid in service.pids().values():
+        os.kill(pid, signal.SIGTERM)
+    status, rest = await asyncio.to_thread(service.stop)
+    assert status == 0
+    assert rest.count('"stopped"') == 2
+    assert "second signal" not in rest
 
 
 async def test_no_call_fails_while_the_service_stops(stack: AsyncExitStack) -> None:
@@ -383,10 +398,7 @@ async def test_processes_that_start_end_when_the_supervisor_is_killed() -> None:
 async def test_a_store_of_their_own_that_ends_is_started_again_and_written_anew(
     service: Processes, pod: Publisher, stack: AsyncExitStack
 ) -> None:
-    pod.send(frame(0, block_stored(TOKENS)))
-    made = await channels(stack, service.address, 2)
-    for channel in made:
-        await until_known(channel)
+    made = await knowing(stack, service, pod, 2)
     (store,) = (
         pid for pid, name in descendants(service.process.pid).items() if name.endswith("-server")
     )

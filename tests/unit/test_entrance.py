@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -23,11 +25,22 @@ class Process:
         self.handed = HandedConnections(Channel(there), entrance.addresses)
         self.taken: list[socket.socket] = []
         self._more = asyncio.Event()
-        self.handed.start(self._take)
+        self.lost = 0
+        self.handed.start(self._take, self._lose)
 
     def _take(self, _where: object, connection: socket.socket) -> None:
         self.taken.append(connection)
         self._more.set()
+
+    def _lose(self) -> None:
+        self.lost += 1
+        self._more.set()
+
+    async def until_lost(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while self.lost < count:
+                self._more.clear()
+                await self._more.wait()
 
     async def until_taken(self, count: int) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -215,3 +228,30 @@ async def test_a_stuck_process_keeps_no_operator_from_the_next_one(
     stuck.recover()
     assert await house.taken(6) == [2, 4]
     await house.close()
+
+
+async def test_a_connection_without_a_descriptor_is_counted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = house.process()
+
+    received = socket.recv_fds
+
+    def without(*arguments: Any) -> tuple[bytes, list[int], int, Any]:
+        """What the operating system leaves of it."""
+        message, descriptors, flags, address = received(*arguments)
+        for each in descriptors:
+            os.close(each)
+        return message, [], flags, address
+
+    for connections in (1, 2):
+        process.get_stuck()
+        await house.connect()
+        await asyncio.sleep(0)
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "recv_fds", without)
+            process.recover()
+            await process.until_lost(connections)
+    await house.connect()
+    await process.until_taken(1)
+    assert process.lost == 2

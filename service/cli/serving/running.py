@@ -63,7 +63,7 @@ def _run(configuration: Configuration, process: Told | None) -> int:
 
 
 async def _serve_until_signalled(configuration: Configuration, told: Told | None) -> None:
-    signals = StopSignals()
+    signals = StopSignals(second_ends=told is None)
     made = Application(configuration, told)
     orphaned = asyncio.create_task(_end_with_supervisor(made, signals), name="supervisor")
     try:

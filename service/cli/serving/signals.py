@@ -20,9 +20,15 @@ class StopSignals:
     """What the process has been told, from now on. Made by the task that starts the service.
 
     Until `started` is called a signal cancels that task.
+
+    Args:
+        second_ends: whether a second signal ends the process at once. One of several processes may
+            get the first one twice: from whoever stops them all, and from the supervisor, which
+            kills it if that is told twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, second_ends: bool = True) -> None:
+        self._second_ends = second_ends
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
         self._told = asyncio.Event()
@@ -55,6 +61,8 @@ class StopSignals:
         if self.first is None:
             self.first = number
             self._loop.call_soon_threadsafe(self._tell)
+            return
+        if not self._second_ends:
             return
         kill_children()
         sys.stderr.write("kvatlas: ended at once by a second signal\n")

@@ -63,7 +63,7 @@ class Http2Server:
 
     def start(self) -> None:
         """Answer connections from now on."""
-        self._made.start(self._begin)
+        self._made.start(self._begin, partial(self._on_closed, "descriptors"))
 
     async def stop_accepting(self) -> None:
         """Take no further connections; tell the clients there are to go."""
