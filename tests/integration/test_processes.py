@@ -266,22 +266,25 @@ async def test_a_signal_to_all_processes_at_once_lets_each_drain() -> None:
 async def test_no_call_fails_while_the_service_stops(stack: AsyncExitStack) -> None:
     service = await asyncio.to_thread(Processes, lame_duck_seconds="0.5")
     made = await channels(stack, service.address, 4)
-    outcomes = []
+    outcomes, gone_at = [], []
 
     async def call(channel: grpc.aio.Channel) -> None:
         score = scoring_pb2_grpc.ScoringServiceStub(channel).Score
         while True:
             code = await score(score_request(TOKENS), timeout=DEADLINE_SECONDS).code()
             if code == grpc.StatusCode.UNAVAILABLE:
-                return  # the service has gone
+                gone_at.append(time.monotonic())  # the service has gone
+                return
             outcomes.append(code)
 
     calls = asyncio.gather(*map(call, made))
+    told_at = time.monotonic()
     status, _ = await asyncio.to_thread(service.stop)
     await calls
     assert status == 0
     assert set(outcomes) == {grpc.StatusCode.NOT_FOUND}  # no pod has this model
     assert len(outcomes) > 100
+    assert min(gone_at) >= told_at + 0.5  # not before the lame duck has ended
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.02])
