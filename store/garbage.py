@@ -79,8 +79,7 @@ class GarbageCollector:
             return
         for holder_id in retired:
             owned.retired_bits.pop(holder_id, None)
-        owned.last_written = None  # so that no later owner finds these bits retired
-        self._writer.wake()
+        self._writer.write_again(owned.worker)  # so that no later owner finds these bits retired
         await self._writer.flushed(owned.worker)
         if self._is_current(owned, generation):
             labels = [owned.bit_label(holder_id) for holder_id in retired]

@@ -81,7 +81,7 @@ class BatchMaker:
         if not self._is_ready(owned):
             return
         try:
-            news = drain_worker(self._index, self._streams, owned.worker)
+            news = drain_worker(self._index, self._streams, owned)
             made.append(make_write_batch(self._store.layout, self._replica, owned, news))
         except Exception as error:  # noqa: BLE001 - no other worker must wait for this one
             self._fail(owned, error)
@@ -90,7 +90,7 @@ class BatchMaker:
         """Add what to write of a worker that was cleared, see `stale_rows`."""
         if not self._is_ready(owned):
             return
-        news = drain_worker(self._index, self._streams, owned.worker)
+        news = drain_worker(self._index, self._streams, owned)
         names = array("Q") if news.changes is None else news.changes.names
         live, batch = set(news.holder_ids.ids.values()), None
         try:

@@ -56,6 +56,10 @@ class OwnedWorker:
     """Registry that allocated the bits; empty before the first."""
     last_written: TrustStatus | None = None
     """Status in the store; None has the next round write in any case."""
+    writes_requested: int = 0
+    """How often something beside the blocks and the status was to be written."""
+    writes_done: int = 0
+    """How many of these requests the store has confirmed."""
     record: WorkerRecord | None = None
     """The record in the store."""
     in_doubt: bool = False
@@ -118,11 +122,14 @@ class OwnedWorker:
 
     # Answers
 
-    def conclude(self, record: WorkerRecord, home: Any, others: dict[int, Any]) -> Outcome:
+    def conclude(
+        self, record: WorkerRecord, requests: int, home: Any, others: dict[int, Any]
+    ) -> Outcome:
         """Remember what the store has confirmed.
 
         Args:
             record: as written.
+            requests: `writes_requested` as of that write.
             home: answer of the worker's home, or the StoreError in its place.
             others: answers of the other shards written to, likewise.
         """
@@ -138,6 +145,7 @@ class OwnedWorker:
             self.revision += 1
             self.shard_stamps = record.shard_stamps
             self.last_written, self.record = record.status, record
+            self.writes_done = requests
             self.in_doubt = False
             return Outcome(requeue=bool(failed), failure=failed[0] if failed else None)
         if self.in_doubt and home[1] == str(self.revision + 1).encode():

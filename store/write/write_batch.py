@@ -42,10 +42,13 @@ class WorkerChanges(NamedTuple):
     status: TrustStatus
     stream: dict[str, Any] | None
     """The stream as dumped for the next owner; None if no other owner can resume it."""
+    requests: int
+    """`OwnedWorker.writes_requested` as of now."""
 
 
-def drain_worker(index: ReplicatedIndex, streams: Streams, worker: Worker) -> WorkerChanges:
+def drain_worker(index: ReplicatedIndex, streams: Streams, owned: OwnedWorker) -> WorkerChanges:
     """Take from the index what has changed of a worker, up to a limit."""
+    worker, requests = owned.worker, owned.writes_requested
     changes = index.drain_changes(worker, _MAX_CHANGES)
     status, stream = streams.trust_status(worker), None
     if index.pending_count(worker):  # the next round writes the rest
@@ -54,7 +57,8 @@ def drain_worker(index: ReplicatedIndex, streams: Streams, worker: Worker) -> Wo
         stream = streams.dump(worker)
     # A copy: events may change the ids before the batch is made.
     holder_ids = (index.holder_ids_of(worker) or StableHolderIds()).copy()
-    return WorkerChanges(index.layout_of(worker), holder_ids, changes, status, stream)
+    layout = index.layout_of(worker)
+    return WorkerChanges(layout, holder_ids, changes, status, stream, requests)
 
 
 class WriteBatch(NamedTuple):
@@ -66,6 +70,8 @@ class WriteBatch(NamedTuple):
     """Of blocks that lose the bits of released holder ids, see `stale_rows`."""
     record: WorkerRecord
     """As the store will have it."""
+    requests: int
+    """`OwnedWorker.writes_requested` as of this write."""
     other_shards: list[int]
     calls: list[Call]
     """One to the home, then one to each of `other_shards`."""
@@ -116,7 +122,8 @@ def make_write_batch(
     calls = [_flush(owned, news, record, at_home).at(home)]
     for shard, bits_there in by_shard.items():
         calls.append(_write_bits(owned, shard, revision, bits_there).at(shard))
-    return WriteBatch(owned, news.changes, stale_keys, record, list(by_shard), calls)
+    shards = list(by_shard)
+    return WriteBatch(owned, news.changes, stale_keys, record, news.requests, shards, calls)
 
 
 def _flush(

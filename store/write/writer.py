@@ -117,7 +117,7 @@ class Writer:
         """Write the state of a worker's stream again, though nothing else may have changed."""
         owned = self.owned.get(worker)
         if owned is not None:
-            owned.last_written = None
+            owned.writes_requested += 1
             self.wake()
 
     def wake(self) -> None:
@@ -186,6 +186,7 @@ class Writer:
             bool(pending)
             or owned.needs_rewrite
             or owned.in_doubt
+            or owned.writes_done != owned.writes_requested
             or self._streams.trust_status(owned.worker) != owned.last_written
         )
 
@@ -259,7 +260,7 @@ class Writer:
 
     def _conclude(self, batch: WriteBatch, home: Any, others: list[Any]) -> None:
         by_shard = dict(zip(batch.other_shards, others, strict=True))
-        outcome = batch.owned.conclude(batch.record, home, by_shard)
+        outcome = batch.owned.conclude(batch.record, batch.requests, home, by_shard)
         if outcome.requeue:
             batch.requeue(self._index)
         if outcome.failure is not None:

@@ -12,6 +12,7 @@ from support.stores.replicated import IndexReplica, index_replicas
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, Worker, model_scope
+from store.records import HandoverState
 from store.scripts import ReadRows
 
 if TYPE_CHECKING:
@@ -127,6 +128,32 @@ async def test_a_changed_trust_status_is_written_without_any_block(owner: IndexR
     owner.steps[A] = 99  # `as_of` of the worker's trust status
     await owner.write_all()
     assert owner.writer.owned[A].revision == revision + 1
+
+
+async def test_a_write_under_way_does_not_count_for_what_is_requested_meanwhile(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a note for the next owner is in the state that it finds."""
+    call_all, written, notes = owner.store.call_all, list[str](), ["none"]
+
+    def dump(_: Worker) -> dict[str, Any]:
+        written.append(notes[-1])
+        return {"note": notes[-1]}
+
+    async def call_while_a_note_comes(calls: Any) -> Any:
+        answers = await call_all(calls)
+        if written == ["none"]:
+            notes.append("kept")
+            owner.writer.write_again(A)
+        return answers
+
+    monkeypatch.setattr(owner, "dump", dump)
+    monkeypatch.setattr(owner.store, "call_all", call_while_a_note_comes)
+    store(owner, 0, 10)
+    await owner.write_all()
+    state = HandoverState.unpack(await owner.store.handover_state(A))
+    assert state.stream == {"note": "kept"}
+    assert written == ["none", "kept"]
 
 
 async def test_every_write_of_a_worker_has_the_next_revision(owner: IndexReplica) -> None:
