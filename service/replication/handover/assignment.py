@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from service.replication.membership import Membership
     from store import Follower, WorkerOwnership
 
-_OVERLAP_SECONDS = 3.0  # the next owner has so long to keep frames
+_OVERLAP_SECONDS = 15.0  # the next owner has so long to find the source, and to keep frames
+_LEAVING_OVERLAP_SECONDS = 3.0  # the same where this replica leaves
 _BOUND_OVERLAP_SECONDS = 1.5  # of idle workers that connect here no frame comes that could be kept
 
 _log = structlog.get_logger("kvatlas.service")
@@ -56,6 +57,10 @@ class SourceAssignment:
         self._requests = requests
         self._follower = follower
         self._ownership = ownership
+
+    def begin_leaving(self) -> None:
+        """Give the next owners time from now on, however long they have had it already."""
+        self._handed_over_since.clear()
 
     async def assign_sources(self) -> None:
         """Listen to this replica's sources, and to no others. Raises StoreError.
@@ -108,8 +113,7 @@ class SourceAssignment:
         self._requests.handed_over.add(source)
         self._refuse(lambda of: of is source)
         since = self._handed_over_since.setdefault(source, time.monotonic())
-        longest = _BOUND_OVERLAP_SECONDS if source.bind else _OVERLAP_SECONDS
-        is_over = not next_ones or time.monotonic() - since > longest
+        is_over = not next_ones or time.monotonic() - since > self._overlap_seconds(source)
         successors = {
             worker: self._waiting.successor_of(worker, next_ones)
             for worker in self._workers_of(source)
@@ -120,6 +124,11 @@ class SourceAssignment:
             self._requests.handed_over.discard(source)
             self._handed_over_since.pop(source, None)
         return failure
+
+    def _overlap_seconds(self, source: Source) -> float:
+        if source.bind:
+            return _BOUND_OVERLAP_SECONDS
+        return _LEAVING_OVERLAP_SECONDS if self._membership.is_leaving else _OVERLAP_SECONDS
 
     def _workers_of(self, source: Source) -> list[Worker]:
         """The workers of this replica that publish through a source."""

@@ -50,6 +50,7 @@ class Leaving:
         if not self._has_begun:
             self._has_begun = True
             await self._loops.stop("assign", "report")
+            self._assignment.begin_leaving()
             self._loops.start(_LOOP, self._run)
 
     async def finish(self) -> None:
