@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import shutil
 import signal
@@ -337,9 +338,17 @@ def last_frame(path: Path) -> int:
     return int(stream["life"]["last"])
 
 
+def written_at(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 async def kill(directory: Path, times: int) -> None:
     """Kill -9 in the middle of a write: what is there is whole, no older, and true."""
-    path, middle = directory / "snapshot", directory / "snapshot.new"
+    path, middle, before = (directory / name for name in ("snapshot", "snapshot.new", "before"))
     source = random.Random(times)
     killed = 0
     async with pod() as faulty:
@@ -357,20 +366,21 @@ async def kill(directory: Path, times: int) -> None:
         """)
         for tokens in range(0, 100_000, 2_000):
             faulty.engine.serve(Prompt(tuple(range(tokens, tokens + 2_000))))
+        prompts = itertools.count(1_000_000, SIZE * 6)
         while killed < times:
+            left = written_at(middle)
             process = ServiceProcess("--config", str(config), binds=False)
             await faulty.until_subscribed()
-            await serve(faulty, source.choice(PROMPTS))
-            for awaited in (path, middle):
-                async with asyncio.timeout(DEADLINE_SECONDS):
-                    while not await asyncio.to_thread(awaited.exists):
-                        pass
-            before = last_frame(path)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not path.exists() or written_at(middle) in (None, left):
+                    first = next(prompts)  # what has not changed is not written
+                    await serve(faulty, Prompt(tuple(range(first, first + SIZE * 6))))
+            shutil.copyfile(path, before)  # to be read later: what is being written would be done
             for _ in range(source.randrange(200)):
                 middle.exists()
             process.stop(signal.SIGKILL)
-            killed += middle.exists()
-            assert last_frame(path) >= before
+            killed += written_at(middle) not in (None, left)
+            assert last_frame(path) >= last_frame(before)
         async with running_service(configured(faulty, path)) as service:
             await caught_up(service, faulty)
             check(await scores(service, faulty))
