@@ -20,6 +20,8 @@ class Report(IntEnum):
 
     READY = ord("r")
     """It answers calls."""
+    ALIVE = ord("a")
+    """It still does; said once a second."""
     TAKEN = ord("t")
     """It has taken a connection that was handed to it."""
     CLOSED = ord("x")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TAKEN_A_STEP = 100
 _SAY_AGAIN_SECONDS = 0.1
+_ALIVE_SECONDS = 1.0
 
 
 class HandedConnections(Connections):
@@ -56,6 +57,7 @@ class HandedConnections(Connections):
     @override
     def become_ready(self) -> None:
         self._say(Report.READY)
+        asyncio.get_running_loop().call_later(_ALIVE_SECONDS, self._say_alive)
 
     @override
     def closed(self) -> None:
@@ -100,6 +102,12 @@ class HandedConnections(Connections):
             self._say(Report.TAKEN)
             connection.settimeout(0)
             self._on_connection(self, connection)
+
+    def _say_alive(self) -> None:
+        if not self._is_over:
+            if not self._unsaid:  # else it is said with what waits
+                self._say(Report.ALIVE)
+            asyncio.get_running_loop().call_later(_ALIVE_SECONDS, self._say_alive)
 
     def _end(self, how: asyncio.Event) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)

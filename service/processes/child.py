@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds until an ended process is started again
 _LASTED = 60.0  # seconds after which an end is not one of a row
+_ABORT_SECONDS = 2.0  # to say where it is stuck
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -94,6 +95,14 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
+    def abort(self) -> None:
+        """End a process that is stuck, which says where; it is started again."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGABRT)
+        asyncio.get_running_loop().call_later(_ABORT_SECONDS, _kill, process)
+
     def kill(self) -> None:
         """End it at once."""
         self.stop(signal.SIGKILL)
@@ -145,3 +154,8 @@ class Child:
             if self._is_stopping.is_set():  # meanwhile
                 process.terminate()
             return await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SAY_AGAIN_SECONDS = 0.1
 _STUCK_SECONDS = 1.0
+_SILENT_STUCK_SECONDS = 3  # a process says once a second that it is alive
+_SILENT_LOST_SECONDS = 30
 _MOST_UNTAKEN = 100  # connections that wait for a process: its channel has room for some 250
 
 _log = structlog.get_logger("kvatlas.service")
@@ -32,6 +34,7 @@ class _Behind:
         self.connections = 0
         self.untaken = 0  # of those that were handed to it
         self._waiting_since = 0.0
+        self._silent_seconds = 0
         self._is_known_as_stuck = False
 
     def hand(self, connection: socket.socket) -> None:
@@ -42,18 +45,26 @@ class _Behind:
         if self.untaken == 1:
             self._waiting_since = asyncio.get_running_loop().time()
 
-    def has_taken(self, count: int) -> None:
-        """It has taken so many of those that were handed to it."""
+    def has_spoken(self, count: int) -> None:
+        """It has said something; it has taken so many of those that were handed to it."""
         self.untaken -= count
         if count:
             self._waiting_since = asyncio.get_running_loop().time()
-            self._is_known_as_stuck = False
+        self._silent_seconds = 0
+        self._is_known_as_stuck &= self.is_stuck
+
+    def is_lost_after_one_second_more(self) -> bool:
+        """Count a second of silence; return whether it is the last one that is waited for."""
+        self._silent_seconds += 1
+        self.say_if_stuck()
+        return self._silent_seconds == _SILENT_LOST_SECONDS
 
     @property
     def is_stuck(self) -> bool:
-        """Whether connections have waited long for it, and none was taken meanwhile."""
+        """Whether it says nothing, or connections wait for it, and none was taken meanwhile."""
         waited = asyncio.get_running_loop().time() - self._waiting_since
-        return self.untaken > 0 and waited > _STUCK_SECONDS
+        is_silent = self._silent_seconds > _SILENT_STUCK_SECONDS
+        return is_silent or (self.untaken > 0 and waited > _STUCK_SECONDS)
 
     def say_if_stuck(self) -> None:
         """Log once that it is stuck."""
@@ -105,6 +116,14 @@ class Entrance:
         behind.channel.close()
         self._look()
 
+    def lost_after_one_second_more(self) -> list[int]:
+        """Count a second of silence; return the processes that have now been silent for too long.
+
+        Seconds are counted, not measured: whoever was suspended together with them waits anew.
+        """
+        ready = [each for each in self._behind.values() if each.is_ready]
+        return [each.number for each in ready if each.is_lost_after_one_second_more()]
+
     def close(self) -> None:
         """Let the operating system refuse connections; hand out no more."""
         self._acceptor.refuse()
@@ -155,7 +174,7 @@ class Entrance:
             self._look()
             return
         behind.connections -= reports.count(Report.CLOSED)
-        behind.has_taken(reports.count(Report.TAKEN))
+        behind.has_spoken(reports.count(Report.TAKEN))
         if Report.READY in reports:
             behind.is_ready = True
             self.have_been_ready.add(number)

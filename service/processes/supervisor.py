@@ -19,7 +19,7 @@ _GRACE_SECONDS = 30.0  # for what a process does besides answering calls, when i
 
 
 class Supervisor:
-    """Starts the processes, and starts again those that end.
+    """Starts the processes, and starts again those that end, or are stuck.
 
     Args:
         configuration: of the service as a whole.
@@ -56,11 +56,13 @@ class Supervisor:
             asyncio.create_task(child.run(store_url), name=f"process {number}")
             for number, child in enumerate(self._children)
         ]
+        watching = asyncio.create_task(self._watch(), name="watch")
         try:
             await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
             self.stop(signal.SIGTERM)  # the others, where one has failed
             await asyncio.wait(runs)
         finally:
+            watching.cancel()
             for entrance in self._entrances:
                 entrance.close()
             for timer in self._timers:
@@ -71,6 +73,13 @@ class Supervisor:
             raise failures[0]
         statuses = [run.result() for run in runs]
         return max(status if status >= 0 else 128 - status for status in statuses)
+
+    async def _watch(self) -> None:
+        """End processes that are stuck: those who have connections to them would wait for ever."""
+        while True:
+            await asyncio.sleep(1)
+            for number in self.scoring.lost_after_one_second_more():
+                self._children[number].abort()
 
     def stop(self, number: int) -> None:
         """Pass on the signal that ends the service; kill what does not end in time."""

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.deadlines import DEADLINE_SECONDS
 
-from service.accepting import Channel, HandedConnections
+from service.accepting import Channel, HandedConnections, handed
 from service.processes import entrance
 from service.processes.entrance import Entrance
 
@@ -228,6 +228,38 @@ async def test_a_stuck_process_keeps_no_operator_from_the_next_one(
     stuck.recover()
     assert await house.taken(6) == [2, 4]
     await house.close()
+
+
+async def test_a_process_that_falls_silent_is_lost_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handed, "_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(entrance, "_SILENT_LOST_SECONDS", 3)
+    alive, silent = house.process(), house.process()
+    await house.connect(2)
+    assert await house.taken(2) == [1, 1]
+    monkeypatch.setattr(silent.handed, "_say", lambda *_: None)
+    heard = asyncio.Event()
+    read = house.entrance._read
+
+    def read_and_tell(number: int, channel: Channel) -> None:
+        read(number, channel)
+        if number == 0:
+            heard.set()
+
+    asyncio.get_running_loop().remove_reader(house.entrance._behind[0].channel)
+    channel = house.entrance._behind[0].channel
+    asyncio.get_running_loop().add_reader(channel, read_and_tell, 0, channel)
+    lost = []
+    for _ in range(6):  # seconds
+        lost.append(house.entrance.lost_after_one_second_more())
+        heard.clear()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await heard.wait()
+    assert [each for each in lost if each] == [[1]]
+    await house.connect(2)
+    assert await house.taken(4) == [3, 1]  # none is handed to the silent one
+    assert alive.taken
 
 
 async def test_a_connection_without_a_descriptor_is_counted(

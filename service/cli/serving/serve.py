@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,7 @@ def serve(options: Options) -> int:
     if options.process is not None:  # one of several: the supervisor has read the configuration
         from service.cli.serving.running import run_process
 
+        faulthandler.enable()  # one that is stuck is aborted, and says where it was
         return run_process(options.process)
     configured = loaded(options)
     if configured is None:

@@ -1,0 +1,100 @@
+"""A process that is stuck is ended and started again: who is connected would wait for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import grpc
+import pytest
+from kvatlas.v1 import scoring_pb2_grpc
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+from support.deadlines import DEADLINE_SECONDS
+from support.services.one_pod import score_request
+from support.services.process import KVATLAS_COMMAND
+from support.services.running import local_configuration
+
+from service.processes import PrivateStore, Supervisor, entrance
+
+
+class Processes:
+    """Two processes, whose supervisor runs in this one."""
+
+    def __init__(self, supervisor: Supervisor, logged: list[EventDict]) -> None:
+        self._supervisor = supervisor
+        self._logged = logged
+
+    @property
+    def address(self) -> str:
+        return self._supervisor.scoring.addresses[0]
+
+    def events(self, event: str) -> list[EventDict]:
+        return [line for line in self._logged if line["event"] == event]
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not is_so():  # noqa: ASYNC110 - what other processes do
+                await asyncio.sleep(0.02)
+
+    async def until_ready(self) -> None:
+        behind = self._supervisor.scoring._behind
+        await self.until(lambda: [each.is_ready for each in behind.values()] == [True, True])
+
+
+@asynccontextmanager
+async def running_processes() -> AsyncIterator[Processes]:
+    configuration = local_configuration(processes=2, log={"level": "error"})
+    supervisor = Supervisor(configuration, [*KVATLAS_COMMAND, "serve"])
+    with capture_logs() as logged:
+        async with PrivateStore() as store:
+            supervisor.bind()
+            running = asyncio.create_task(supervisor.run(store.url))
+            processes = Processes(supervisor, logged)
+            try:
+                await processes.until_ready()
+                yield processes
+            finally:
+                supervisor.stop(signal.SIGTERM)
+                await running
+
+
+async def test_a_process_that_does_not_go_on_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entrance, "_SILENT_STUCK_SECONDS", 1)
+    monkeypatch.setattr(entrance, "_SILENT_LOST_SECONDS", 3)
+    async with running_processes() as processes:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [grpc.aio.insecure_channel(processes.address, options) for _ in range(2)]
+        for channel in channels:
+            await channel.channel_ready()
+        pids = {each["process"]: each["pid"] for each in processes.events("process_started")}
+        os.kill(pids[1], signal.SIGSTOP)
+        await processes.until(lambda: len(processes.events("process_started")) == 3)
+        await processes.until_ready()
+        for channel in channels:  # one of which was connected to it
+            score = scoring_pb2_grpc.ScoringServiceStub(channel).Score
+            with suppress(grpc.aio.AioRpcError):
+                await score(score_request([1] * 16), timeout=DEADLINE_SECONDS)
+            code = await score(score_request([1] * 16), timeout=DEADLINE_SECONDS).code()
+            assert code == grpc.StatusCode.NOT_FOUND
+            await channel.close()
+        (stuck,) = processes.events("process_stuck")
+        (ended,) = processes.events("process_ended")
+        assert (stuck["process"], ended["process"], ended["status"]) == (1, 1, -signal.SIGKILL)
+
+
+async def test_a_process_that_is_aborted_says_where_it_was(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async with running_processes() as processes:
+        os.kill(processes.events("process_started")[0]["pid"], signal.SIGABRT)
+        await processes.until(lambda: len(processes.events("process_started")) == 3)
+        await processes.until_ready()
+        (ended,) = processes.events("process_ended")
+        assert (ended["process"], ended["status"]) == (0, -signal.SIGABRT)
+    assert "Fatal Python error: Aborted" in capfd.readouterr().err
