@@ -271,7 +271,8 @@ class FrameRouter:
     def tick(self, now: float) -> None:
         """Poll what is due, and forget departed workers; `now` as of `time.monotonic`."""
         for stream in list(self.streams.values()):
-            is_discovered = stream.source is not None and stream.source.is_discovered
+            behind = stream.source_connections
+            is_discovered = behind is not None and behind.is_ready is not None
             departs = self.policy.departed_after and not is_discovered
             if departs and (stream.silent_for(now) or 0.0) > self.policy.departed_after:
                 self._depart(stream)

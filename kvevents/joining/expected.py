@@ -33,9 +33,9 @@ class ExpectedWorkers:
         """Forget a source that is not listened to any more, and the workers that publish there."""
         self._registry.forget_source(source)
 
-    def set_ready(self, source: Source, *, is_ready: bool) -> None:
-        """The pod behind a source takes requests from now on, or takes none."""
-        self._registry.set_ready(source, is_ready=is_ready)
+    def set_ready(self, source: Source, is_ready: bool | None) -> None:
+        """The pod behind a source takes requests, or takes none; None: nobody discovers it."""
+        self._registry.set_ready(source, is_ready)
 
     def _is_only_source(self, source: Source) -> bool:
         """Whether no other source names the same pod: else its ranks are not known in advance."""

@@ -23,8 +23,8 @@ class SourceConnections:
     live: set[int] = field(default_factory=set)
     streams: set[WorkerStream] = field(default_factory=set)
     """The streams that speak, or are expected to speak, through one of them."""
-    is_ready: bool = True
-    """Whether the pod behind the source takes requests, as whoever discovered it says."""
+    is_ready: bool | None = None
+    """Whether the pod behind the source takes requests; None: nobody has discovered it."""
 
 
 class ConnectionTable:

@@ -205,8 +205,8 @@ class StreamRegistry:
                 self.forget(stream)
         self.connections.remove_source(source)
 
-    def set_ready(self, source: Source, *, is_ready: bool) -> None:
-        """The pod behind a source takes requests from now on, or takes none."""
+    def set_ready(self, source: Source, is_ready: bool | None) -> None:
+        """The pod behind a source takes requests, or takes none; None: nobody discovers it."""
         connections = self.connections.of(source)
         if connections.is_ready is not is_ready:
             connections.is_ready = is_ready

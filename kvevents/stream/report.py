@@ -83,7 +83,7 @@ def _state_of(
     if sequencer.replay_failed and trust.state is not TrustState.RECOVERING:
         return TrustState.STALE, "replay_unanswered"
     connections = stream.source_connections
-    if connections is not None and not connections.is_ready:
+    if connections is not None and connections.is_ready is False:
         return TrustState.STALE, "not_ready"
     if stale_after and silent is not None and silent > stale_after:
         return TrustState.STALE, "silent"

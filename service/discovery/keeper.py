@@ -60,13 +60,15 @@ class PodKeeper:
         self._wake = asyncio.Event()
         self._connected: set[Source] = set()
         self._lost: set[Source] = set()
+        self._configured: set[Source] = set()
+        """Sources of this pod that the configuration names, too."""
         self._listening: asyncio.Task[EngineAnswerError | None] | None = None
         self._logged: EngineFacts | None = None
 
     def on_changed(self) -> None:
         """The pod has changed: act on it."""
-        for source in self.state.sources.values():
-            self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
+        for source in (*self.state.sources.values(), *self._configured):
+            self._listener.router.expected.set_ready(source, self.state.pod.is_ready)
         self._wake.set()
 
     def on_listening(self) -> None:
@@ -165,12 +167,23 @@ class PodKeeper:
         if (failure := await asyncio.shield(self._listening)) is not None:
             raise failure
 
+    def _discover(self, configured: set[Source]) -> None:
+        """What is said of this pod holds for these sources, and not for others any more."""
+        set_ready = self._listener.router.expected.set_ready
+        for source in self._configured - configured:
+            set_ready(source, None)
+        for source in configured:
+            set_ready(source, self.state.pod.is_ready)
+        self._configured = configured
+
     async def _listen_to(self, ranks: tuple[RankSource, ...]) -> EngineAnswerError | None:
         """Returns why not all can be listened to."""
         sources, failure = self.state.sources, None
         for rank in [rank for rank in sources if rank not in ranks]:
             await self._remove(rank)
         others = {source.endpoint: source for source in self._listener.sources}
+        known = [others[rank.endpoint] for rank in ranks if rank.endpoint in others]
+        self._discover({source for source in known if not (source.is_discovered or source.bind)})
         for rank in ranks:
             if rank not in sources and (other := others.get(rank.endpoint)) is not None:
                 if other.is_discovered:  # else it is configured: one subscription is enough
@@ -178,7 +191,7 @@ class PodKeeper:
                     failure = EngineAnswerError("endpoint_taken", detail)
                 continue
             source = sources.setdefault(rank, Source(**rank._asdict(), is_discovered=True))
-            self._listener.router.expected.set_ready(source, is_ready=self.state.pod.is_ready)
+            self._listener.router.expected.set_ready(source, self.state.pod.is_ready)
             try:
                 await self._listener.add_source(source)
             except SubscribeError as error:
@@ -196,5 +209,6 @@ class PodKeeper:
         """The pod is gone, and `run` has ended: listen to none of its sources any more."""
         if self._listening is not None:
             await asyncio.wait([self._listening])
+        self._discover(set())
         for rank in list(self.state.sources):
             await self._remove(rank)

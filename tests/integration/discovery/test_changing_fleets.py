@@ -45,6 +45,12 @@ async def publish_prompt(service: RunningService, server: ModelServer) -> None:
     await service.until_applied({(server.pod, 0): sequence})
 
 
+def is_asked(service: RunningService, server: ModelServer) -> bool:
+    """Whether a pod was discovered, and has said where it publishes."""
+    state = service.application.fleet.states.get(server.pod)
+    return state is not None and state.facts is not None
+
+
 async def matched(service: RunningService) -> dict[str, int]:
     answer = await score(service, score_request(TOKENS))
     return {pod.pod: pod.matched_blocks for pod in answer.pods}
@@ -92,13 +98,17 @@ async def test_an_idle_pod_is_never_forgotten_but_one_that_nobody_discovers_is(
         assert await matched(service) == {one.pod: 4}
 
 
+@pytest.mark.parametrize("is_configured", [False, True])
 async def test_a_pod_that_is_not_ready_is_stale_until_it_is(
-    file: PodsFile, servers: list[ModelServer]
+    file: PodsFile, servers: list[ModelServer], is_configured: bool
 ) -> None:
     one = servers[0]
     file.write(one.url)
-    async with service_of(file) as service:
+    endpoint = one.ranks[0].publisher.endpoint
+    configured = {"endpoint": endpoint, "pod": one.pod, "model": "sim/model"}
+    async with service_of(file, sources=[configured] if is_configured else []) as service:
         await publish_prompt(service, one)
+        await service.until(lambda _: is_asked(service, one))
         file.write({"url": one.url, "ready": False})
         await service.until(lambda pods: pods[one.pod, 0].trust_reason == "not_ready")
         answer = await score(service, score_request(TOKENS))
@@ -107,6 +117,28 @@ async def test_a_pod_that_is_not_ready_is_stale_until_it_is(
         file.write({"url": one.url, "ready": True})
         await service.until(lambda pods: pods[one.pod, 0].trust_state == TRUST_STATE_EXACT)
         assert await matched(service) == {one.pod: 4}
+        file.write({"url": one.url, "ready": False})
+        await service.until(lambda pods: pods[one.pod, 0].trust_reason == "not_ready")
+        file.write()
+        await service.until(lambda pods: not pods)
+
+
+async def test_an_idle_pod_is_kept_also_where_its_source_is_configured(
+    file: PodsFile, servers: list[ModelServer]
+) -> None:
+    one = servers[0]
+    file.write(one.url)
+    endpoint = one.ranks[0].publisher.endpoint
+    configured = {"endpoint": endpoint, "pod": one.pod, "model": "sim/model"}
+    events = {"departed_seconds": 1.0, "poll_seconds": 60}
+    async with service_of(file, sources=[configured], events=events) as service:
+        await publish_prompt(service, one)
+        await service.until(lambda _: is_asked(service, one))
+        await one.end_engine()
+        await service.until(lambda pods: pods[one.pod, 0].silent_seconds > 1.5)
+        assert await matched(service) == {one.pod: 4}
+        file.write()
+        await service.until(lambda pods: not pods)
 
 
 async def test_a_broken_file_changes_nothing(file: PodsFile, servers: list[ModelServer]) -> None:
