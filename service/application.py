@@ -203,15 +203,15 @@ class Application:
         return tracer
 
     def _metrics(self, diagnostics: Diagnostics, routing: Routing) -> CollectorRegistry:
-        registry = CollectorRegistry()
-        register_process(registry, self._restarts)
+        registry, configuration = CollectorRegistry(), self._configuration
+        register_process(registry, configuration.processes, self._restarts)
         for collector in (
             StateCollector(
                 self.index,
                 self.listener.router,
                 diagnostics,
                 self.snapshots,
-                self._configuration.metrics.ranks,
+                configuration.metrics.ranks,
             ),
             TokenizationCollector(self.tokenizers),
             EventLagCollector(self.listener.router.lag),

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import GCCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from service.loops import Loops
 
 
-def register_process(registry: CollectorRegistry, restarts: int) -> None:
+def register_process(registry: CollectorRegistry, processes: int, restarts: int) -> None:
     """Add CPU, memory, files, garbage collections and the versions to a registry.
 
-    restarts: how often the process has been started again; 0 if it is not one of several.
+    Args:
+        processes: how many serve as one.
+        restarts: how often this one has been started again; 0 if it is the only one.
     """
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(_BuildCollector())
-    registry.register(_RestartCollector(restarts))
+    registry.register(_ProcessesCollector(processes, restarts))
 
 
 class _BuildCollector(Collector):
@@ -52,14 +54,20 @@ class _BuildCollector(Collector):
         yield InfoMetricFamily("kvatlas_build", "What is running.", self._labels)
 
 
-class _RestartCollector(Collector):
-    """How often this process has ended and was started again, as the supervisor counts."""
+class _ProcessesCollector(Collector):
+    """Of how many processes this is one, and how often it was started again."""
 
-    def __init__(self, restarts: int) -> None:
+    def __init__(self, processes: int, restarts: int) -> None:
+        self._processes = processes
         self._restarts = restarts
 
     @override
     def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "kvatlas_processes",
+            "How many processes serve as one; the metrics of each are at the next port.",
+            value=self._processes,
+        )
         yield CounterMetricFamily(
             "kvatlas_process_restarts",
             "How often this process has ended and was started again, if it is one of several.",

@@ -25,6 +25,8 @@ from support.ports import free_port
 from support.services.one_pod import MODEL, POD, TOKENS, block_stored, frame, score_request
 from support.services.process import KVATLAS_COMMAND, ServiceProcess
 
+from service.cli.calling.measures import process_measures
+
 ALONE = [("grpc.use_local_subchannel_pool", 1)]
 """A channel with a connection of its own."""
 
@@ -182,6 +184,9 @@ async def test_every_process_answers_from_one_index(
             answer = await score(score_request(TOKENS), timeout=DEADLINE_SECONDS)
             assert answer.pods[0].matched_blocks == 4
             assert answer.pods[0].trust_state == trust_pb2.TRUST_STATE_EXACT
+    ports = [int(str(e["metrics_port"])) for e in service.log if e["event"] == "serving"]
+    measures = [process_measures(f"127.0.0.1:{port}", DEADLINE_SECONDS) for port in ports]
+    assert [each.processes for each in measures] == [2, 2]
     # Each process has half of the connections.
     after = [service.calls(process) for process in range(2)]
     assert [now - then for now, then in zip(after, before, strict=True)] == [30, 30]

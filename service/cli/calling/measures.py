@@ -30,6 +30,12 @@ class Histogram(NamedTuple):
         counts = {bound: count - earlier.counts[bound] for bound, count in self.counts.items()}
         return Histogram(Counter(counts))
 
+    def plus(self, other: Histogram) -> Histogram:
+        """What both have measured."""
+        counts = Counter(self.counts)
+        counts.update(other.counts)
+        return Histogram(counts)
+
     @property
     def total(self) -> int:
         """Number of measurements."""
@@ -63,10 +69,40 @@ class Measures(NamedTuple):
     scores_under_way: float
     index_bytes: float
     index_limit_bytes: float
+    processes: int
+    """That serve as one."""
+
+    def plus(self, other: Measures) -> Measures:
+        """The measures of two processes together."""
+        return Measures(
+            self.read_at,
+            self.version,
+            self.frames + other.frames,
+            self.lag.plus(other.lag),
+            self.scores.plus(other.scores),
+            self.scores_under_way + other.scores_under_way,
+            self.index_bytes + other.index_bytes,
+            self.index_limit_bytes + other.index_limit_bytes,
+            self.processes,
+        )
 
 
 def read_measures(address: str, timeout: float) -> Measures:
-    """Read the metrics at host:port. Raises MeasuresError.
+    """Read the metrics at host:port, and those of all processes that serve with that first one.
+
+    Raises MeasuresError.
+
+    timeout: in seconds, for each step of each process.
+    """
+    measures = process_measures(address, timeout)
+    host, _, port = address.rpartition(":")
+    for number in range(1, measures.processes):
+        measures = measures.plus(process_measures(f"{host}:{int(port) + number}", timeout))
+    return measures
+
+
+def process_measures(address: str, timeout: float) -> Measures:
+    """Read the metrics of one process at host:port. Raises MeasuresError.
 
     timeout: in seconds, for each step.
     """
@@ -111,6 +147,7 @@ def _measures(text: str) -> Measures:
         under_way,
         numbers["kvatlas_index_bytes"],
         numbers["kvatlas_index_limit_bytes"],
+        int(numbers["kvatlas_processes"]) or 1,
     )
 
 

@@ -6,7 +6,7 @@ import json
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
-from service.cli.calling.measures import MeasuresError, read_measures
+from service.cli.calling.measures import MeasuresError, process_measures
 from service.cli.connection import UsageError, settings
 from service.terminal import complain, printable
 
@@ -24,7 +24,7 @@ def version(options: Options) -> int:
     client, server, why = installed("kvatlas"), None, "it serves no metrics"
     if found.metrics:
         try:
-            server = read_measures(found.metrics, options.timeout).version
+            server = process_measures(found.metrics, options.timeout).version
         except MeasuresError as error:
             why = str(error)
     if options.json:
