@@ -64,6 +64,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._restarts = 0
         self._is_stopping = asyncio.Event()
+        self._told = 0  # the signal that ends the service, once it has come
 
     async def run(self, store_url: str) -> int:
         """Run it until it is stopped. Returns its exit status. Raises StartFailedError, OSError."""
@@ -72,7 +73,7 @@ class Child:
             started = asyncio.get_running_loop().time()
             status = await self._status(store_url)
             if self._is_stopping.is_set():
-                return status
+                return 0 if status == -self._told else status  # it did not wait for signals yet
             if not self._has_been_ready and (status > 0 or not self._has_any_been_ready):
                 raise StartFailedError(status)
             if asyncio.get_running_loop().time() - started > _LASTED:
@@ -91,21 +92,24 @@ class Child:
 
     def stop(self, number: int) -> None:
         """Pass the signal on that ends the service."""
+        self._told = number
         self._is_stopping.set()
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+        self._send(number)
 
     def abort(self) -> None:
         """End a process that is stuck, which says where; it is started again."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGABRT)
-        asyncio.get_running_loop().call_later(_ABORT_SECONDS, _kill, process)
+        self._send(signal.SIGABRT)
+        if (process := self._process) is not None:
+            asyncio.get_running_loop().call_later(_ABORT_SECONDS, _kill, process)
 
     def kill(self) -> None:
         """End it at once."""
-        self.stop(signal.SIGKILL)
+        self._is_stopping.set()
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
 
     @property
     def _has_been_ready(self) -> bool:
@@ -152,7 +156,7 @@ class Child:
             inherited.close()
             _log.info("process_started", process=self._number, pid=process.pid)
             if self._is_stopping.is_set():  # meanwhile
-                process.terminate()
+                process.send_signal(self._told)
             return await process.wait()
 
 

@@ -370,6 +370,24 @@ def test_a_process_that_cannot_start_ends_those_that_have() -> None:
             assert process.wait(DEADLINE_SECONDS) == 1
 
 
+def test_a_signal_ends_a_process_that_does_not_wait_for_signals_yet() -> None:
+    command = [
+        *(*KVATLAS_COMMAND, "serve", "--processes=2", "--listen=127.0.0.1:0"),
+        *("--admin-listen=", "--metrics-listen=", "--log-format=json"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"process_started"' in line and '"process": 0' in line:
+                pid = json.loads(line)["pid"]
+                os.kill(pid, signal.SIGSTOP)
+            if '"serving"' in line:
+                process.terminate()
+            if '"stopped"' in line:  # the other one
+                os.kill(pid, signal.SIGCONT)
+        assert process.wait(DEADLINE_SECONDS) == 0
+
+
 async def test_a_process_that_starts_again_has_the_configuration_of_the_others(
     tmp_path: Path,
 ) -> None:
