@@ -272,8 +272,7 @@ class FrameRouter:
         """Poll what is due, and forget departed workers; `now` as of `time.monotonic`."""
         for stream in list(self.streams.values()):
             behind = stream.source_connections
-            is_discovered = behind is not None and behind.is_ready is not None
-            departs = self.policy.departed_after and not is_discovered
+            departs = self.policy.departed_after and (behind is None or behind.is_ready is None)
             if departs and (stream.silent_for(now) or 0.0) > self.policy.departed_after:
                 self._depart(stream)
             else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from indexer import CacheLayout, Changes, ReplicatedIndex, Worker
+    from indexer import CacheLayout, Changes, ReplicatedIndex
     from store.layout import Layout
     from store.scripts import Call
     from store.write.owned_worker import OwnedWorker
@@ -122,8 +122,7 @@ def make_write_batch(
     calls = [_flush(owned, news, record, at_home).at(home)]
     for shard, bits_there in by_shard.items():
         calls.append(_write_bits(owned, shard, revision, bits_there).at(shard))
-    shards = list(by_shard)
-    return WriteBatch(owned, news.changes, stale_keys, record, news.requests, shards, calls)
+    return WriteBatch(owned, news.changes, stale_keys, record, news.requests, list(by_shard), calls)
 
 
 def _flush(
