@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
-from support.deadlines import stretched
+from support.deadlines import DEADLINE_SECONDS, stretched
 from support.engines.model_server import ModelServer, block_stored, model_server
 from support.services.one_pod import score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service
+
+from store import rendezvous_owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +31,12 @@ PROMPT = list(range(1000, 1000 + 64))
 
 def next_prompt(number: int) -> list[int]:
     return list(range(5000 + 100 * number, 5000 + 100 * number + 64))
+
+
+def endpoints_of(replica: RunningService) -> set[str]:
+    """Where the workers publish whose events this replica applies."""
+    streams = replica.application.listener.router.streams.values()
+    return {stream.source.endpoint for stream in streams if stream.source is not None}
 
 
 class Replicas:
@@ -78,6 +86,19 @@ class Replicas:
                     )
                 )
             )
+
+    async def until_shared(self) -> None:
+        """Wait until each source is listened to by the replica that it is assigned to."""
+        names = sorted(self.running)
+        for name, replica in self.running.items():
+            meant = {
+                endpoint
+                for server in self.servers
+                if rendezvous_owner(endpoint := server.ranks[0].publisher.endpoint, names) == name
+            }
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while endpoints_of(replica) != meant:
+                    await replica.pods()
 
     async def check(self) -> None:
         """Every replica knows every block of every pod."""
@@ -143,6 +164,28 @@ async def test_pods_without_replay_sockets_stay_exact_while_replicas_are_replace
             assert trust_reasons(replicas) <= {""}
     replicas.publish()
     await replicas.until_exact()
+    await replicas.check()
+
+
+async def test_pods_stay_with_their_owner_while_the_next_one_cannot_ask_their_engines(
+    replicas: Replicas,
+) -> None:
+    await replicas.start("a")
+    for server in replicas.servers:
+        await server.ranks[0].publisher.until_subscribed()
+    replicas.publish()
+    await replicas.until_exact()
+    for server in replicas.servers:
+        await server.refuse()
+    await replicas.start("b")
+    await asyncio.sleep(4)  # more than a replica that stops gives the next one
+    assert len(replicas.running["a"].application.listener.router.streams) == 4
+    for server in replicas.servers:
+        await server.serve()
+    replicas.publish()
+    await replicas.until_exact()
+    await replicas.until_shared()
+    assert trust_reasons(replicas) <= {""}
     await replicas.check()
 
 

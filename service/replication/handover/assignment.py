@@ -20,7 +20,7 @@ from kvevents import SubscribeError
 from store import StoreError, rendezvous_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from indexer import Worker
     from kvevents import Listener, Source
@@ -49,7 +49,7 @@ class SourceAssignment:
         waiting: WaitingOwners,
     ) -> None:
         self._waiting = waiting
-        self._handed_over_since: dict[Source, float] = {}
+        self._handed_over_since: dict[Source, tuple[list[str], float]] = {}
         self._not_listening: set[Source] = set()
         self._listener = listener
         self._router = listener.router
@@ -102,7 +102,7 @@ class SourceAssignment:
             self._waiting.forget(worker)
             self._router.on_refused(worker)
 
-    async def _hand_over(self, source: Source, next_ones: Collection[str]) -> StoreError | None:
+    async def _hand_over(self, source: Source, next_ones: list[str]) -> StoreError | None:
         """Release the workers of a source whose frames others keep by now; then stop listening.
 
         next_ones: names of those who may apply its events next.
@@ -112,7 +112,10 @@ class SourceAssignment:
             return None  # first it is acquired: frames are kept here, and nowhere else yet
         self._requests.handed_over.add(source)
         self._refuse(lambda of: of is source)
-        since = self._handed_over_since.setdefault(source, time.monotonic())
+        to, since = self._handed_over_since.get(source, ([], 0.0))
+        if to != next_ones:
+            since = time.monotonic()
+            self._handed_over_since[source] = next_ones, since
         is_over = not next_ones or time.monotonic() - since > self._overlap_seconds(source)
         successors = {
             worker: self._waiting.successor_of(worker, next_ones)
