@@ -164,8 +164,8 @@ class WorkerOwnership:
             return True
         if not await self._writer.write_all(owned):
             return False
-        if self._writer.owned.get(worker) is not owned:
-            return True  # it was lost meanwhile, and may have been acquired again
+        if not self._writer.is_owned(owned):
+            return True  # it was lost meanwhile, or has left: its removal is on its way
         self._writer.remove(worker)
         stop_stream()
         if owned.record is None:

@@ -88,12 +88,14 @@ class RemoveWorker(Script):
     file = "remove_worker"
     worker: str
     epoch: int | str
-    """Empty for whoever owns the worker."""
+    """Empty for any epoch."""
     entry: bytes
     entries_kept: int
     fence_seconds: int
     reusable: int
     """1 if nothing of the worker can be in flight to another shard."""
+    spared: Sequence[str]
+    """Replicas whose workers stay."""
 
 
 @dataclass(frozen=True)

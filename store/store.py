@@ -178,22 +178,26 @@ class Store:
 
         successor: the live replica that alone may acquire it during the next seconds; empty: any.
         """
-        script = scripts.ReleaseWorker(
-            worker_name(worker), replica, successor, round(_RESERVED_SECONDS * 1000)
-        )
+        reserved = round(_RESERVED_SECONDS * 1000)
+        script = scripts.ReleaseWorker(worker_name(worker), replica, successor, reserved)
         await self.call(script, self.layout.home(worker))
 
     async def remove_worker(
-        self, worker: Worker, epoch: int | None, *, settled: bool = False
+        self,
+        worker: Worker,
+        epoch: int | None,
+        *,
+        settled: bool = False,
+        spared: Collection[str] = (),
     ) -> bool:
         """Remove a worker and everything known of it.
 
         Args:
-            worker: the worker.
-            epoch: of its owner; None whoever owns it.
+            epoch: of its owner; None: any.
             settled: whether every write of the owner was answered, so that none can arrive later.
+            spared: replicas; a worker that one of these owns stays.
 
-        Returns False if the worker is not known, or another epoch than `epoch` owns it.
+        Returns False if the worker is not known, or stays because of its epoch or owner.
         """
         script = scripts.RemoveWorker(
             worker=worker_name(worker),
@@ -202,9 +206,9 @@ class Store:
             entries_kept=JOURNAL_ENTRIES,
             fence_seconds=_FENCE_SECONDS,
             reusable=int(settled or self.layout.shards == 1),
+            spared=list(spared),
         )
-        answer = await self.call(script, self.layout.home(worker))
-        return bool(answer[0] == b"OK")
+        return bool((await self.call(script, self.layout.home(worker)))[0] == b"OK")
 
     async def request(self, worker: Worker, what: str, *, if_none: bool = False) -> None:
         """Ask the worker's owner for something; it takes that when it renews its report.
@@ -235,9 +239,7 @@ class Store:
         calls = [scripts.ReadShardStatus().at(shard) for shard in range(self.layout.shards)]
         answers = all_succeeded(await self.call_all(calls))
         decoders = [StatusDecoder(shard) for shard in range(self.layout.shards)]
-        statuses = [
-            decoder.decode(answer) for decoder, answer in zip(decoders, answers, strict=True)
-        ]
+        statuses = [each.decode(answer) for each, answer in zip(decoders, answers, strict=True)]
         for what, error in (error for decoder in decoders for error in decoder.errors):
             self._on_malformed(what, error)
         mending = [call for decoder in decoders for call in decoder.mending_calls()]
@@ -249,9 +251,8 @@ class Store:
         """Return the packed `HandoverState` of a worker; empty if there is none."""
         key = self.layout.record_key(worker)
         if await self.server.execute("HSTRLEN", key, "state") > MAX_STATE_BYTES:
-            raise StoreError(
-                "malformed", f"the handover state of {worker_name(worker)} is too long"
-            )
+            detail = f"the handover state of {worker_name(worker)} is too long"
+            raise StoreError("malformed", detail)
         return await self.server.execute("HGET", key, "state") or b""
 
     async def read_generation(self, home: int, generation: str) -> Iterator[tuple[bytes, bytes]]:
@@ -268,8 +269,7 @@ class Store:
 
     async def read_pages(self, home: int, generation: str, first: int, last: int) -> list[bytes]:
         """Return names and rows in turn, of the pages from `first` to `last`."""
-        answer: list[bytes] = await self.call(scripts.ReadPages(generation, first, last), home)
-        return answer
+        return list(await self.call(scripts.ReadPages(generation, first, last), home))
 
     # Bits
 

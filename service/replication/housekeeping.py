@@ -53,13 +53,18 @@ class Housekeeping:
     async def remove_unowned(self, pod: str) -> bool:
         """Remove the workers of a pod that is gone, but for those of live replicas: these do it.
 
+        Only the store knows of those that are about to change hands who owns them.
+
         Returns whether none is left. Raises StoreError.
         """
-        workers = self._workers_of(pod)
-        remote, is_live = self._follower.workers.remote, self._membership.is_live
-        unowned = [w for w in workers if not is_live(remote[w].record.owner)]
-        await self._remove(unowned)
-        return len(unowned) == len(workers)
+        spared = [each for each in self._membership.live if each != self._membership.identity]
+        is_none_left = True
+        for worker in self._workers_of(pod):
+            if await self._store.remove_worker(worker, None, spared=spared):
+                self._follower.workers.remove(worker)
+            else:
+                is_none_left = False
+        return is_none_left
 
     async def remove_pod(self, pod: str) -> bool:
         """Remove a pod's workers, whoever owns them; returns whether there were any.
@@ -67,17 +72,14 @@ class Housekeeping:
         Raises StoreError.
         """
         workers = self._workers_of(pod)
-        await self._remove(workers)
+        for worker in workers:
+            await self._store.remove_worker(worker, None)
+            self._follower.workers.remove(worker)
         return bool(workers)
 
     def _workers_of(self, pod: str) -> list[Worker]:
         """The pod's workers that other replicas own, or nobody."""
         return [worker for worker in self._follower.workers.remote if worker.pod == pod]
-
-    async def _remove(self, workers: list[Worker]) -> None:
-        for worker in workers:
-            await self._store.remove_worker(worker, None)
-            self._follower.workers.remove(worker)
 
     async def _collect_generations(self) -> None:
         now = time.monotonic()

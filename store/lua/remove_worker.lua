@@ -1,14 +1,17 @@
 -- Removes a worker and everything known of it; its generation becomes garbage.
--- epoch: "" for whoever owns it. entry: for the journal. entries_kept: length of the journal.
+-- epoch: "" for any. spared: msgpack array of replicas; a worker that one of these owns stays. entry: for the journal. entries_kept: length of the journal.
 -- fence_seconds: how long a former owner finds itself fenced. reusable: "1" if nothing of the worker
 -- can be in flight to another shard, so that its bits can be allocated again.
 -- Returns {"OK"}, {"FENCED"} or {"GONE"}.
-local worker, epoch, entry, entries_kept, fence_seconds, reusable = unpack(ARGV, 2)
+local worker, epoch, entry, entries_kept, fence_seconds, reusable, spared = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
-local current_epoch, generation, model, bits =
-  unpack(call('HMGET', record, 'epoch', 'generation', 'model', 'bits'))
+local current_epoch, current_owner, generation, model, bits =
+  unpack(call('HMGET', record, 'epoch', 'owner', 'generation', 'model', 'bits'))
 if not generation then return {'GONE'} end
 if epoch ~= '' and current_epoch ~= epoch then return {'FENCED'} end
+for _, replica in ipairs(cmsgpack.unpack(spared)) do
+  if replica == current_owner then return {'FENCED'} end
+end
 local now = clock_ms()
 if is_generation(generation) then
   call('HSET', prefix .. 'garbage', generation, cmsgpack.pack(

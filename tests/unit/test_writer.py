@@ -230,6 +230,36 @@ async def test_bits_of_a_worker_that_leaves_are_not_freed_while_blocks_have_them
     assert owner.cleaner.bits_freed == 0
 
 
+async def test_a_worker_that_leaves_while_it_is_released_can_still_be_removed(
+    owner: IndexReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(owner, 0, 10)
+    call_all = owner.store.call_all
+
+    async def call_while_leaving(calls: Any) -> Any:
+        answers = await call_all(calls)
+        owner.index.leave(A)
+        return answers
+
+    monkeypatch.setattr(owner.store, "call_all", call_while_leaving)
+    assert await owner.succession.release(A, lambda: None)
+    monkeypatch.undo()
+    (owned,) = owner.writer.owned.values()
+    assert await owner.store.remove_worker(A, owned.epoch)
+
+
+async def test_a_worker_that_a_spared_replica_owns_is_not_removed(
+    replicas: list[IndexReplica],
+) -> None:
+    former, heir = replicas
+    assert not await former.store.remove_worker(A, None, spared=["one", "two"])
+    assert await former.succession.release(A, lambda: None)
+    await heir.take(A, ["one", "two"])
+    assert not await former.store.remove_worker(A, None, spared=["two"])
+    assert await heir.succession.release(A, lambda: None)
+    assert await former.store.remove_worker(A, None, spared=["one", "two"])  # nobody owns it
+
+
 async def test_an_operator_s_request_to_resync_is_not_replaced(owner: IndexReplica) -> None:
     await owner.write_all()
     await owner.store.request(A, "rewrite", if_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,10 @@ from support.engines.pods_file import PodsFile
 from support.services.one_pod import TOKENS, score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service
+
+from indexer import Worker
+from service.replication import SharedReplica
+from service.replication.handover import SourceAssignment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,6 +54,10 @@ def is_asked(service: RunningService, server: ModelServer) -> bool:
     """Whether a pod was discovered, and has said where it publishes."""
     state = service.application.fleet.states.get(server.pod)
     return state is not None and state.facts is not None
+
+
+async def nothing(_: object) -> None:
+    pass
 
 
 async def matched(service: RunningService) -> dict[str, int]:
@@ -198,3 +207,31 @@ async def test_replicas_share_what_they_discover(
         file.write(servers[1].url)
         for replica in replicas:
             await replica.until(lambda pods: set(pods) == {(servers[1].pod, 0)})
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_gone_pod_is_forgotten_although_it_was_about_to_change_hands(
+    file: PodsFile,
+    servers: list[ModelServer],
+    redis: StoreProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    is_taken: bool,
+) -> None:
+    """Its last owner has released it, and the next one, if any, has written nothing of it yet."""
+    one = servers[0]
+    file.write(one.url)
+    async with AsyncExitStack() as stack:
+        fleet = ReplicatedFleet(redis.url, stack, [])
+        discovery = {"file": str(file.path)}
+        settings = {**fleet.settings("a"), "sources": [], "discovery": discovery}
+        service = await stack.enter_async_context(running_service(local_configuration(**settings)))
+        await publish_prompt(service, one)
+        replica, worker = service.application.replica, Worker(one.pod, 0)
+        assert isinstance(replica, SharedReplica)
+        monkeypatch.setattr(SourceAssignment, "assign_sources", nothing)
+        router = service.application.listener.router
+        assert await replica.ownership.release(worker, partial(router.release, worker))
+        if is_taken:
+            await replica.store.acquire(worker, "sim/model", "dead", (), fresh=False)
+        file.write()
+        await service.until(lambda pods: not pods)
