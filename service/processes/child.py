@@ -73,7 +73,8 @@ class Child:
             started = asyncio.get_running_loop().time()
             status = await self._status(store_url)
             if self._is_stopping.is_set():
-                return 0 if status == -self._told else status  # it did not wait for signals yet
+                had_not_started = status in {-self._told, 128 + self._told}
+                return 0 if had_not_started else status
             if not self._has_been_ready and (status > 0 or not self._has_any_been_ready):
                 raise StartFailedError(status)
             if asyncio.get_running_loop().time() - started > _LASTED:
