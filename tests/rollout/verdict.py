@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SETTLED_SECONDS = 3.0
 """After its first frame a pod is to be known everywhere."""
+FORGOTTEN_SECONDS = 8.0
+"""After it was listed for the last time a pod is to be forgotten everywhere, also by a replica that
+learns first that the pod's owner has crashed."""
 _PAUSE_SECONDS = 1.0  # answers that are not exact, and no further apart, are one stretch
 
 
@@ -46,6 +49,7 @@ class Verdict:
         wrong: entries that are not what the pod held as of the frame they name.
         missing: pods that an answer does not know, although they hold something.
         outdated: exact entries as of a moment that is too long over.
+        lingering: entries of pods that are gone.
         behind_seconds: the age of the oldest exact entry.
         not_exact_seconds: the longest time for which a pod was not exact.
     """
@@ -60,13 +64,14 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
+    lingering: list[str] = field(default_factory=list)
     behind_seconds: float = 0.0
     not_exact_seconds: float = 0.0
 
     @property
     def unmarked(self) -> list[str]:
         """What callers were not told and could not know."""
-        return self.missing + self.outdated
+        return self.missing + self.outdated + self.lingering
 
     def exact_share(self, has_replay: bool) -> float:
         """The share of exact entries; 1 of none."""
@@ -128,6 +133,9 @@ class Judge:
             entry = call.entries.get(pod)
             if entry is not None:
                 self._check(verdict, call, pod, entry)
+                if call.begun > life.unlisted_at + FORGOTTEN_SECONDS:
+                    gone = call.begun - life.unlisted_at
+                    verdict.lingering.append(f"{pod} is gone for {gone:.1f} s: {entry}")
             published = self._published[pod]
             if not published or published[0] + SETTLED_SECONDS > call.begun:
                 continue

@@ -72,6 +72,13 @@ def test_an_exact_answer_as_of_long_ago_is_outdated() -> None:
     assert verdict.behind_seconds == 2.5
 
 
+def test_a_pod_that_is_long_gone_is_to_be_forgotten() -> None:
+    entry = Entry(1, TRUST_STATE_DEGRADED, "restored", 2)
+    assert not judged(call(entry), unlisted_at=6.0).unmarked
+    assert judged(call(entry), unlisted_at=5.0).unmarked
+    assert not judged(call(None), unlisted_at=5.0).unmarked
+
+
 def test_calls_before_the_first_phase_are_not_judged() -> None:
     assert judged(call(exact(0, 2), begun=-0.1)).milliseconds == []
 
