@@ -1,7 +1,8 @@
 -- Removes a worker and everything known of it; its generation becomes garbage.
--- epoch: "" for any. spared: msgpack array of replicas; a worker that one of these owns stays. entry: for the journal. entries_kept: length of the journal.
--- fence_seconds: how long a former owner finds itself fenced. reusable: "1" if nothing of the worker
--- can be in flight to another shard, so that its bits can be allocated again.
+-- epoch: "" for any. spared: msgpack array of replicas; a worker that one of these owns stays. entry:
+-- for the journal. entries_kept: length of the journal. fence_seconds: how long a former owner finds
+-- itself fenced. reusable: "1" if nothing of the worker can be in flight to another shard, so that its
+-- bits can be allocated again.
 -- Returns {"OK"}, {"FENCED"} or {"GONE"}.
 local worker, epoch, entry, entries_kept, fence_seconds, reusable, spared = unpack(ARGV, 2)
 local record = prefix .. 'w:' .. worker
