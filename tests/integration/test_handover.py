@@ -15,6 +15,7 @@ import pytest
 from kvatlas.v1.trust_pb2 import TRUST_STATE_EXACT
 from support.deadlines import DEADLINE_SECONDS, stretched
 from support.engines.model_server import ModelServer, block_stored, model_server
+from support.engines.pods_file import PodsFile
 from support.services.one_pod import score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service
@@ -22,7 +23,8 @@ from support.services.running import RunningService, local_configuration, runnin
 from store import rendezvous_owner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
+    from pathlib import Path
 
     from support.stores.servers import StoreProcess
 
@@ -42,9 +44,13 @@ def endpoints_of(replica: RunningService) -> set[str]:
 class Replicas:
     """Replicas that follow the same pods, and stop and start one by one."""
 
-    def __init__(self, url: str, servers: list[ModelServer], stack: AsyncExitStack) -> None:
+    def __init__(
+        self, url: str, servers: list[ModelServer], file: PodsFile, stack: AsyncExitStack
+    ) -> None:
         self._fleet = ReplicatedFleet(url, stack, [])
         self.servers = servers
+        self._file = file
+        self.list_pods(servers)
         self.running: dict[str, RunningService] = {}
         self._stacks: dict[str, AsyncExitStack] = {}
         self._stack = stack
@@ -53,8 +59,7 @@ class Replicas:
 
     async def start(self, name: str) -> None:
         settings = self._fleet.settings(name, block_size=16)
-        urls = [server.url for server in self.servers]
-        discovery = {"pods": urls, "ask_seconds": self.ask_seconds}
+        discovery = {"file": str(self._file.path), "ask_seconds": self.ask_seconds}
         configuration = local_configuration(**{**settings, "sources": [], "discovery": discovery})
         stack = AsyncExitStack()
         self._stack.push_async_callback(stack.aclose)
@@ -64,6 +69,11 @@ class Replicas:
     async def stop(self, name: str) -> None:
         await self._stacks.pop(name).aclose()
         del self.running[name]
+
+    def list_pods(self, servers: Collection[ModelServer]) -> None:
+        """Let these pods be discovered, and no others."""
+        self.listed = [server.pod for server in servers]
+        self._file.write(*(server.url for server in servers))
 
     def publish(self) -> None:
         """Every pod stores one more prompt."""
@@ -111,12 +121,12 @@ class Replicas:
 
 
 @pytest.fixture
-async def replicas(redis: StoreProcess) -> AsyncIterator[Replicas]:
+async def replicas(redis: StoreProcess, tmp_path: Path) -> AsyncIterator[Replicas]:
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(model_server()) for _ in range(4)]
         for server in servers:
             server.answers["/kv_event_sources"][1]["0"]["replay_endpoint"] = None
-        yield Replicas(redis.url, servers, stack)
+        yield Replicas(redis.url, servers, PodsFile(tmp_path / "pods.json"), stack)
 
 
 @asynccontextmanager
@@ -246,6 +256,13 @@ class Restarting:
                     if self.dice.random() < 0.7:
                         self._publish(number)
 
+    async def list_others(self) -> None:
+        """A pod goes, or comes back, in the middle of whatever else happens."""
+        await asyncio.sleep(self.dice.random())
+        servers = self.replicas.servers
+        some = self.dice.sample(servers, self.dice.randrange(1, len(servers) + 1))
+        self.replicas.list_pods(some)
+
     def _publish(self, number: int) -> None:
         prompt = self._prompts
         self._prompts += 1
@@ -256,6 +273,8 @@ class Restarting:
     async def check(self) -> None:
         """What is exact is true: nothing that is gone is claimed, and nothing is missing."""
         await asyncio.sleep(stretched(1.5))  # what has been published has come by now
+        for replica in self.replicas.running.values():
+            await replica.until(lambda pods: {pod for pod, _ in pods} <= set(self.replicas.listed))
         pods = [server.pod for server in self.replicas.servers]
         for replica in self.replicas.running.values():
             for prompt in range(max(0, self._prompts - 12), self._prompts):
@@ -267,27 +286,36 @@ class Restarting:
                         assert pod.matched_blocks == (4 if is_held else 0), (pod.pod, prompt)
 
 
-async def restart_at_random(replicas: Replicas, seed: int, steps: int) -> None:
+async def restart_at_random(
+    replicas: Replicas, seed: int, steps: int, *, pods_go: bool = False
+) -> None:
     replicas.ask_seconds = 1
     restarting = Restarting(replicas, seed)
     await restarting.start()
     await restarting.start()
     for _ in range(steps):
+        listing = asyncio.create_task(restarting.list_others()) if pods_go else None
         for _ in range(restarting.dice.randrange(1, 4)):
             await restarting.step()
+        if listing is not None:
+            await listing
         await restarting.check()
     print(seed, restarting.exact)
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("pods_go", [False, True])
 async def test_what_is_exact_is_true_while_replicas_and_engines_restart(
-    replicas: Replicas, seed: int
+    replicas: Replicas, seed: int, pods_go: bool
 ) -> None:
-    await restart_at_random(replicas, seed, 5)
+    await restart_at_random(replicas, seed, 5, pods_go=pods_go)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(1000, 1040))
-async def test_what_is_exact_stays_true_for_long(replicas: Replicas, seed: int) -> None:
-    await restart_at_random(replicas, seed, 40)
+@pytest.mark.parametrize("pods_go", [False, True])
+async def test_what_is_exact_stays_true_for_long(
+    replicas: Replicas, seed: int, pods_go: bool
+) -> None:
+    await restart_at_random(replicas, seed, 40, pods_go=pods_go)
