@@ -48,6 +48,7 @@ class Replicas:
         self, url: str, servers: list[ModelServer], file: PodsFile, stack: AsyncExitStack
     ) -> None:
         self._fleet = ReplicatedFleet(url, stack, [])
+        self._fleet.lease_seconds = stretched(2.0)  # nobody crashes here, and nobody is to seem to
         self.servers = servers
         self._file = file
         self.list_pods(servers)
