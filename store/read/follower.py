@@ -227,22 +227,22 @@ class Follower:
         worker, home = record.worker, self._store.layout.home(record.worker)
         rows = await read_rows(self._store, home, record.generation)
         blob = await self._store.handover_state(worker)
-        if worker in self.workers.own or worker not in self.workers.remote:
+        status = (await self._store.shard_statuses())[home]
+        newest = status.records.get(worker_name(worker))
+        known = self.workers.remote.get(worker)
+        if worker in self.workers.own or known is None:
             return  # it was acquired or removed meanwhile
+        if newest is None or newest.generation != record.generation:
+            self.workers.to_reload.add(worker)  # the state may be that of another generation
+            return
         if blob:  # later than the rows, so that every holder id in them is known
             state = HandoverState.unpack(blob)
             rows.apply(self._index, worker, state.layout, state.holder_ids)
             self._on_applied()
-        status = (await self._store.shard_statuses())[home]
-        newest = status.records.get(worker_name(worker))
-        known = self.workers.remote.get(worker)
-        if newest is None or known is None or newest.generation != record.generation:
-            self.workers.to_reload.add(worker)
-        elif rows.names and not blob:
+        elif rows.names:
             raise StoreError("malformed", "a generation without its handover state")
-        else:
-            known.target_revision, known.complete = newest.revision, True
-            self.loads += 1
+        known.target_revision, known.complete = newest.revision, True
+        self.loads += 1
 
     # Records and reports, every second
 

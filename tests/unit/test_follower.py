@@ -141,6 +141,35 @@ async def test_a_follower_loads_a_new_generation_in_place_of_the_former(
     assert not follower.copy.has_revision(*was)
 
 
+async def test_a_generation_that_begins_while_the_former_is_loaded_is_not_malformed(
+    replicas: list[IndexReplica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, _ = replicas
+    owner.index.store(WORKER, Place("cpu", 0), array("Q", [1]), KEYS[:1])
+    await owner.write_all()
+    handover_state, written = owner.store.handover_state, list[str]()
+
+    async def state_of_the_next_generation(worker: Worker) -> bytes:
+        if not written:
+            written.append(owner.writer.owned[WORKER].generation)
+            owner.index.clear(WORKER, ["cpu"])
+            owner.writer.rewrite(WORKER)
+            await owner.write_all()
+        return await handover_state(worker)
+
+    monkeypatch.setattr(owner.store, "handover_state", state_of_the_next_generation)
+    late = IndexReplica("late", owner.store, count_copies=True)
+    try:
+        await late.follows(owner)
+    finally:
+        for task in late.tasks:
+            task.cancel()
+    assert written
+    assert written != [owner.writer.owned[WORKER].generation]
+    assert matched(late) == 10
+    assert late.copy.failures == {}
+
+
 async def test_a_follower_leaves_this_replica_s_own_workers_alone(server: StoreProcess) -> None:
     async with index_replicas(server.url, "one", "two") as (owner, other):
         while not owner.copy.is_warm:  # it reads the journal from here on
