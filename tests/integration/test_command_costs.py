@@ -13,9 +13,8 @@ import pytest
 from support.services.process import KVATLAS_COMMAND, ServiceProcess
 from support.services.published import service_with_blocks
 
-SECONDS = 0.2
-"""Of the CPU, in user and system mode, from the start of the interpreter to the end: 0.15 where no
-other test shares the core's caches, and a third more."""
+SECONDS = 0.15
+"""Of the CPU, in user and system mode, from the start of the interpreter to the end."""
 
 HEAVY = ["grpc", "google", "kvatlas", "numpy", "pydantic", "redis", "rich", "zmq", "tokenizers"]
 """Packages that take long to import."""
