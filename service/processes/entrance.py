@@ -70,7 +70,12 @@ class _Behind:
         """Log once that it is stuck."""
         if self.is_stuck and not self._is_known_as_stuck:
             self._is_known_as_stuck = True
-            _log.error("process_stuck", process=self.number, connections_waiting=self.untaken)
+            _log.error(
+                "process_stuck",
+                process=self.number,
+                silent_seconds=self._silent_seconds,
+                connections_waiting=self.untaken,
+            )
 
 
 class Entrance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -15,7 +16,6 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 from support.deadlines import DEADLINE_SECONDS
 from support.services.one_pod import score_request
-from support.services.process import KVATLAS_COMMAND
 from support.services.running import local_configuration
 
 from service.processes import PrivateStore, Supervisor, entrance
@@ -45,10 +45,20 @@ class Processes:
         await self.until(lambda: [each.is_ready for each in behind.values()] == [True, True])
 
 
+BLOCKED_BY_SIGNAL = """
+import signal, sys, time
+from service.cli.entry import main
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
+sys.exit(main())
+"""
+"""The command, with a signal that blocks its event loop."""
+
+
 @asynccontextmanager
 async def running_processes() -> AsyncIterator[Processes]:
     configuration = local_configuration(processes=2, log={"level": "error"})
-    supervisor = Supervisor(configuration, [*KVATLAS_COMMAND, "serve"])
+    command = [sys.executable, "-P", "-c", BLOCKED_BY_SIGNAL, "serve"]
+    supervisor = Supervisor(configuration, command)
     with capture_logs() as logged:
         async with PrivateStore() as store:
             supervisor.bind()
@@ -62,8 +72,19 @@ async def running_processes() -> AsyncIterator[Processes]:
                 await running
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (signal.SIGSTOP, -signal.SIGKILL),
+        (signal.SIGUSR1, -signal.SIGABRT),
+    ],
+    ids=["suspended", "blocked"],
+)
 async def test_a_process_that_does_not_go_on_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    sent: signal.Signals,
+    status: int,
 ) -> None:
     monkeypatch.setattr(entrance, "_SILENT_STUCK_SECONDS", 1)
     monkeypatch.setattr(entrance, "_SILENT_LOST_SECONDS", 3)
@@ -73,7 +94,7 @@ async def test_a_process_that_does_not_go_on_is_started_again(
         for channel in channels:
             await channel.channel_ready()
         pids = {each["process"]: each["pid"] for each in processes.events("process_started")}
-        os.kill(pids[1], signal.SIGSTOP)
+        os.kill(pids[1], sent)
         await processes.until(lambda: len(processes.events("process_started")) == 3)
         await processes.until_ready()
         for channel in channels:  # one of which was connected to it
@@ -85,16 +106,7 @@ async def test_a_process_that_does_not_go_on_is_started_again(
             await channel.close()
         (stuck,) = processes.events("process_stuck")
         (ended,) = processes.events("process_ended")
-        assert (stuck["process"], ended["process"], ended["status"]) == (1, 1, -signal.SIGKILL)
-
-
-async def test_a_process_that_is_aborted_says_where_it_was(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    async with running_processes() as processes:
-        os.kill(processes.events("process_started")[0]["pid"], signal.SIGABRT)
-        await processes.until(lambda: len(processes.events("process_started")) == 3)
-        await processes.until_ready()
-        (ended,) = processes.events("process_ended")
-        assert (ended["process"], ended["status"]) == (0, -signal.SIGABRT)
-    assert "Fatal Python error: Aborted" in capfd.readouterr().err
+        assert (stuck["process"], ended["process"], ended["status"]) == (1, 1, status)
+    trace = capfd.readouterr().err
+    assert ("Fatal Python error: Aborted" in trace) == (sent == signal.SIGUSR1)
+    assert ("in <lambda>" in trace) == (sent == signal.SIGUSR1), "where it was"

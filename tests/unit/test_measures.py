@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import ceil, inf
 from threading import Thread
@@ -50,7 +50,7 @@ def test_what_was_measured_earlier_does_not_count() -> None:
     assert 0.1 < median <= 1.0
 
 
-def page(processes: int, frames: int, counts: list[int]) -> bytes:
+def page(processes: int | str, frames: int, counts: list[int]) -> bytes:
     """What one process exports."""
     buckets = "".join(
         f'grpc_server_handling_seconds_bucket{{grpc_method="Score",le="{bound}"}} {count}\n'
@@ -104,8 +104,16 @@ def test_processes_that_serve_as_one_are_measured_together() -> None:
     assert (first.frames, first.scores.total) == (30, 3)
     assert (both.frames, both.scores.total) == (42, 7)
     assert both.scores.counts == {0.001: 1, 0.01: 3, inf: 7}
-    with pages(page(2, 30, [0, 2, 3])) as address, pytest.raises(MeasuresError):
-        read_measures(address, 10.0)  # else a part would pass for all
+    # Else a part would pass for all.
+    with pages(page(2, 30, [0, 2, 3])) as address, pytest.raises(MeasuresError, match="process 1"):
+        read_measures(address, 10.0)
+
+
+@pytest.mark.parametrize("processes", ["inf", "-inf", "nan", "1e300", "-1", "65536"])
+def test_a_stranger_s_number_of_processes_ends_in_an_error_or_is_bounded(processes: str) -> None:
+    with pages(page(processes, 30, [0, 2, 3])) as address, suppress(MeasuresError):
+        assert 1 <= process_measures(address, 10.0).processes <= 64
+        assert read_measures(address, 10.0).processes == 1
 
 
 def test_where_no_metrics_are_served_that_is_an_error() -> None:

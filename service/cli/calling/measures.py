@@ -12,6 +12,7 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 _SCORES = {"Score", "ScoreMany", "GetPodScores"}
+_MOST_PROCESSES = 64  # as may be configured
 _LARGEST = 64 * 1024 * 1024  # bytes of metrics that are read
 
 
@@ -95,21 +96,26 @@ def read_measures(address: str, timeout: float) -> Measures:
     timeout: in seconds, for each step of each process.
     """
     measures = process_measures(address, timeout)
-    host, _, port = address.rpartition(":")
     for number in range(1, measures.processes):
-        measures = measures.plus(process_measures(f"{host}:{int(port) + number}", timeout))
+        measures = measures.plus(process_measures(address, timeout, number))
     return measures
 
 
-def process_measures(address: str, timeout: float) -> Measures:
-    """Read the metrics of one process at host:port. Raises MeasuresError.
+def process_measures(address: str, timeout: float, number: int = 0) -> Measures:
+    """Read the metrics of one process. Raises MeasuresError.
 
-    timeout: in seconds, for each step.
+    Args:
+        address: host:port of the first process.
+        timeout: in seconds, for each step.
+        number: of the process; each has the next port.
     """
     try:
-        with closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
+        connection = http.client.HTTPConnection(address, timeout=timeout)
+        connection.port += number
+        with closing(connection):
             return _measures(_page(connection))
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, OverflowError, ValueError, http.client.HTTPException) as error:
+        address += f", process {number}" if number else ""
         raise MeasuresError(f"no metrics from {address} (see --metrics): {error}") from None
 
 
@@ -147,7 +153,7 @@ def _measures(text: str) -> Measures:
         under_way,
         numbers["kvatlas_index_bytes"],
         numbers["kvatlas_index_limit_bytes"],
-        int(numbers["kvatlas_processes"]) or 1,
+        min(max(1, int(numbers["kvatlas_processes"])), _MOST_PROCESSES),
     )
 
 

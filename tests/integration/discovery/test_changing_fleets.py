@@ -50,6 +50,12 @@ async def publish_prompt(service: RunningService, server: ModelServer) -> None:
     await service.until_applied({(server.pod, 0): sequence})
 
 
+def source_of(server: ModelServer) -> dict[str, str]:
+    """The first rank of a pod as the configuration names it."""
+    endpoint = server.ranks[0].publisher.endpoint
+    return {"endpoint": endpoint, "pod": server.pod, "model": "sim/model"}
+
+
 def is_asked(service: RunningService, server: ModelServer) -> bool:
     """Whether a pod was discovered, and has said where it publishes."""
     state = service.application.fleet.states.get(server.pod)
@@ -94,10 +100,8 @@ async def test_an_idle_pod_is_never_forgotten_but_one_that_nobody_discovers_is(
 ) -> None:
     one, two, _ = servers
     file.write(one.url)
-    endpoint = two.ranks[0].publisher.endpoint
-    configured = {"endpoint": endpoint, "pod": two.pod, "model": "sim/model"}
     events = {"departed_seconds": 1.0, "poll_seconds": 60}
-    async with service_of(file, sources=[configured], events=events) as service:
+    async with service_of(file, sources=[source_of(two)], events=events) as service:
         for server in (one, two):
             await publish_prompt(service, server)
         for server in (one, two):
@@ -113,9 +117,7 @@ async def test_a_pod_that_is_not_ready_is_stale_until_it_is(
 ) -> None:
     one = servers[0]
     file.write(one.url)
-    endpoint = one.ranks[0].publisher.endpoint
-    configured = {"endpoint": endpoint, "pod": one.pod, "model": "sim/model"}
-    async with service_of(file, sources=[configured] if is_configured else []) as service:
+    async with service_of(file, sources=[source_of(one)] if is_configured else []) as service:
         await publish_prompt(service, one)
         await service.until(lambda _: is_asked(service, one))
         file.write({"url": one.url, "ready": False})
@@ -137,10 +139,8 @@ async def test_an_idle_pod_is_kept_also_where_its_source_is_configured(
 ) -> None:
     one = servers[0]
     file.write(one.url)
-    endpoint = one.ranks[0].publisher.endpoint
-    configured = {"endpoint": endpoint, "pod": one.pod, "model": "sim/model"}
     events = {"departed_seconds": 1.0, "poll_seconds": 60}
-    async with service_of(file, sources=[configured], events=events) as service:
+    async with service_of(file, sources=[source_of(one)], events=events) as service:
         await publish_prompt(service, one)
         await service.until(lambda _: is_asked(service, one))
         await one.end_engine()
