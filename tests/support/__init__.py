@@ -9,6 +9,7 @@ In path order:
     crafted       snapshots that somebody has changed
     refusals      what a caller is told of a call that failed
     certificates  certificates that tests make
+    processes     a service of several processes, and what becomes of each
     terminal      runs a command on a terminal
     fuzzing       feeds the kernel what nobody means well with; a program of its own
     applied_worker  one worker's applier, index and trust

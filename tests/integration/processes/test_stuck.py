@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -15,13 +15,14 @@ from kvatlas.v1 import scoring_pb2_grpc
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 from support.deadlines import DEADLINE_SECONDS
+from support.processes import channels
 from support.services.one_pod import score_request
 from support.services.running import local_configuration
 
 from service.processes import PrivateStore, Supervisor, entrance
 
 
-class Processes:
+class Supervised:
     """Two processes, whose supervisor runs in this one."""
 
     def __init__(self, supervisor: Supervisor, logged: list[EventDict]) -> None:
@@ -55,7 +56,7 @@ sys.exit(main())
 
 
 @asynccontextmanager
-async def running_processes() -> AsyncIterator[Processes]:
+async def running_processes() -> AsyncIterator[Supervised]:
     configuration = local_configuration(processes=2, log={"level": "error"})
     command = [sys.executable, "-P", "-c", BLOCKED_BY_SIGNAL, "serve"]
     supervisor = Supervisor(configuration, command)
@@ -63,7 +64,7 @@ async def running_processes() -> AsyncIterator[Processes]:
         async with PrivateStore() as store:
             supervisor.bind()
             running = asyncio.create_task(supervisor.run(store.url))
-            processes = Processes(supervisor, logged)
+            processes = Supervised(supervisor, logged)
             try:
                 await processes.until_ready()
                 yield processes
@@ -83,27 +84,24 @@ async def running_processes() -> AsyncIterator[Processes]:
 async def test_a_process_that_does_not_go_on_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    stack: AsyncExitStack,
     sent: signal.Signals,
     status: int,
 ) -> None:
     monkeypatch.setattr(entrance, "_SILENT_STUCK_SECONDS", 1)
     monkeypatch.setattr(entrance, "_SILENT_LOST_SECONDS", 3)
     async with running_processes() as processes:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [grpc.aio.insecure_channel(processes.address, options) for _ in range(2)]
-        for channel in channels:
-            await channel.channel_ready()
+        made = await channels(stack, processes.address, 2)
         pids = {each["process"]: each["pid"] for each in processes.events("process_started")}
         os.kill(pids[1], sent)
         await processes.until(lambda: len(processes.events("process_started")) == 3)
         await processes.until_ready()
-        for channel in channels:  # one of which was connected to it
+        for channel in made:  # one of which was connected to it
             score = scoring_pb2_grpc.ScoringServiceStub(channel).Score
             with suppress(grpc.aio.AioRpcError):
                 await score(score_request([1] * 16), timeout=DEADLINE_SECONDS)
             code = await score(score_request([1] * 16), timeout=DEADLINE_SECONDS).code()
             assert code == grpc.StatusCode.NOT_FOUND
-            await channel.close()
         (stuck,) = processes.events("process_stuck")
         (ended,) = processes.events("process_ended")
         assert (stuck["process"], ended["process"], ended["status"]) == (1, 1, status)
