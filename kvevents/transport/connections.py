@@ -97,12 +97,11 @@ class Connections:
     def _notice(self, event: int, descriptor: int) -> None:
         now = time.perf_counter()
         if event == zmq.Event.DISCONNECTED:
-            self._open.discard(descriptor)
-            number = self._numbers.get(descriptor, 0)
-            self._lost.append((descriptor, number))
-            self._unreported_losses.append(number)
-            self._unreported = deque(new for new in self._unreported if new.connection != number)
+            self._lose(descriptor)
         if event == self._opened:
+            if not self._is_bound:  # ZMQ says nothing of one that `zmq.Socket.disconnect` has ended
+                for former in list(self._open):
+                    self._lose(former)
             if descriptor in self._numbers:
                 self._ambiguous.add(descriptor)
             self._newest = self._numbers[descriptor] = next(_NUMBERS)
@@ -114,6 +113,13 @@ class Connections:
                 self._refuse(descriptor, self._newest, refusal)
         if event == self._made:
             self._unreported.append(NewConnection(self._newest, now))
+
+    def _lose(self, descriptor: int) -> None:
+        self._open.discard(descriptor)
+        number = self._numbers.get(descriptor, 0)
+        self._lost.append((descriptor, number))
+        self._unreported_losses.append(number)
+        self._unreported = deque(new for new in self._unreported if new.connection != number)
 
     def _refuse(self, descriptor: int, connection: int, reason: str) -> None:
         self._refused[reason] += 1

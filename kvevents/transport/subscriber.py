@@ -195,13 +195,13 @@ class Subscriber:
         return self._connections.peers.get(connection, "")
 
     def reconnect(self) -> None:
-        """Connect now rather than after ZMQ's back-off; at most every half second."""
+        """Connect now, not after ZMQ's back-off, if nothing is up; at most every half second."""
         now = time.monotonic()
-        if (
-            self._live_connections
-            or self._source.bind
-            or now - self._reconnected_at < _RECONNECT_AGAIN_SECONDS
-        ):
+        if self._source.bind or now - self._reconnected_at < _RECONNECT_AGAIN_SECONDS:
+            return
+        if self._next_drain is None:
+            self._next_drain = self._loop.call_soon(self._drain)
+        if self._connections.watch() or self._live_connections:
             return
         self._reconnected_at = now
         with contextlib.suppress(zmq.ZMQError):  # ZMQ may have given up the endpoint already

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import zmq
 from support.deadlines import DEADLINE_SECONDS
+from support.engines.faulty import bind
 
 from kvevents import SocketLimits, Source, Subscriber
+from kvevents.transport.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +115,57 @@ async def test_a_publisher_that_reuses_a_descriptor_has_a_connection_of_its_own(
         assert not heard.through(b"former") & heard.through(b"latter")
         assert len(heard.through(b"latter")) == 5
     context.term()
+
+
+async def test_a_connection_that_comes_back_by_itself_is_not_made_twice() -> None:
+    """An engine's replay socket may answer before anybody has noticed that it publishes again."""
+    heard = RecordingListener()
+    with zmq.Context() as context:
+        first, again = context.socket(zmq.XPUB), context.socket(zmq.XPUB)
+        first.bind("tcp://127.0.0.1:*")
+        endpoint = first.getsockopt_string(zmq.LAST_ENDPOINT)
+        async with Subscriber(context, Source(endpoint), heard) as subscriber:
+            await heard.until(lambda: len(heard.up) == 1)
+            monitor = again.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
+            first.close(linger=0)
+            await heard.until(lambda: not heard.up)
+            await bind(again, endpoint)
+            assert monitor.poll(int(DEADLINE_SECONDS * 1000))  # nothing else runs meanwhile
+            subscriber.reconnect()
+            await heard.until(lambda: bool(heard.up))
+            while not heard.messages:
+                again.send(b"")
+                await asyncio.sleep(0)
+            assert heard.up == heard.through(b"")
+            again.disable_monitor()
+            monitor.close()
+        again.close(linger=0)
+
+
+def test_a_connection_is_lost_once_there_is_another_to_the_same_publisher() -> None:
+    """ZMQ does not tell of the end of a connection that it was told to end."""
+    with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
+        publisher.bind("tcp://127.0.0.1:*")
+        endpoint = publisher.getsockopt_string(zmq.LAST_ENDPOINT)
+        with context.socket(zmq.SUB) as subscriber:
+            connections = Connections(subscriber, bind=False, most=1, allowed_peers=[])
+            subscriber.connect(endpoint)
+            (first,) = made(connections)
+            subscriber.disconnect(endpoint)
+            subscriber.connect(endpoint)
+            (second,) = made(connections)
+            assert second != first
+            assert connections.take_lost() == [first]
+            subscriber.disable_monitor()
+            connections.close()
+
+
+def made(connections: Connections) -> list[int]:
+    """The next connections."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not connections.watch():
+        assert time.monotonic() < deadline
+    return list(connections.take_made(drained=True))
 
 
 async def test_connections_beyond_the_limit_are_closed_and_counted() -> None:
