@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -15,6 +16,7 @@ def main() -> int:
         signal.signal(number, _leave)
     # Its C core would log to the same place, in a format of its own, whatever strangers do wrong.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    gc.disable()  # until a command runs: what is imported stays
     from service.cli.main import main as run
 
     try:
@@ -24,6 +26,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:
+        gc.freeze()  # the process ends: nothing needs to be looked through once more
         for number in heard:
             signal.signal(number, _leave)
 

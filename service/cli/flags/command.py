@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,9 @@ class Group(_Shown, click.Group):
 
 def _run(function: str, ctx: click.Context) -> Any:
     module, _, name = function.partition(":")
-    return getattr(import_module(module), name)(_options(ctx))
+    run = getattr(import_module(module), name)
+    gc.enable()  # it was off while the command was found and imported
+    return run(_options(ctx))
 
 
 def _options(ctx: click.Context) -> Options:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from service.cli.flags.command import Option
-from service.cli.flags.values import POSITIVE_NUMBER, TEXT
+from service.cli.flags.values import FILE, POSITIVE_NUMBER, TEXT
 
 _SECTION = "Connection ([client] in the configuration has the same)"
 _SERVER = "KVATLAS_SERVER"
@@ -78,6 +76,4 @@ def _flag(flag: str, metavar: str, text: str) -> click.Parameter:
 
 
 def _file(flag: str, text: str) -> click.Parameter:
-    return Option(
-        flag, section=_SECTION, type=click.Path(path_type=Path), metavar="FILE", help=text
-    )
+    return Option(flag, section=_SECTION, type=FILE, metavar="FILE", help=text)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from service.cli.flags.command import Command
 from service.cli.flags.connection import connection
-from service.cli.flags.values import NUMBER_FROM_ZERO, POSITIVE_INTEGER, POSITIVE_NUMBER, TEXT
+from service.cli.flags.values import FILE, NUMBER_FROM_ZERO, POSITIVE_INTEGER, POSITIVE_NUMBER, TEXT
 
 _RECORD_EPILOG = """\
 examples:
@@ -80,7 +78,7 @@ def _what_to_record() -> list[click.Parameter]:
 
 def _what_to_replay() -> list[click.Parameter]:
     return [
-        click.Argument(["file"], type=click.Path(path_type=Path), metavar="FILE"),
+        click.Argument(["file"], type=FILE, metavar="FILE"),
         click.Option(
             ["--connect"],
             type=TEXT,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from service.cli.flags.command import Command, Group
 from service.cli.flags.connection import connection
 from service.cli.flags.settings import SettingsCommand
-from service.cli.flags.values import POSITIVE_INTEGER, POSITIVE_NUMBER, TEXT
+from service.cli.flags.values import FILE, POSITIVE_INTEGER, POSITIVE_NUMBER, TEXT
 
 _SERVE_EPILOG = """\
 examples:
@@ -84,8 +82,8 @@ def tools() -> list[click.Command]:
             runs="service.cli.serving.resolving:resolve",
             summary="write a model's tokenizer as its engine runs it (needs transformers)",
             params=[
-                click.Argument(["source"], type=click.Path(path_type=Path)),
-                click.Argument(["target"], type=click.Path(path_type=Path)),
+                click.Argument(["source"], type=FILE),
+                click.Argument(["target"], type=FILE),
             ],
             epilog=_RESOLVE_EPILOG,
         ),

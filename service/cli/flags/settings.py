@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.flags.command import Command, Option
-from service.cli.flags.values import TEXT
+from service.cli.flags.values import FILE, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ class SettingsCommand(Command):
 def _common() -> Iterator[click.Parameter]:
     yield click.Option(
         ["--config"],
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="FILE",
         help="Configuration file (TOML) [default: that of KVATLAS_CONFIG].",
     )

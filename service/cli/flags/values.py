@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -53,3 +54,4 @@ INTEGER_FROM_ZERO = Number("a whole number from 0", 0, whole=True)
 POSITIVE_NUMBER = Number("a number above 0", 0, above=True)
 NUMBER_FROM_ZERO = Number("a number from 0", 0)
 TEXT = Text()
+FILE = click.Path(path_type=Path)
