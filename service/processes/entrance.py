@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
@@ -97,6 +98,7 @@ class Entrance:
         self._spreads = spreads
         self._acceptor = Acceptor()
         self._behind: dict[int, _Behind] = {}
+        self._accepted: deque[socket.socket] = deque()
         self._is_closing = False
 
     def bind(self, addresses: Sequence[str], *, may_move: bool) -> None:
@@ -131,7 +133,7 @@ class Entrance:
 
     def close(self) -> None:
         """Let the operating system refuse connections; hand out no more."""
-        self._acceptor.refuse()
+        self._refuse()
         for number in list(self._behind):
             self.dismiss(number)
 
@@ -154,18 +156,24 @@ class Entrance:
         return [each for each in self._ready() if each.untaken < _MOST_UNTAKEN]
 
     def _on_connection(self, _where: Hashable, connection: socket.socket) -> None:
-        with connection:
-            for behind in self._behind.values():
-                behind.say_if_stuck()
+        for behind in self._behind.values():
+            behind.say_if_stuck()
+        self._accepted.append(connection)
+        self._look()
+
+    def _hand_on(self) -> bool:
+        """Hand on what was accepted; False: no process takes the next one."""
+        while self._accepted:
             for behind in self._with_room():
                 try:
-                    behind.hand(connection)
+                    behind.hand(self._accepted[0])
                 except OSError:
                     continue
-                if behind.untaken == _MOST_UNTAKEN:
-                    self._look()
-                return
-            _log.warning("connection_refused", listener=self.name, detail="no process takes it")
+                self._accepted.popleft().close()
+                break
+            else:
+                return False
+        return True
 
     def _read(self, number: int, read: Channel) -> None:
         behind = self._behind[number]
@@ -189,13 +197,18 @@ class Entrance:
         self._look()
 
     def _look(self) -> None:
-        """Accept connections if a process takes them."""
-        if self._with_room():
+        """Accept connections if a process takes them; what none takes for now waits here."""
+        if self._hand_on() and self._with_room():
             self._acceptor.go_on()
         else:
             self._acceptor.pause()
             if self._is_closing and not self._ready():
-                self._acceptor.refuse()
+                self._refuse()
+
+    def _refuse(self) -> None:
+        self._acceptor.refuse()
+        while self._accepted:
+            self._accepted.popleft().close()
 
     def _say_no_more(self, behind: _Behind) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -204,6 +205,46 @@ async def test_connections_wait_while_every_process_is_behind(house: House) -> N
         process.recover()
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert sum(await house.taken(702)) == 702
+
+
+def full_channels(patched: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let no channel have room; returns what is set once one was tried."""
+    tried = asyncio.Event()
+
+    def hand(*_: object) -> None:
+        tried.set()
+        raise BlockingIOError
+
+    patched.setattr(Channel, "hand", hand)
+    return tried
+
+
+async def test_a_connection_that_no_process_takes_waits_for_the_next_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may have ended, or its channel be full, before anybody has noticed."""
+    house.process()
+    with monkeypatch.context() as patched:
+        tried = full_channels(patched)
+        await house.connect(3)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await tried.wait()
+    house.process()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert sum(await house.taken(3)) == 3
+
+
+async def test_a_connection_that_no_process_takes_is_closed_at_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, tried = house.process(), full_channels(monkeypatch)
+    await house.connect()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await tried.wait()
+        house.entrance.close_when_all_stop()
+        await process.handed.stop()
+        with contextlib.suppress(ConnectionResetError):
+            assert not await asyncio.get_running_loop().sock_recv(house._clients[0], 1)
 
 
 async def test_a_stuck_process_keeps_no_operator_from_the_next_one(
