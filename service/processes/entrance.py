@@ -20,6 +20,7 @@ _SAY_AGAIN_SECONDS = 0.1
 _STUCK_SECONDS = 1.0
 _SILENT_STUCK_SECONDS = 3  # a process says once a second that it is alive
 _SILENT_LOST_SECONDS = 30
+_SLOW_START_SECONDS = 60
 _MOST_UNTAKEN = 100  # connections that wait for a process: its channel has room for some 250
 
 _log = structlog.get_logger("kvatlas.service")
@@ -32,9 +33,11 @@ class _Behind:
         self.number = number
         self.channel = channel
         self.is_ready = False
+        self.is_starting = True
         self.connections = 0
         self.untaken = 0  # of those that were handed to it
         self._waiting_since = 0.0
+        self._starting_seconds = 0
         self._silent_seconds = 0
         self._is_known_as_stuck = False
 
@@ -53,6 +56,12 @@ class _Behind:
             self._waiting_since = asyncio.get_running_loop().time()
         self._silent_seconds = 0
         self._is_known_as_stuck &= self.is_stuck
+
+    def starts_one_second_longer(self) -> None:
+        """Log once that its start takes long."""
+        self._starting_seconds += 1
+        if self._starting_seconds == _SLOW_START_SECONDS:
+            _log.warning("process_starts_slowly", process=self.number, seconds=_SLOW_START_SECONDS)
 
     def is_lost_after_one_second_more(self) -> bool:
         """Count a second of silence; return whether it is the last one that is waited for."""
@@ -128,6 +137,9 @@ class Entrance:
 
         Seconds are counted, not measured: whoever was suspended together with them waits anew.
         """
+        for each in self._behind.values():
+            if each.is_starting:
+                each.starts_one_second_longer()
         ready = [each for each in self._behind.values() if each.is_ready]
         return [each.number for each in ready if each.is_lost_after_one_second_more()]
 
@@ -190,9 +202,10 @@ class Entrance:
         behind.has_spoken(reports.count(Report.TAKEN))
         if Report.READY in reports:
             behind.is_ready = True
+            behind.is_starting = False
             self.have_been_ready.add(number)
         if Report.STOPPING in reports:
-            behind.is_ready = False
+            behind.is_ready = behind.is_starting = False
             self._say_no_more(behind)
         self._look()
 

@@ -302,6 +302,21 @@ async def test_a_process_that_falls_silent_is_lost_once(
     assert alive.taken
 
 
+async def test_a_start_that_takes_long_is_logged_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "_SLOW_START_SECONDS", 2)
+    house.process()
+    await house.connect()
+    await house.taken(1)
+    house.process(is_ready=False)
+    with capture_logs() as logged:
+        for _ in range(3):
+            assert house.entrance.lost_after_one_second_more() == []
+    said = [(line["event"], line["process"], line["seconds"]) for line in logged]
+    assert said == [("process_starts_slowly", 1, 2)]
+
+
 async def test_a_connection_without_a_descriptor_is_counted(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
