@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from support.services.process import KVATLAS_COMMAND, ServiceProcess
@@ -15,6 +16,10 @@ from support.services.published import service_with_blocks
 
 SECONDS = 0.15
 """Of the CPU, in user and system mode, from the start of the interpreter to the end."""
+
+REFERENCE = [sys.executable, "-c", "import grpc"]
+RATIO = 1.4
+"""To the same of REFERENCE, where the machine is slow: a quiet one takes 0.1 s for that."""
 
 HEAVY = ["grpc", "google", "kvatlas", "numpy", "pydantic", "redis", "rich", "zmq", "tokenizers"]
 """Packages that take long to import."""
@@ -26,25 +31,32 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         yield running
 
 
-def cpu_seconds(*arguments: str, **variables: str) -> float:
-    """What a command takes, the best of some runs: a busy machine makes any of them slower.
+def cpu_seconds(command: list[str], **variables: str) -> float:
+    """What a command takes, with bytecode, which the first run leaves for the others."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **variables},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=60,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    The first one leaves its bytecode for the others, as an installation has it.
+
+def assert_cheap(*arguments: str, **variables: str) -> None:
+    """Run a command until it takes little enough: whatever else runs makes it slower.
+
+    Where it never does, the machine is slow, or it costs too much: REFERENCE tells.
     """
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **variables}
-    taken: list[float] = []
-    while len(taken) < 20 and (not taken or taken[-1] > SECONDS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [*KVATLAS_COMMAND, *arguments],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=60,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    return min(taken)
+    taken, reference = [], []
+    for _ in range(20):
+        taken.append(cpu_seconds([*KVATLAS_COMMAND, *arguments], **variables))
+        if taken[-1] <= SECONDS:
+            return
+        reference.append(cpu_seconds(REFERENCE))
+    assert median(taken) <= RATIO * median(reference)
 
 
 def imported(*arguments: str, **variables: str) -> set[str]:
@@ -65,21 +77,21 @@ def imported(*arguments: str, **variables: str) -> set[str]:
 def test_the_health_of_a_service_is_asked_for_cheaply(
     service: ServiceProcess, tmp_path: Path
 ) -> None:
-    assert cpu_seconds("health", f"--server={service.address}") <= SECONDS
+    assert_cheap("health", f"--server={service.address}")
     file = tmp_path / "kvatlas.toml"
     file.write_text(f'[grpc]\nlisten = ["{service.address}"]\n[index]\nblock_size = 16\n')
-    assert cpu_seconds("health", KVATLAS_CONFIG=str(file)) <= SECONDS
+    assert_cheap("health", KVATLAS_CONFIG=str(file))
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["score", "--help"]])
 def test_the_version_and_help_are_shown_cheaply(words: list[str]) -> None:
-    assert cpu_seconds(*words) <= SECONDS
+    assert_cheap(*words)
 
 
 @pytest.mark.parametrize("words", ["kvatlas ", "kvatlas pods f", "kvatlas serve --b"])
 def test_words_are_completed_cheaply(words: str) -> None:
     how = {"_KVATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words}
-    assert cpu_seconds(COMP_CWORD=str(words.count(" ")), **how) <= SECONDS
+    assert_cheap(COMP_CWORD=str(words.count(" ")), **how)
 
 
 @pytest.mark.parametrize(
