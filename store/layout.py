@@ -17,7 +17,8 @@ keys of one shard lie on one primary, and every primary has some shards.
       applied                hash: worker -> stamp (epoch:revision) of what was last written here
     at shard 0
       replicas               hash: identity of a replica -> milliseconds at its last heartbeat
-      leaving                hash: identity of a live replica that is about to release its workers
+      leaving                hash: identity of a replica that is about to release its workers, or
+                             has left in the last minute
       registry               name of the allocation of bits; another one once that was lost
       bits:<model>           hash: generation:holder id -> bit
       taken_bits:<model>     bitmap: the bits that are allocated

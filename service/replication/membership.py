@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from store import Store
 
 _MAX_INTERVAL = 1.0
+_REMEMBERED_SECONDS = 60.0  # that a replica has left, for those that were away meanwhile
 
 _log = structlog.get_logger("kvatlas.service")
 
@@ -41,6 +42,7 @@ class Membership:
         self._presumed_until = 0.0
         self._leaving: frozenset[str] = frozenset()
         self._announced = LeavingReplicas(store)
+        self._left_since: dict[str, float] = {}
 
     @property
     def staying_names(self) -> list[str]:
@@ -94,8 +96,7 @@ class Membership:
         answer = await self._store.heartbeat(self.identity, self._lease_seconds, first=first)
         live = answer.live | self._presumed(attempted_at, had_lease=answer.had_lease)
         leaving = await self._announced.read()
-        if dead := leaving - live:
-            await self._announced.remove(dead)
+        await self._forget_left(leaving - live, attempted_at)
         self._leaving = (leaving & live) | (self._leaving & {self.identity})
         self._failures.clear()
         if live != self._live:
@@ -105,12 +106,19 @@ class Membership:
             self._heartbeats += 1
             self._heard.notify_all()
 
+    async def _forget_left(self, left: frozenset[str], now: float) -> None:
+        """Remove what replicas that have left had said, once everybody has heard of it."""
+        self._left_since = {replica: self._left_since.get(replica, now) for replica in left}
+        since = self._left_since.items()
+        if old := [replica for replica, then in since if now - then >= _REMEMBERED_SECONDS]:
+            await self._announced.remove(old)
+
     def _presumed(self, now: float, *, had_lease: bool) -> frozenset[str]:
         """Return the replicas that count as live although they have not renewed their leases yet.
 
         After an outage of the store, or where it has lost the leases, no replica has had a chance
         to: whoever was live before gets the time of a lease for it, so that no worker changes hands
-        for nothing.
+        for nothing. Whoever has left in the meantime said so, and counts as about to leave.
         """
         was_away = now - self._last_renewal > self._lease_seconds / 2
         if self._heartbeats and (was_away or not had_lease):
@@ -121,5 +129,3 @@ class Membership:
     async def deregister(self) -> None:
         """End the lease at once. Raises StoreError."""
         await self._store.deregister(self.identity)
-        if self.is_leaving:
-            await self._announced.remove([self.identity])

@@ -1,4 +1,4 @@
-"""The live replicas that are about to release their workers."""
+"""The replicas that are about to release their workers, or have just left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LeavingReplicas:
         await self._server.execute("HSET", self._key, replica, b"1")
 
     async def read(self) -> frozenset[str]:
-        """Return the identities of the replicas that are leaving, or have died while they were."""
+        """Return the identities of the replicas that are leaving, or have just left."""
         names = await self._server.execute("HKEYS", self._key)
         return frozenset(name.decode(errors="replace") for name in names)
 

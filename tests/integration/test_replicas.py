@@ -35,6 +35,7 @@ from support.stores.servers import (
 
 from indexer import Worker
 from service.replication import SharedReplica
+from service.replication import membership as membership_module
 from service.replication.membership import Membership
 from service.replication.store_failures import StoreFailures
 from store import Server, Store, StoreError, rendezvous_owner
@@ -213,6 +214,29 @@ async def test_replicas_stay_live_where_the_store_has_lost_their_leases(
         assert one.live_names == ["one", "two"]  # so that no worker of the other changes hands
         await two.deregister()
         assert (await store.heartbeat(one.identity, 60.0)).live == {one.identity}
+
+
+async def test_a_replica_that_was_away_hands_nothing_over_to_one_that_has_left(
+    redis: StoreProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Server(patient_address(redis.url)) as server:
+        store = Store(server, f"left_{time.time_ns()}")
+        away, left, other = (Membership(store, name, 60.0, StoreFailures()) for name in "alo")
+        for membership in (away, left, other, away):
+            await membership.send_heartbeat()
+        assert away.staying_names == ["a", "l", "o"]
+        await left.announce_leaving()
+        await left.deregister()
+        await other.send_heartbeat()
+        assert other.live_names == ["a", "o"]
+        away._last_renewal -= 60.0
+        await away.send_heartbeat()
+        assert away.live_names == ["a", "l", "o"]  # as if the store had been away
+        assert away.staying_names == ["a", "o"]
+        monkeypatch.setattr(membership_module, "_REMEMBERED_SECONDS", 0.0)
+        await other.send_heartbeat()
+        with redis.client() as client:
+            assert not client.exists(f"{store.layout.prefix(0)}leaving")
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"x" * 2_000_000], ids=["bytes", "long"])

@@ -118,8 +118,7 @@ class SourceAssignment:
             self._handed_over_since[source] = next_ones, since
         is_over = not next_ones or time.monotonic() - since > self._overlap_seconds(source)
         successors = {
-            worker: self._waiting.successor_of(worker, next_ones)
-            for worker in self._workers_of(source)
+            worker: self._successor_of(worker, next_ones) for worker in self._workers_of(source)
         }
         failure = await self._release({w: to for w, to in successors.items() if to or is_over})
         if not self._workers_of(source):
@@ -127,6 +126,11 @@ class SourceAssignment:
             self._requests.handed_over.discard(source)
             self._handed_over_since.pop(source, None)
         return failure
+
+    def _successor_of(self, worker: Worker, names: list[str]) -> str:
+        """Who keeps a worker's frames; empty: nobody, or one that has left since it said so."""
+        successor = self._waiting.successor_of(worker, names)
+        return successor if self._membership.is_staying(successor) else ""
 
     def _overlap_seconds(self, source: Source) -> float:
         if source.bind:
