@@ -67,4 +67,5 @@ def test_a_demo_without_a_service_says_what_is_missing(service: ServiceProcess) 
     shown = demo("--into", "nonsense")
     assert shown.returncode == 2
     assert "cannot connect to nonsense" in shown.stderr
+    assert "such as tcp://" in shown.stderr
     service.stop()

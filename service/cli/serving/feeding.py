@@ -66,7 +66,10 @@ async def _feed(options: Options, client: CommandClient) -> int:
                 for n in range(1, options.pods + 1)
             ]
         except zmq.ZMQError as error:
-            complain(f"cannot connect to {options.into}: {error}")
+            complain(
+                f"cannot connect to {options.into}: {error.strerror}; it is the endpoint that "
+                "kvatlas serve --bind names, such as tcp://127.0.0.1:5557"
+            )
             return 2
         for pod in pods:
             if not await asyncio.to_thread(pod.wait_for_subscriber, _WAIT_SECONDS):
