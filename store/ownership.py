@@ -113,8 +113,7 @@ class WorkerOwnership:
                     raise
                 self._on_malformed(owned.worker, error)
             owned.needs_rewrite = True  # the store has rows that the index has not
-        self._index.leave(owned.worker)
-        self._index.join(owned.worker, owned.model)
+        self._index.rejoin(owned.worker, owned.model)
         return None
 
     async def _load_index(
@@ -126,8 +125,7 @@ class WorkerOwnership:
         ):
             return
         rows = await read_rows(self._store, self._store.layout.home(worker), generation)
-        self._index.leave(worker)
-        self._index.join(worker, owned.model)
+        self._index.rejoin(worker, owned.model)
         rows.apply(self._index, worker, state.layout, state.holder_ids)
 
     def start_anew(self, worker: Worker, error: StoreError) -> None:
@@ -135,8 +133,7 @@ class WorkerOwnership:
         self._on_malformed(worker, error)
         owned = self._writer.owned.get(worker)
         if owned is not None:
-            self._index.leave(worker)
-            self._index.join(worker, owned.model)
+            self._index.rejoin(worker, owned.model)
             self._index.track(worker, StableHolderIds())
             self._writer.rewrite(worker)
 

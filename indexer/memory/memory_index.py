@@ -96,14 +96,16 @@ class MemoryIndex(Index):
     @override
     def leave(self, worker: Worker) -> bool:
         entry = self._workers.entries.get(worker)
-        if entry is None:
-            return False
-        self._leave(entry)
-        return True
+        if entry is not None:
+            self._leave(entry)
+        return entry is not None
 
     def _leave(self, entry: WorkerEntry) -> None:
         if (watcher := self.watchers.get(entry.worker)) is not None:
             watcher.on_lost("pod_left")
+        self._unload(entry)
+
+    def _unload(self, entry: WorkerEntry) -> None:
         for holder in (entry.announcer, *entry.holders.values()):
             self._holders.retire(holder)
         self._workers.remove(entry)
@@ -181,9 +183,7 @@ class MemoryIndex(Index):
     def remove(self, worker: Worker, place: Place, hashes: Hashes) -> int:
         entry = self._workers.entries.get(worker)
         holder = entry.holders.get(place) if entry else None
-        if holder is None:
-            return len(hashes)
-        return self.table.remove(hashes, holder)
+        return len(hashes) if holder is None else self.table.remove(hashes, holder)
 
     @override
     def limit_copies(
@@ -295,6 +295,5 @@ class MemoryIndex(Index):
         return index
 
     def __repr__(self) -> str:
-        return (
-            f"<MemoryIndex {self.table.block_count:,} blocks, {len(self._workers.entries)} workers>"
-        )
+        blocks, workers = self.table.block_count, len(self._workers.entries)
+        return f"<{type(self).__name__} {blocks:,} blocks, {workers} workers>"

@@ -129,11 +129,10 @@ class ReplicatedIndex(MemoryIndex):
         eviction_log = self.table.eviction_log
         if not eviction_log:
             return
-        owners = {
-            holder: pending
-            for worker, pending in self._pending.items()
-            for holder in self._holders_by_worker(worker)
-        }
+        owners: dict[int, PendingChanges] = {}
+        for worker, changes in self._pending.items():
+            if (entry := self._workers.entries.get(worker)) is not None:
+                owners.update(dict.fromkeys([entry.announcer, *entry.holders.values()], changes))
         for name, key, holders in eviction_log:
             for holder in holders:
                 if (pending := owners.get(holder)) is not None:
@@ -141,11 +140,22 @@ class ReplicatedIndex(MemoryIndex):
                     pending.keys.append(key)  # no row leads to it any more
         eviction_log.clear()
 
-    def _holders_by_worker(self, worker: Worker) -> Sequence[int]:
-        entry = self._workers.entries.get(worker)
-        return [] if entry is None else [entry.announcer, *entry.holders.values()]
-
     # Remote workers
+
+    def unload(self, worker: Worker) -> None:
+        """Forget the worker until it is loaded again. Its watcher goes on: it has not left."""
+        if (entry := self._workers.entries.get(worker)) is not None:
+            self._unload(entry)
+
+    def rejoin(self, worker: Worker, model: str) -> None:
+        """Let the worker hold nothing, as what it holds is about to be loaded or heard of anew.
+
+        Its watcher goes on, unless it has served another model.
+        """
+        entry = self._workers.entries.get(worker)
+        if entry is not None and entry.model == model:
+            self._unload(entry)
+        self.join(worker, model)
 
     def apply(
         self,
@@ -283,11 +293,7 @@ class ReplicatedIndex(MemoryIndex):
             pending.ids_changed = True
 
     @override
-    def _leave(self, entry: WorkerEntry) -> None:
-        super()._leave(entry)
+    def _unload(self, entry: WorkerEntry) -> None:
+        super()._unload(entry)
         self._holder_ids.pop(entry.worker, None)
         self.untrack(entry.worker)
-
-    def __repr__(self) -> str:
-        workers = len(self._workers.entries)
-        return f"<ReplicatedIndex {self.table.block_count:,} blocks, {workers} workers>"

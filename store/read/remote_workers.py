@@ -68,8 +68,7 @@ class RemoteWorkers:
         """Add a worker without any blocks; keep its report if it was known."""
         worker = record.worker
         former = self.remote.get(worker)
-        self._index.leave(worker)
-        self._index.join(worker, record.model)
+        self._index.rejoin(worker, record.model)
         self.evicted.discard(worker)
         self.malformed.pop(worker, None)
         added = self.remote[worker] = RemoteWorker(record, revision, target_revision)
@@ -117,7 +116,7 @@ class RemoteWorkers:
     def discard(self, worker: Worker) -> None:
         """Drop the blocks of a worker that another replica has acquired; it is to be loaded."""
         self.own.discard(worker)
-        self._index.leave(worker)
+        self._index.unload(worker)
         self.to_reload.add(worker)
 
     def _forget_flags(self, worker: Worker) -> None:

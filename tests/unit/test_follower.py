@@ -12,6 +12,8 @@ from support.stores.replicated import IndexReplica, index_replicas
 from support.stores.servers import StoreProcess, server_program, store_process
 
 from indexer import Place, Worker
+from service.routing import Decisions
+from service.routing.handles import NO_PROMISES, ScoredKeys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -198,3 +200,75 @@ async def test_a_replica_that_takes_a_worker_over_continues_from_its_copy(
     await heir.write_all()
     await former.follows(heir)
     assert matched(former) == 15
+
+
+def routed(replica: IndexReplica) -> Decisions:
+    """A request with the prompt has been routed to the worker: half of it is held so far."""
+    decisions = Decisions(replica.index, 2**20, lambda: 0.0)
+    prompt = ScoredKeys(MODEL, 16, {16: KEYS[:20]}, NO_PROMISES)
+    assert decisions.add(b"handle", prompt, WORKER, 1.0)
+    return decisions
+
+
+def is_confirmed_by_blocks(decisions: Decisions) -> bool:
+    """Whether blocks that have come meanwhile end the routing, and nothing else has."""
+    decisions.confirm_held()
+    return decisions.ended == {"confirmed": 1}
+
+
+async def test_a_routing_outlasts_the_hand_over_of_its_worker(
+    replicas: list[IndexReplica],
+) -> None:
+    former, heir = replicas
+    await heir.follows(former)
+    routings = [routed(replica) for replica in replicas]
+    assert await former.succession.release(WORKER, lambda: None)
+    await heir.take(WORKER, ["one", "two"])
+    store(heir, 10, 10)
+    await heir.write_all()
+    await former.follows(heir)
+    assert [is_confirmed_by_blocks(each) for each in routings] == [True, True]
+
+
+async def test_a_routing_outlasts_the_replica_that_applied_its_worker_s_events(
+    replicas: list[IndexReplica],
+) -> None:
+    dead, heir = replicas
+    await heir.follows(dead)
+    routings = [routed(replica) for replica in replicas]
+    await heir.take(WORKER, ["two"])
+    store(dead, 10, 5)
+    await dead.writer.write()
+    assert dead.was_lost == [WORKER]  # it lives after all, and has to load what is not its own
+    store(heir, 10, 10)
+    await heir.write_all()
+    await dead.follows(heir)
+    assert [is_confirmed_by_blocks(each) for each in routings] == [True, True]
+
+
+async def test_a_routing_outlasts_that_its_worker_is_loaded_again(
+    replicas: list[IndexReplica],
+) -> None:
+    owner, follower = replicas
+    await follower.follows(owner)
+    routing = routed(follower)
+    owner.index.clear(WORKER, ["gpu"])
+    owner.writer.rewrite(WORKER)  # in a new generation
+    store(owner, 0, 20)
+    await owner.write_all()
+    await follower.follows(owner)
+    assert is_confirmed_by_blocks(routing)
+
+
+async def test_a_routing_ends_with_its_worker_or_its_worker_s_model(
+    replicas: list[IndexReplica],
+) -> None:
+    owner, follower = replicas
+    await follower.follows(owner)
+    routings = [routed(replica) for replica in replicas]
+    owner.index.rejoin(WORKER, "another")
+    epoch = owner.writer.owned[WORKER].epoch
+    owner.writer.remove(WORKER)
+    await owner.store.remove_worker(WORKER, epoch)
+    await follower.follows(owner)
+    assert [routing.ended for routing in routings] == [{"pod_left": 1}] * 2
