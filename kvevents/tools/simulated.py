@@ -6,6 +6,7 @@ when its cache is full, it evicts the least recently used blocks.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -16,6 +17,8 @@ import zmq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_LOOK_SECONDS = 0.01
 
 
 class SimulatedPod:
@@ -65,10 +68,13 @@ class SimulatedPod:
         """The address in use."""
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
-    def wait_for_subscriber(self, timeout: float) -> bool:
-        """Block until a subscriber comes, `timeout` seconds at most; False if none came."""
-        if not self._socket.poll(int(timeout * 1000)):
-            return False
+    async def wait_for_subscriber(self, timeout: float) -> bool:
+        """Wait until a subscriber comes, `timeout` seconds at most; False if none came."""
+        deadline = time.monotonic() + timeout
+        while not self._socket.poll(0):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
         self._socket.recv()
         return True
 

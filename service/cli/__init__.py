@@ -1,6 +1,7 @@
 """The command line: `kvatlas serve`, `score`, `pods` and more.
 
 entry         where the command begins
+interruption  what SIGINT and SIGTERM do to a command
 main          the `kvatlas` command and its exit status
 flags         what can be typed: commands, flags, help, completion
 serving       commands that run a service, or prepare it

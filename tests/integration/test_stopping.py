@@ -256,7 +256,7 @@ def test_a_second_signal_ends_the_service_at_once(second: signal.Signals) -> Non
 
 def test_children_are_killed_with_the_process() -> None:
     script = (
-        "import subprocess; from service.cli.serving.signals import kill_children\n"
+        "import subprocess; from service.cli.interruption import kill_children\n"
         "child = subprocess.Popen(['sleep', '600']); kill_children(); print(child.wait())"
     )
     done = subprocess.run(
@@ -323,3 +323,37 @@ def test_a_signal_while_a_command_is_imported_ends_it_without_a_traceback(
     _, said = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
+
+
+IGNORED = """
+import asyncio, os, signal, sys, weakref
+import service.cli.main
+from service.cli import entry
+from service.cli.serving.signals import run_until_signalled
+
+class Thing: pass
+
+def run():
+    thing = Thing()
+    _ref = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.{number}))
+    del thing
+    return 1
+
+async def wait():
+    run()
+    await asyncio.sleep({deadline})
+    return 1
+
+service.cli.main.main = {main}
+sys.exit(entry.main())
+"""
+"""A command that gets a signal where Python ignores what the signal's handler raises."""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("main", ["run", "lambda: run_until_signalled(wait())"])
+def test_a_signal_ends_a_command_also_where_exceptions_are_ignored(number: str, main: str) -> None:
+    script = IGNORED.format(number=number, main=main, deadline=DEADLINE_SECONDS)
+    process = started("-c", script)
+    _, said = process.communicate(timeout=DEADLINE_SECONDS / 2)
+    assert (process.returncode, said) == (128 + signal.Signals[number], "")

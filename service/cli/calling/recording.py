@@ -15,6 +15,7 @@ from kvatlas_client.errors import of_call
 from kvevents import RecordedFrame, format_frame
 from service.cli.calling.calls import failed, open_client
 from service.cli.connection import UsageError
+from service.cli.interruption import unwinding
 from service.cli.screen.progress import progress
 from service.terminal import complain
 
@@ -42,7 +43,7 @@ def record(options: Options) -> int:
         complain(str(error))
         return 2
     try:
-        with client:
+        with unwinding(), client:
             _record(client, options, count)
     except KeyboardInterrupt:
         pass

@@ -11,6 +11,7 @@ from kvatlas_client import KvatlasError
 from service.cli.calling.calls import failed, open_client
 from service.cli.calling.measures import Measures, MeasuresError, read_measures
 from service.cli.connection import UsageError, settings
+from service.cli.interruption import unwinding
 from service.cli.screen.tables import show
 from service.cli.screen.top import Sample, TopPicture
 from service.terminal import complain
@@ -78,7 +79,7 @@ def _show_live(source: _Samples, options: Options) -> int:
     picture.add(source.take())  # a service that cannot be reached at all is an error
     console = Console(markup=False, highlight=False, emoji=False)
     try:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
+        with unwinding(), Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(picture.rendered(console.width, console.height), refresh=True)
                 time.sleep(options.interval)

@@ -11,6 +11,7 @@ from kvatlas_client import KvatlasError
 
 from service.cli.calling.calls import as_json, failed, open_client
 from service.cli.connection import UsageError
+from service.cli.interruption import unwinding
 from service.terminal import complain
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def watch(options: Options) -> int:
         complain(str(error))
         return 2
     try:
-        with client:
+        with unwinding(), client:
             # The call itself has no deadline: it goes on for as long as somebody watches.
             grpc.channel_ready_future(client.channel).result(timeout=options.timeout)
             _print_changes(client, options)

@@ -9,5 +9,5 @@ running      one process, until a signal ends it
 serve        runs the service, in one process or in several
 settings     the configuration from the command line; shows it
 supervising  several processes, until a signal ends them
-signals      the first one stops the service, the second one ends it at once
+signals      the first one stops what runs, the second one ends it at once
 """

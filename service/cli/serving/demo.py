@@ -17,6 +17,7 @@ from kvevents.tools import SimulatedPod
 from service.application import Application
 from service.cli.screen import answers
 from service.cli.screen.tables import show
+from service.cli.serving.signals import run_until_signalled
 from service.config import load
 from service.logs import configure_logs
 
@@ -35,7 +36,7 @@ def demo(options: Options) -> int:
         from service.cli.serving.feeding import feed  # it needs a client, this a whole service
 
         return feed(options)
-    return asyncio.run(_demo(options.pods, options.turns))
+    return run_until_signalled(_demo(options.pods, options.turns))
 
 
 async def _demo(pod_count: int, turns: int) -> int:
@@ -67,7 +68,7 @@ async def _demo(pod_count: int, turns: int) -> int:
             for n in range(1, pod_count + 1)
         ]
         for pod in pods:
-            await asyncio.to_thread(pod.wait_for_subscriber, _WAIT_SECONDS)
+            await pod.wait_for_subscriber(_WAIT_SECONDS)
         print(f"{pod_count} simulated pods publish their KV events to {application.endpoints[0]}\n")
         await _play(channel, admin, pods, turns)
     print("\nstopped; `kvatlas serve --help` shows how to use it with real pods")

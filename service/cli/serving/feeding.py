@@ -15,6 +15,7 @@ from kvatlas_client import KvatlasError
 from kvevents.tools import SimulatedPod
 from service.cli.calling.calls import failed, open_client
 from service.cli.connection import UsageError
+from service.cli.serving.signals import run_until_signalled
 from service.terminal import complain
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def feed(options: Options) -> int:
         return 2
     with client:
         try:
-            return asyncio.run(_feed(options, client))
+            return run_until_signalled(_feed(options, client))
         except KvatlasError as error:
             return failed(error, client.address)
 
@@ -72,7 +73,7 @@ async def _feed(options: Options, client: CommandClient) -> int:
             )
             return 2
         for pod in pods:
-            if not await asyncio.to_thread(pod.wait_for_subscriber, _WAIT_SECONDS):
+            if not await pod.wait_for_subscriber(_WAIT_SECONDS):
                 complain(
                     f"no kvatlas takes events at {options.into}: start it with "
                     "kvatlas serve --bind 'tcp://*:5557'"

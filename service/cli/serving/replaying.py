@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from kvevents import PlaybackError, RecordingError, SubscribeError, play, read_recording
+from service.cli.interruption import unwinding
 from service.cli.screen.progress import progress
 from service.terminal import complain
 
@@ -25,7 +26,7 @@ def replay(options: Options) -> int:
     started = time.monotonic()
     try:
         total = _lines(options.file) if sys.stderr.isatty() and options.file.is_file() else None
-        with progress("replaying", total) as advance:
+        with unwinding(), progress("replaying", total) as advance:
             count = play(
                 _frames(options, advance),
                 options.bind or options.connect,

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first one stops the service, the second one ends it at once."""
+"""SIGTERM and SIGINT: the first one stops what runs, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from service.cli.interruption import SIGNALS, kill_children
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from types import FrameType
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
@@ -34,7 +33,7 @@ class StopSignals:
         self._told = asyncio.Event()
         self.first: int | None = None
         """The first signal that came."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             # Not the loop's: it would not hear the second signal while something blocks it.
             signal.signal(number, self._on_signal)
 
@@ -58,6 +57,8 @@ class StopSignals:
         await self._told.wait()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._loop.is_closed():  # all has ended
+            return
         if self.first is None:
             self.first = number
             self._loop.call_soon_threadsafe(self._tell)
@@ -75,9 +76,16 @@ class StopSignals:
             self._starting.cancel()
 
 
-def kill_children() -> None:
-    """Kill the processes that this one has started, as far as the operating system names them."""
-    for file in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # the thread, or the child, has gone
-            for child in file.read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+def run_until_signalled(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine, which the first signal cancels. Returns the exit status."""
+    return asyncio.run(_until_signalled(main))
+
+
+async def _until_signalled(main: Coroutine[Any, Any, int]) -> int:
+    signals = StopSignals()
+    try:
+        return await main
+    except asyncio.CancelledError:
+        if signals.first is None:
+            raise
+        return 128 + signals.first
