@@ -20,6 +20,7 @@ from support.services.one_pod import score, score_request
 from support.services.replicated_fleet import ReplicatedFleet
 from support.services.running import RunningService, local_configuration, running_service
 
+from service.replication import SharedReplica
 from store import rendezvous_owner
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Replicas:
         self, url: str, servers: list[ModelServer], file: PodsFile, stack: AsyncExitStack
     ) -> None:
         self._fleet = ReplicatedFleet(url, stack, [])
-        self._fleet.lease_seconds = stretched(2.0)  # nobody crashes here, and nobody is to seem to
+        self.lease_seconds = stretched(2.0)  # nobody crashes here, and nobody is to seem to
         self.servers = servers
         self._file = file
         self.list_pods(servers)
@@ -59,6 +60,7 @@ class Replicas:
         self.ask_seconds = 300
 
     async def start(self, name: str) -> None:
+        self._fleet.lease_seconds = self.lease_seconds
         settings = self._fleet.settings(name, block_size=16)
         discovery = {"file": str(self._file.path), "ask_seconds": self.ask_seconds}
         configuration = local_configuration(**{**settings, "sources": [], "discovery": discovery})
@@ -173,6 +175,26 @@ async def test_pods_without_replay_sockets_stay_exact_while_replicas_are_replace
             await replicas.start(new)
             await replicas.stop(old)
             assert trust_reasons(replicas) <= {""}
+    replicas.publish()
+    await replicas.until_exact()
+    await replicas.check()
+
+
+async def test_a_replica_that_has_not_heard_of_the_next_one_hands_its_pods_over_to_it(
+    replicas: Replicas,
+) -> None:
+    replicas.lease_seconds = 30.0
+    await replicas.start("a")
+    for server in replicas.servers:
+        await server.ranks[0].publisher.until_subscribed()
+    replicas.publish()
+    await replicas.until_exact()
+    leaving = replicas.running["a"].application.replica
+    assert isinstance(leaving, SharedReplica)
+    await leaving._loops.stop("heartbeat")  # its next one comes too late
+    await replicas.start("b")
+    assert leaving.membership.live_names == ["a"]
+    await replicas.stop("a")
     replicas.publish()
     await replicas.until_exact()
     await replicas.check()

@@ -43,6 +43,7 @@ class Leaving:
         self._assignment = assignment
         self._failures = failures
         self._has_begun = False
+        self._knows_who_is_live = False
         self._is_done = asyncio.Event()
 
     async def begin(self) -> None:
@@ -64,6 +65,9 @@ class Leaving:
         while True:
             try:
                 await self._membership.announce_leaving()
+                if not self._knows_who_is_live:  # others may have joined since the last heartbeat
+                    await self._membership.send_heartbeat()
+                    self._knows_who_is_live = True
                 await self._reports.run_once()
                 await self._assignment.assign_sources()
             except StoreError as error:
