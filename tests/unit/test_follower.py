@@ -210,10 +210,16 @@ def routed(replica: IndexReplica) -> Decisions:
     return decisions
 
 
-def is_confirmed_by_blocks(decisions: Decisions) -> bool:
-    """Whether blocks that have come meanwhile end the routing, and nothing else has."""
-    decisions.confirm_held()
-    return decisions.ended == {"confirmed": 1}
+async def are_confirmed_by_blocks(
+    routings: list[Decisions], owner: IndexReplica, other: IndexReplica
+) -> bool:
+    """Whether the blocks that the worker stores next end the routings, and nothing else has."""
+    store(owner, 10, 10)
+    await owner.write_all()
+    await other.follows(owner)
+    for decisions in routings:
+        decisions.confirm_held()
+    return all(decisions.ended == {"confirmed": 1} for decisions in routings)
 
 
 async def test_a_routing_outlasts_the_hand_over_of_its_worker(
@@ -224,10 +230,7 @@ async def test_a_routing_outlasts_the_hand_over_of_its_worker(
     routings = [routed(replica) for replica in replicas]
     assert await former.succession.release(WORKER, lambda: None)
     await heir.take(WORKER, ["one", "two"])
-    store(heir, 10, 10)
-    await heir.write_all()
-    await former.follows(heir)
-    assert [is_confirmed_by_blocks(each) for each in routings] == [True, True]
+    assert await are_confirmed_by_blocks(routings, heir, former)
 
 
 async def test_a_routing_outlasts_the_replica_that_applied_its_worker_s_events(
@@ -240,10 +243,7 @@ async def test_a_routing_outlasts_the_replica_that_applied_its_worker_s_events(
     store(dead, 10, 5)
     await dead.writer.write()
     assert dead.was_lost == [WORKER]  # it lives after all, and has to load what is not its own
-    store(heir, 10, 10)
-    await heir.write_all()
-    await dead.follows(heir)
-    assert [is_confirmed_by_blocks(each) for each in routings] == [True, True]
+    assert await are_confirmed_by_blocks(routings, heir, dead)
 
 
 async def test_a_routing_outlasts_that_its_worker_is_loaded_again(
@@ -254,10 +254,8 @@ async def test_a_routing_outlasts_that_its_worker_is_loaded_again(
     routing = routed(follower)
     owner.index.clear(WORKER, ["gpu"])
     owner.writer.rewrite(WORKER)  # in a new generation
-    store(owner, 0, 20)
-    await owner.write_all()
-    await follower.follows(owner)
-    assert is_confirmed_by_blocks(routing)
+    store(owner, 0, 10)
+    assert await are_confirmed_by_blocks([routing], owner, follower)
 
 
 async def test_a_routing_ends_with_its_worker_or_its_worker_s_model(
